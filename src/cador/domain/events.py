@@ -1,0 +1,126 @@
+"""What happened, as values. Every change of a status is caused by one of these; each is kept in the ``event`` table."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The task got a slot: it starts, or goes on after people have answered."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted:
+    """The execution of this attempt exists."""
+
+    at: float
+    job_id: int
+    attempt: int
+    recovery: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobSkipped:
+    """The execute policy says that the job does not run. ``error`` is empty."""
+
+    at: float
+    job_id: int
+    attempt: int
+
+
+class Result(StrEnum):
+    PASSED = "passed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    """Nobody knows what became of it: the executor or its host died."""
+    BROKEN = "broken"
+    """It could not be started or an internal error ended it: no error policy applies."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """An execution is over. ``at``: when it really ended, also when it is heard later."""
+
+    at: float
+    job_id: int
+    attempt: int
+    recovery: int
+    result: Result
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The time of one attempt is up."""
+
+    at: float
+    job_id: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPauseOver:
+    at: float
+    job_id: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A person decided about a failed job: *ignore* it or let it stand."""
+
+    at: float
+    job_id: int
+    ignore: bool
+    user_id: str
+    user_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Voted:
+    at: float
+    approval_id: int
+    user_id: str
+    user_name: str
+    approve: bool
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalExpired:
+    at: float
+    approval_id: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    at: float
+    user_id: str
+    user_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRequested:
+    at: float
+    user_id: str
+    user_name: str
+
+
+Event = (
+    Admitted
+    | JobStarted
+    | JobSkipped
+    | JobEnded
+    | DeadlinePassed
+    | RetryPauseOver
+    | Decided
+    | Voted
+    | ApprovalExpired
+    | CancelRequested
+    | RetryRequested
+)

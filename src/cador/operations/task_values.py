@@ -1,0 +1,142 @@
+"""Requests about tasks and what is answered, as values. Wire names and shapes are the business of ``api/``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cador.ports.stores import AttemptRow, EventRow, JobRow, TaskRow
+
+
+@dataclass(frozen=True, slots=True)
+class JobInput:
+    """One element of ``inputs``: which job runs, and with what."""
+
+    job_name: str
+    job_type: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """``parameters``: objects ``{name, type, value, repo}`` as sent. ``notify_inputs`` as sent. ``strict``: unknown
+    names are errors; None: as the server's setting says. ``idempotency_key``: a repeated request with the same key by
+    the same user returns the task of the first."""
+
+    workflow_key: str
+    project_key: str
+    inputs: tuple[JobInput, ...] = ()
+    parameters: tuple[Mapping[str, Any], ...] = ()
+    notify_inputs: tuple[Mapping[str, Any], ...] = ()
+    remark: str = ""
+    strict: bool | None = None
+    idempotency_key: str = ""
+    trigger: str = "openapi"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    workflow_key: str
+    project_key: str
+    number: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """A vote. ``stage``: a stage name, job name or job task name."""
+
+    workflow_key: str
+    number: int
+    stage: str
+    approve: bool = False
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VoterView:
+    user_id: str
+    user_name: str
+    vote: str = ""
+    """``""``, ``approve`` or ``reject``."""
+    comment: str = ""
+    at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalView:
+    """``status``: ``""``, ``waiting``, ``approve``, ``reject``, ``timeout``, ``cancelled``."""
+
+    type: str
+    description: str
+    status: str
+    needed: int
+    timeout_min: int
+    voters: tuple[VoterView, ...]
+    start_at: float | None
+    end_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """``spec``: what clients see, from the job type's ``view``, credentials masked; an approval job has ``approval``."""
+
+    row: JobRow
+    spec: Mapping[str, Any]
+    approval: ApprovalView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    name: str
+    parallel: bool
+    status: str
+    error: str
+    start_at: float | None
+    end_at: float | None
+    jobs: tuple[JobView, ...]
+    approval: ApprovalView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """Why a waiting task waits: ``position`` from 1; ``reason``: ``global_limit``, ``workflow_limit`` or
+    ``not_executable``; ``blocking``: numbers of the tasks of its workflow that hold it back."""
+
+    position: int
+    reason: str
+    blocking: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDetail:
+    """``params``: workflow variables with the values of this task, credentials masked."""
+
+    row: TaskRow
+    stages: tuple[StageView, ...]
+    params: tuple[Mapping[str, Any], ...]
+    warnings: tuple[str, ...]
+    attempts: tuple[AttemptRow, ...] = ()
+    queue: QueueView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    rows: tuple[TaskRow, ...]
+    total: int
+
+
+__all__ = [
+    "ApprovalView",
+    "AttemptRow",
+    "Ballot",
+    "EventRow",
+    "JobInput",
+    "JobView",
+    "QueueView",
+    "StageView",
+    "StartRequest",
+    "Started",
+    "TaskDetail",
+    "TaskPage",
+    "VoterView",
+]

@@ -1,0 +1,559 @@
+"""Stores and transactions. A transaction is a plain function: it gets a :class:`Tx`, reads, decides and writes.
+
+It runs on a database thread, may run twice, touches no memory outside, raises to abort, and neither begins, commits nor
+awaits. Times are Unix seconds (float) in the database's own clock where they decide (``due_at``).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from cador.domain.commands import Command
+from cador.domain.events import Event
+from cador.domain.task import WorkflowTask
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+# -- workflows
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRow:
+    """A stored workflow. ``definition``: the JSON text of the document as sent, credentials sealed."""
+
+    key: str
+    project: str
+    display_name: str
+    type: str
+    concurrency_limit: int
+    disabled: bool
+    definition: str
+    revision: int
+    created_by: str
+    create_at: float
+    updated_by: str
+    update_at: float
+    id: int = 0
+
+
+class WorkflowStore(Protocol):
+    def find(self, key: str, *, lock: bool = False) -> WorkflowRow | None:
+        """*lock*: hold the row until the end of the transaction (after the admission row, before a task)."""
+
+    def list_workflows(self, project: str, keys: Sequence[str] | None = None) -> list[WorkflowRow]:
+        """Of one project, ``definition`` left empty; custom before product, newest update first, then key."""
+
+    def add(self, row: WorkflowRow) -> int:
+        """Raises: AlreadyExists: the key is taken, whatever the project."""
+
+    def replace(self, row: WorkflowRow) -> None:
+        """Write all but key and creation; ``revision`` grows by one. Raises: NotFound."""
+
+    def delete(self, key: str) -> None:
+        """The counter of its tasks survives: numbers are never used twice."""
+
+    def display_name_taken(self, project: str, display_name: str, but: str) -> bool: ...
+
+    def next_number(self, key: str) -> int:
+        """Count up and return; call with the workflow locked."""
+
+
+# -- tasks
+
+
+@dataclass(frozen=True, slots=True)
+class NewApproval:
+    """``job``: index in the task's list of new jobs, None for a stage approval."""
+
+    stage: int
+    job: int | None
+    needed: int
+    approvers: tuple[tuple[str, str], ...]
+    """Pairs of user id and display name."""
+    timeout_s: float
+    description: str = ""
+    type: str = "native"
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job task to be stored. ``plan``: JSON object of its job type, references of later knowledge unrendered."""
+
+    stage: int
+    name: str
+    job: str
+    key: str
+    display_name: str
+    type: str
+    kind: str
+    timeout_s: float
+    plan: Mapping[str, Any]
+    policy: str = "stop"
+    maximum_retry: int = 0
+    repeatable: bool = True
+    approval_users: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task to be stored, with all it consists of. ``snapshot``: JSON object kept compressed, never read by lists."""
+
+    workflow_key: str
+    project: str
+    number: int
+    display_name: str
+    type: str
+    creator: str
+    creator_id: str
+    creator_account: str
+    trigger: str
+    create_at: float
+    parallel_limit: int
+    stages: tuple[tuple[str, bool], ...]
+    """Pairs of name and parallel."""
+    jobs: tuple[NewJob, ...]
+    approvals: tuple[NewApproval, ...]
+    snapshot: Mapping[str, Any]
+    remark: str = ""
+    idempotency_key: str = ""
+    """With ``creator_id`` unique; empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """What lists show of a task; ``status`` is the engine's own word."""
+
+    id: int
+    workflow_key: str
+    project: str
+    number: int
+    display_name: str
+    type: str
+    status: str
+    slot: str
+    error: str
+    creator: str
+    creator_id: str
+    creator_account: str
+    trigger: str
+    revoker: str
+    create_at: float
+    start_at: float | None
+    end_at: float | None
+    retry_num: int
+    remark: str = ""
+    waiting_for: str = ""
+    """``approval``: an approval is open and nothing else runs; ``slot``: wants a slot again; else ``""``."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """Everything stored of a job task. ``plan``, ``outputs`` and ``result`` are JSON objects; ``result`` holds what the
+    execution found (commits checked out, reports, images, steps, warnings)."""
+
+    id: int
+    task_id: int
+    position: int
+    stage: int
+    name: str
+    job: str
+    key: str
+    display_name: str
+    type: str
+    kind: str
+    status: str
+    error: str
+    attempt: int
+    recovery: int
+    retry_count: int
+    stopping: str
+    start_at: float | None
+    end_at: float | None
+    deadline_at: float | None
+    timeout_s: float
+    policy: str
+    maximum_retry: int
+    repeatable: bool
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    job_id: int
+    attempt: int
+    status: str
+    error: str
+    start_at: float | None
+    end_at: float | None
+    steps: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    id: int
+    task_id: int
+    at: float
+    kind: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """``before``: keyset, only tasks with a smaller ``(create_at, id)``; ``offset`` only for page numbers."""
+
+    workflow_key: str = ""
+    project: str = ""
+    projects: tuple[str, ...] | None = None
+    """Only of these projects; None: all."""
+    statuses: tuple[str, ...] = ()
+    creator: str = ""
+    before: tuple[float, int] | None = None
+    offset: int = 0
+    limit: int = 50
+
+
+class TaskStore(Protocol):
+    """Tasks with their stages, job tasks, approvals, votes and events."""
+
+    def add(self, task: NewTask) -> int:
+        """Store a new waiting task; returns its id. Also writes the event ``Created``.
+
+        Raises: AlreadyExists("idempotency key", ...): this creator has used that key (see :meth:`by_idempotency_key`).
+        """
+
+    def by_idempotency_key(self, creator_id: str, key: str) -> TaskRow | None: ...
+
+    def find_id(self, workflow_key: str, number: int) -> int | None:
+        """Deleted tasks are not found."""
+
+    def lock(self, task_id: int) -> WorkflowTask:
+        """Load the light parts and hold the task until the end of the transaction. Raises: NotFound."""
+
+    def load(self, task_id: int) -> WorkflowTask:
+        """The same without holding. Raises: NotFound."""
+
+    def save(self, before: WorkflowTask, after: WorkflowTask) -> None:
+        """Write the rows that differ: task, stages, jobs (and their present attempt), approvals, votes."""
+
+    def append_event(self, task_id: int, event: Event) -> None: ...
+
+    def row(self, task_id: int) -> TaskRow: ...
+
+    def list_tasks(self, where: TaskFilter) -> list[TaskRow]: ...
+
+    def count(self, workflow_key: str) -> int:
+        """All tasks of a workflow that are not deleted, from a counter."""
+
+    def jobs(self, task_id: int, *, plans: bool = True) -> list[JobRow]:
+        """In order of fan-out. *plans* False: ``plan`` stays empty (results and outputs are there)."""
+
+    def find_job(self, task_id: int, name: str) -> JobRow | None:
+        """By name, else key, else display name."""
+
+    def job_by_id(self, job_id: int) -> JobRow | None: ...
+
+    def attempts(self, task_id: int) -> list[AttemptRow]: ...
+
+    def events(self, task_id: int, after: int = 0, limit: int = 1000) -> list[EventRow]: ...
+
+    def snapshot(self, task_id: int) -> Mapping[str, Any]: ...
+
+    def approval_texts(self, task_id: int) -> Mapping[int, tuple[str, str]]:
+        """Description and type by approval id."""
+
+    def set_plan(self, job_id: int, plan: Mapping[str, Any]) -> None: ...
+
+    def set_outputs(self, job_id: int, outputs: Mapping[str, str]) -> None: ...
+
+    def merge_result(self, job_id: int, result: Mapping[str, Any]) -> None:
+        """Set the given top-level keys of ``result``."""
+
+    def set_steps(self, job_id: int, attempt: int, steps: Sequence[Mapping[str, Any]]) -> None: ...
+
+    def waiting(self, limit: int) -> list[int]:
+        """Ids of tasks that wait for a slot and whose workflow has room, oldest ``(create_at, id)`` first: status
+        ``waiting`` (the workflow's limit counts running and cancelling ones; 0 admits none, -1 all) or slot ``wanted``
+        (their workflow's limit counts them already)."""
+
+    def room_of(self, task_ids: Sequence[int]) -> Mapping[int, tuple[str, int]]:
+        """For each task: workflow key and how many more tasks of that workflow may become running (-1: any number)."""
+
+    def held_slots(self) -> int:
+        """Tasks that hold a slot of the global limit."""
+
+    def blockers(self, task_id: int) -> list[int]:
+        """Numbers of running tasks of the same workflow (for the queue reason)."""
+
+    def position(self, task_id: int) -> int:
+        """1 for the next waiting task of the server, by ``(create_at, id)``."""
+
+    def unfinished(self, workflow_key: str) -> list[int]: ...
+
+    def mark_deleted(self, workflow_key: str) -> None: ...
+
+    def queue_figures(self, now: float) -> Mapping[str, float]:
+        """For metrics: waiting, running, waiting_for_approval, oldest_waiting_s."""
+
+
+# -- commands and executions
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRow:
+    """``kind``: name of the command's class in lower snake case; ``payload``: its fields."""
+
+    id: int
+    key: str
+    kind: str
+    task_id: int
+    payload: Mapping[str, Any]
+    due_at: float
+    owner: str
+    tries: int
+
+
+class CommandStore(Protocol):
+    def add(
+        self, task_id: int, commands: Iterable[Command], now: float, *, me: str = "", claim: int = 0
+    ) -> list[CommandRow]:
+        """Store *commands*; ``Forget`` deletes by key. Keys are stored as ``<task id>/<key>`` and are unique: one that
+        is there already is left alone. ``Admit`` gets a row (and a key) of its own each time, due at once.
+
+        At most *claim* of the new ``Start`` rows, and every other row due at once, get the owner *me* and are returned:
+        the caller carries them out after the commit. Timers and what is beyond *claim* stay unowned.
+        """
+
+    def claim(self, me: str, now: float, limit: int, *, starts: int) -> list[CommandRow]:
+        """Take due rows without an owner, oldest first, at most *starts* of kind ``start``, skipping locked ones."""
+
+    def delete(self, command_id: int, me: str) -> bool:
+        """False: not mine any more (fenced); the caller must abort its transaction."""
+
+    def delete_admits(self) -> int:
+        """Delete every ``admit`` row, whoever owns it (call with the admission lock held)."""
+
+    def postpone(self, command_id: int, me: str, due_at: float) -> bool:
+        """Give a row back for later: ``tries`` + 1, no owner."""
+
+    def release(self, owner: str) -> int:
+        """A server process is gone: its rows are free again."""
+
+    def next_due(self) -> float | None:
+        """When the next unowned row is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRow:
+    """A live execution; the row goes when its end was heard."""
+
+    key: str
+    task_id: int
+    job_id: int
+    attempt: int
+    recovery: int
+    executor: str
+    place: str
+    ref: str
+    owner: str
+    created_at: float
+
+
+class ExecutionStore(Protocol):
+    def add(self, row: ExecutionRow) -> None:
+        """One that is there already gets the new ref and owner."""
+
+    def get(self, key: str) -> ExecutionRow | None: ...
+
+    def of_job(self, job_id: int) -> list[ExecutionRow]: ...
+
+    def delete(self, key: str) -> None: ...
+
+    def list_executions(self, *, owner: str | None = None, place: str | None = None) -> list[ExecutionRow]: ...
+
+    def adopt(self, key: str, me: str) -> bool:
+        """Take over an execution without an owner."""
+
+    def release(self, owner: str) -> int: ...
+
+
+class Admission(Protocol):
+    def lock(self, *, wait: bool = True) -> bool:
+        """Hold the one admission row until the end of the transaction; False when *wait* is off and it is held."""
+
+
+# -- resources, people
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A configuration object. ``id``: integer, used as id of code hosts on the wire; ``uid``: 24 hex digits, the id of
+    all other kinds. ``project``: ``""`` for kinds of the system. ``document``: JSON object as sent, credentials sealed.
+    """
+
+    kind: str
+    project: str
+    name: str
+    document: Mapping[str, Any]
+    id: int = 0
+    uid: str = ""
+    revision: int = 1
+    created_by: str = ""
+    create_at: float = 0.0
+    updated_by: str = ""
+    update_at: float = 0.0
+
+
+class ResourceStore(Protocol):
+    def find(self, kind: str, project: str, name: str) -> Resource | None: ...
+
+    def by_id(self, kind: str, ident: str) -> Resource | None:
+        """By uid or, when it is a number, by id."""
+
+    def list_kind(self, kind: str, project: str | None = None) -> list[Resource]:
+        """By name. *project* None: of all projects."""
+
+    def of_project(self, project: str) -> list[Resource]:
+        """All kinds of this project and all of the system, for a catalogue."""
+
+    def add(self, resource: Resource) -> Resource:
+        """Returns it with id and uid. Raises: AlreadyExists."""
+
+    def replace(self, resource: Resource) -> None:
+        """By kind, project, name; revision grows by one. Raises: NotFound."""
+
+    def delete(self, kind: str, project: str, name: str) -> None:
+        """Raises: NotFound."""
+
+    def version(self) -> int:
+        """Grows with every change of any resource: what caches are checked against."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """``uid``: UUID text. ``admin``: system administrator. ``password_hash``: empty = cannot log in by password."""
+
+    uid: str
+    account: str
+    name: str
+    email: str = ""
+    phone: str = ""
+    identity_type: str = "system"
+    admin: bool = False
+    password_hash: str = ""
+    create_at: float = 0.0
+    last_login_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """``hash``: SHA-256 hex of the token text. ``scopes``: empty = all the user may do."""
+
+    id: int
+    uid: str
+    name: str
+    hash: str
+    prefix: str
+    create_at: float
+    expires_at: float | None = None
+    last_used_at: float | None = None
+    scopes: tuple[str, ...] = ()
+
+
+class PeopleStore(Protocol):
+    def user(self, uid: str) -> User | None: ...
+
+    def by_account(self, account: str) -> User | None: ...
+
+    def users(self, *, account: str = "", name: str = "", offset: int = 0, limit: int = 50) -> tuple[list[User], int]:
+        """Page and total; *account* exact, *name* contained."""
+
+    def add_user(self, user: User) -> None:
+        """Raises: AlreadyExists."""
+
+    def replace_user(self, user: User) -> None: ...
+
+    def delete_user(self, uid: str) -> None: ...
+
+    def add_token(self, token: Token) -> int: ...
+
+    def by_token_hash(self, digest: str) -> tuple[Token, User] | None: ...
+
+    def tokens(self, uid: str) -> list[Token]: ...
+
+    def delete_token(self, uid: str, token_id: int) -> bool: ...
+
+    def touch_token(self, token_id: int, at: float) -> None: ...
+
+    def roles(self, uid: str) -> Mapping[str, tuple[str, ...]]:
+        """Role names by project."""
+
+    def bindings(self, project: str) -> Mapping[str, tuple[str, ...]]:
+        """Role names by user id."""
+
+    def set_roles(self, uid: str, project: str, roles: Sequence[str]) -> None:
+        """Replaces all of that user in that project."""
+
+
+class AuditStore(Protocol):
+    def add(
+        self, *, at: float, actor: str, action: str, project: str, target: str, detail: Mapping[str, Any]
+    ) -> None: ...
+
+    def list_entries(self, *, before: int | None = None, limit: int = 50) -> list[Mapping[str, Any]]: ...
+
+
+class MetaStore(Protocol):
+    """Small facts of the installation: ``installation`` (its id) and such."""
+
+    def get(self, name: str) -> str | None: ...
+
+    def set(self, name: str, value: str) -> None: ...
+
+
+# -- transactions
+
+
+class Tx(Protocol):
+    """The stores of one transaction."""
+
+    @property
+    def workflows(self) -> WorkflowStore: ...
+    @property
+    def tasks(self) -> TaskStore: ...
+    @property
+    def commands(self) -> CommandStore: ...
+    @property
+    def executions(self) -> ExecutionStore: ...
+    @property
+    def admission(self) -> Admission: ...
+    @property
+    def resources(self) -> ResourceStore: ...
+    @property
+    def people(self) -> PeopleStore: ...
+    @property
+    def audit(self) -> AuditStore: ...
+    @property
+    def meta(self) -> MetaStore: ...
+
+    @property
+    def now(self) -> float:
+        """The database's clock (injected in tests), one value per transaction."""
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Call *call* on the event loop's thread after the commit; not at all when the transaction aborts."""
+
+
+class Database(Protocol):
+    async def write(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run *fn* as one transaction; returns after its commit. Errors of *fn* abort it and are raised here.
+
+        Raises: Unavailable: the database is away.
+        """
+
+    async def read(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run *fn* on one consistent snapshot, read-only."""
