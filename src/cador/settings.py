@@ -1,0 +1,339 @@
+"""Settings of the server: a TOML file, then the environment, then flags; the later wins.
+
+``engine.max_jobs`` is ``[engine] max_jobs`` in the file and ``CADOR_ENGINE__MAX_JOBS`` in the environment. Every
+setting is a field with a type, a default and a sentence (``doc``); ``docs/settings.md`` is written from them by
+:func:`document`. Only ``bootstrap`` and the command line read settings; everything else is handed values.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
+
+from cador.domain.errors import CadorError
+
+T = TypeVar("T")
+
+NOT_SETTINGS: Final = ("CADOR_URL", "CADOR_TOKEN", "CADOR_CONTEXT", "CADOR_CONFIG")
+"""Variables of the command line that share the prefix; those of the tests and of jobs are told by their prefix."""
+_OTHER_PREFIXES: Final = ("CADOR_TEST_", "CADOR_JOB_")
+
+
+class SettingsError(CadorError):
+    """A setting is unknown or its value does not fit. ``str(error)`` names the place and what would be right."""
+
+
+def _setting(default: Any, doc: str, *, choices: tuple[str, ...] = (), least: float = 0, secret: bool = False) -> Any:
+    """*least*: smallest number allowed. *secret*: never shown, neither in ``repr`` nor in an error."""
+    metadata = {"doc": doc, "choices": choices, "least": least, "secret": secret}
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    max_running_tasks: int = field(
+        default_factory=lambda: max(2, _cores()),
+        metadata={
+            "doc": "Workflow tasks that run at once over the whole server; the others wait in the queue.",
+            "shown": "number of cores, at least 2",
+            "least": 1,
+        },
+    )
+    max_jobs_per_stage: int = _setting(5, "Job tasks of one parallel stage that run at once.", least=1)
+    max_jobs: int = field(
+        default_factory=lambda: 4 * _cores(),
+        metadata={
+            "doc": "Job tasks that run at once over the whole server.",
+            "shown": "4 times the number of cores",
+            "least": 1,
+        },
+    )
+    resolve_commits_s: float = _setting(
+        3.0, "Seconds a start may spend asking code hosts for commit ids; what is unknown then is read at checkout."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings:
+    user: str = _setting(
+        "",
+        "Account that jobs run as when the server runs as root; empty takes `nobody`. Without root, jobs run as the "
+        "server's own user.",
+    )
+    stop_grace_s: float = _setting(1.5, "Seconds between TERM and KILL when a job is stopped.")
+    memory_limit_bytes: int = _setting(0, "Most memory of one job where the machine can limit it; 0 is no limit.")
+    cpu_limit_milli: int = _setting(
+        0, "Most processor time of one job in thousandths of a core where the machine can limit it; 0 is no limit."
+    )
+    pids_limit: int = _setting(0, "Most processes of one job where the machine can limit it; 0 is no limit.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorSettings:
+    process: ProcessSettings = field(default_factory=ProcessSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    max_days: int = _setting(365, "Days that finished tasks, their logs and artifacts are kept; 0 keeps all.")
+    max_items: int = _setting(0, "Finished tasks kept per workflow; 0 is no limit.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    max_bytes_per_job: int = _setting(
+        256 * 1024 * 1024, "Most bytes of one job's log; what follows is cut with a visible line.", least=1024
+    )
+    format: str = _setting(
+        "auto",
+        "Form of the server's own log: `json` lines, coloured `text`, or `auto`: text on a terminal.",
+        choices=("auto", "json", "text"),
+    )
+    level: str = _setting(
+        "info", "Least important line of the server's own log.", choices=("debug", "info", "warning", "error")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthSettings:
+    session_hours: int = _setting(24, "Hours that a sign-in with account and password lasts.", least=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingSettings:
+    allow: tuple[str, ...] = _setting(
+        (),
+        "Host names and networks (`10.1.0.0/16`) that callbacks and hooks may reach although they are private or "
+        "link-local.",
+    )
+    deny: tuple[str, ...] = _setting((), "Host names and networks that callbacks and hooks may not reach.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of one server. Made by :func:`load`; tests and the demo build one directly."""
+
+    data: Path = field(
+        default_factory=lambda: data_folder(os.environ),
+        metadata={
+            "doc": "Folder of everything the server keeps; created with mode 0700.",
+            "shown": "`$XDG_DATA_HOME/cador`, else `~/.local/share/cador`",
+        },
+    )
+    listen: str = _setting("127.0.0.1:8700", "Address and port of the server; port 0 takes a free one.")
+    base_url: str = _setting("", "Address people reach the server under, for links; empty follows `listen`.")
+    database: str = _setting(
+        "",
+        "Database URL (`postgresql://user@host/name`); empty is the SQLite file `cador.db` in the data folder.",
+        secret=True,
+    )
+    roles: tuple[str, ...] = _setting(
+        ("api", "engine"), "What this process does: answer requests (`api`), run jobs (`engine`)."
+    )
+    language: str = _setting(
+        "zh", "Language of messages when a request names none, and of notifications.", choices=("zh", "en")
+    )
+    strict_inputs: bool = _setting(
+        False, "Refuse unknown names of jobs, services, repositories and parameters in a start instead of warning."
+    )
+    max_body_bytes: int = _setting(10 * 1024 * 1024, "Largest request body.", least=1024)
+    admin_token: str = _setting(
+        "", "Token of the administrator, at least 20 characters; empty makes one at the first start.", secret=True
+    )
+    admin_password: str = _setting(
+        "", "Password of the administrator `admin`; empty: signs in by token only.", secret=True
+    )
+    key: str = _setting(
+        "",
+        "Key that seals credentials, 32 bytes in base64; empty keeps one in the file `key` of the data folder.",
+        secret=True,
+    )
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    executors: ExecutorSettings = field(default_factory=ExecutorSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    outgoing: OutgoingSettings = field(default_factory=OutgoingSettings)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of ``listen``. Raises: SettingsError."""
+        host, colon, port = self.listen.rpartition(":")
+        if not colon or not port.isdigit() or int(port) > 65535:
+            raise SettingsError(f"listen: {self.listen!r} is not an address; write host:port, e.g. 127.0.0.1:8700")
+        return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - ":8700" means all interfaces, as users expect
+
+
+def data_folder(environ: Mapping[str, str]) -> Path:
+    """The data folder when no flag and no file names one."""
+    if named := environ.get("CADOR_DATA"):
+        return Path(named).expanduser()
+    home = environ.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path("~/.local/share").expanduser()) / "cador"
+
+
+def load(
+    flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None, config: Path | None = None
+) -> Settings:
+    """Settings from *config* (default: ``cador.toml`` in the data folder, if it is there), *environ*, *flags*.
+
+    *flags*: dotted names -> values; None and empty values are left out. Raises: SettingsError.
+    """
+    environ = os.environ if environ is None else environ
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    values: dict[str, tuple[Any, str]] = {}
+    if config is None and environ.get("CADOR_CONFIG"):
+        config = Path(environ["CADOR_CONFIG"]).expanduser()
+    named = config is not None
+    path = config or Path(given.get("data") or data_folder(environ)) / "cador.toml"
+    if named or path.is_file():
+        for name, value in _read_file(path):
+            values[name] = (value, str(path))
+    for variable, text in environ.items():
+        if variable.startswith("CADOR_") and variable not in NOT_SETTINGS and not variable.startswith(_OTHER_PREFIXES):
+            values[variable.removeprefix("CADOR_").lower().replace("__", ".")] = (text, variable)
+    values.update({name: (value, f"--{name.replace('_', '-')}") for name, value in given.items()})
+    known = [name for name, _, _ in walk()]
+    for name, (_, source) in values.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else "; the settings are listed in docs/settings.md"
+            raise SettingsError(f"{source}: unknown setting {name}{hint}")
+    return _build(Settings, "", values)
+
+
+def _read_file(path: Path) -> Iterator[tuple[str, Any]]:
+    import tomllib  # only a server with a file needs the parser
+
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+    yield from _flat(table, "")
+
+
+def _flat(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _build(kind: type[T], prefix: str, values: Mapping[str, tuple[Any, str]]) -> T:
+    hints = get_type_hints(kind)
+    built: dict[str, Any] = {}
+    for one in fields(kind):  # type: ignore[arg-type]  # always one of the dataclasses above
+        name = prefix + one.name
+        if is_dataclass(hints[one.name]):
+            built[one.name] = _build(hints[one.name], f"{name}.", values)
+        elif name in values:
+            value, source = values[name]
+            built[one.name] = _parse(name, value, hints[one.name], one, source)
+    return kind(**built)
+
+
+def _parse(name: str, value: Any, kind: Any, one: Field[Any], source: str) -> Any:
+    def wrong(right: str) -> SettingsError:
+        told = "the value" if one.metadata.get("secret") else repr(value)
+        return SettingsError(f"{source}: {name}: {told} is not {right}")
+
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if not isinstance(value, str) or value.lower() not in words:
+            raise wrong("true or false")
+        return words[value.lower()]
+    if kind in (int, float):
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise wrong("a number")
+        try:
+            number = kind(value)
+        except ValueError as error:
+            raise wrong("a whole number" if kind is int else "a number") from error
+        if kind is int and isinstance(value, float) and value != number:
+            raise wrong("a whole number")
+        least = one.metadata.get("least", 0)
+        if not number >= least:
+            raise wrong(f"at least {least}")
+        return number
+    if get_origin(kind) is tuple and get_args(kind)[0] is str:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
+            raise wrong("a list of texts")
+        parts = tuple(part.strip() for part in parts if part.strip())
+        if name == "roles" and (not parts or set(parts) - {"api", "engine"}):
+            raise wrong("api, engine or both")
+        return parts
+    if kind is Path:
+        if not isinstance(value, (str, Path)) or not str(value):
+            raise wrong("a path")
+        return Path(value).expanduser()
+    if not isinstance(value, str):
+        raise wrong("a text")
+    choices = one.metadata.get("choices") or ()
+    if choices and value not in choices:
+        raise wrong(f"one of {', '.join(choices)}")
+    if name == "admin_token" and value and len(value) < 20:
+        raise wrong("at least 20 characters long")
+    return value
+
+
+def walk() -> Iterator[tuple[str, Field[Any], Any]]:
+    """Every setting: dotted name, field, type."""
+
+    def inside(kind: type, prefix: str) -> Iterator[tuple[str, Field[Any], Any]]:
+        hints = get_type_hints(kind)
+        for one in fields(kind):
+            if is_dataclass(hints[one.name]):
+                yield from inside(hints[one.name], f"{prefix}{one.name}.")
+            else:
+                yield prefix + one.name, one, hints[one.name]
+
+    return inside(Settings, "")
+
+
+def document() -> str:
+    """The text of ``docs/settings.md``."""
+    names = {str: "text", int: "whole number", float: "number", bool: "true, false", Path: "path"}
+    lines = [
+        "# Settings",
+        "",
+        "A TOML file (`--config`, else `cador.toml` in the data folder), then the environment, then flags of"
+        " `cador serve`; the later wins. A key nobody knows is an error that names the nearest one.",
+        "",
+        "`engine.max_jobs` is `max_jobs` below `[engine]` in the file, and `CADOR_ENGINE__MAX_JOBS` in the environment."
+        " Lists are TOML arrays in the file and comma-separated in the environment.",
+        "",
+        "This page is written from `src/cador/settings.py` by `make docs`.",
+        "",
+        "| setting | environment | type | default | what it does |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, one, kind in walk():
+        choices = one.metadata.get("choices") or ()
+        type_name = " or ".join(f"`{choice}`" for choice in choices) or names.get(kind, "list of texts")
+        variable = "CADOR_" + name.upper().replace(".", "__")
+        lines.append(f"| `{name}` | `{variable}` | {type_name} | {_shown(one)} | {one.metadata['doc']} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(one: Field[Any]) -> str:
+    if shown := one.metadata.get("shown"):
+        return str(shown)
+    if one.default is MISSING or one.default in ("", ()):
+        return "empty"
+    if isinstance(one.default, bool):
+        return f"`{str(one.default).lower()}`"
+    if isinstance(one.default, tuple):
+        return f"`{', '.join(one.default)}`"
+    return f"`{one.default}`"
