@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from cador.domain.workflow import Job, Workflow
+from cador.ports.code_hosts import CodeHostAccess
 from cador.ports.executor import JobFolder
 from cador.ports.stores import Resource
 
@@ -84,22 +85,6 @@ class JobTaskPlan:
     info: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     repos: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CodeHostAccess:
-    """A code host with its credentials opened. Fields as in the resource; empty when not given."""
-
-    id: int
-    type: str
-    address: str
-    token: str = ""
-    username: str = ""
-    password: str = ""
-    ssh_key: str = ""
-    auth_type: str = ""
-    disable_ssl: bool = False
-    known_hosts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,3 +161,17 @@ class JobType(Protocol):
 
     def view(self, plan: Doc, outputs: Mapping[str, str], result: Doc, final: bool) -> dict[str, Any]:
         """``spec`` of the job in the task's detail, credentials masked."""
+
+
+__all__ = [
+    "NUMBER",
+    "Catalogue",
+    "CodeHostAccess",
+    "Collected",
+    "Conclusion",
+    "Doc",
+    "JobTaskPlan",
+    "JobType",
+    "Run",
+    "Scope",
+]

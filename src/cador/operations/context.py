@@ -2,34 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
+from cador.engine.engine import Engine
+from cador.engine.preparing import Catalogues
 from cador.jobs.base import JobType
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
+from cador.ports.code_hosts import CommitResolver
 from cador.ports.logs import LogStore
 from cador.ports.sealing import Sealer
 from cador.ports.stores import Database
-
-
-class Waker(Protocol):
-    """The engine, as far as operations know it."""
-
-    @property
-    def me(self) -> str:
-        """Owner name of this server process."""
-
-    def room(self) -> int:
-        """How many more executions this process would start now."""
-
-    def wake(self) -> None:
-        """There may be commands to carry out. Callable from any thread."""
-
-    async def changed(self, task_id: int, timeout_s: float) -> bool:
-        """Wait until something about the task was committed; False after *timeout_s* (seconds) of silence.
-
-        A change between a read and this call may be missed: read again after False, too.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +21,22 @@ class Options:
     base_url: str = "http://127.0.0.1:8700"
     language: str = "zh"
     strict_inputs: bool = False
-    max_running_tasks: int = 2
     max_jobs_per_stage: int = 5
     resolve_commits_s: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
+    """``refuse_starts``: why no task can be accepted right now (a full disk), ``""`` when all is well."""
+
     db: Database
     clock: Clock
     sealer: Sealer
     logs: LogStore
     blobs: BlobStore
     types: Mapping[str, JobType]
-    engine: Waker
+    engine: Engine
+    catalogues: Catalogues
+    resolve_commits: CommitResolver
     options: Callable[[], Options]
+    refuse_starts: Callable[[], str] = lambda: ""

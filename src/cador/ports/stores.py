@@ -180,6 +180,7 @@ class JobRow:
     plan: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)
+    approval_users: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,8 +344,17 @@ class CommandStore(Protocol):
     def release(self, owner: str) -> int:
         """A server process is gone: its rows are free again."""
 
-    def next_due(self) -> float | None:
-        """When the next unowned row is due."""
+    def release_others(self, me: str) -> int:
+        """Every row that has an owner other than *me* is free again (the one process that may run now is *me*)."""
+
+    def take_unowned(self, key: str) -> bool:
+        """Delete the row of that stored key if nobody owns it; False: it is not there or somebody carries it out."""
+
+    def pending_starts(self) -> list[tuple[int, int, int]]:
+        """Job id, attempt and recovery of every ``start`` row, owned or not."""
+
+    def next_due(self, *, starts: bool = True) -> float | None:
+        """When the next unowned row is due; *starts* False: rows of kind ``start`` do not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +389,9 @@ class ExecutionStore(Protocol):
         """Take over an execution without an owner."""
 
     def release(self, owner: str) -> int: ...
+
+    def release_others(self, me: str) -> int:
+        """Every execution that has an owner other than *me* is free again."""
 
 
 class Admission(Protocol):

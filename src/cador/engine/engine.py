@@ -1,0 +1,272 @@
+"""The engine of one server process: owns the tree of tasks, the claims and the room for executions."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+
+from cador.engine.executions import Executions
+from cador.engine.handlers import Handlers
+from cador.engine.hearing import Claim, Fenced, Outcome
+from cador.engine.preparing import Preparer
+from cador.ports.blobs import BlobStore
+from cador.ports.clock import Clock
+from cador.ports.executor import Executor
+from cador.ports.logs import LogStore
+from cador.ports.stores import CommandRow, Database, Tx
+
+log = structlog.get_logger(__name__)
+R = TypeVar("R")
+
+SWEEP_S = 5.0
+"""How long the dispatcher sleeps at most: what nobody woke it for is found then."""
+RESERVE = 8
+"""Starts reserved for one transaction; what it does not use is given back after its commit."""
+BATCH = 64
+MAX_TRIES = 6
+"""Infrastructure errors of one command before its job fails with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``max_running_tasks``: tasks that hold a slot, over all processes; ``max_jobs``: executions of this process."""
+
+    max_running_tasks: int
+    max_jobs: int
+
+
+class Engine:
+    """Carries out commands and follows executions until cancelled.
+
+    ``transact`` is the one way to change tasks: it reserves room, runs the function as one transaction, and takes on
+    what it caused. Work that is lost with the process is found again in the tables by the next one.
+    """
+
+    def __init__(
+        self,
+        *,
+        me: str,
+        installation: str,
+        db: Database,
+        clock: Clock,
+        logs: LogStore,
+        blobs: BlobStore,
+        executors: Mapping[str, Executor],
+        preparer: Preparer,
+        limits: Callable[[], Limits],
+        stop_grace_s: float = 1.5,
+        max_artifact_bytes: int = 2 << 30,
+        lost_after_s: float = 60.0,
+        tell: Callable[[int, str], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
+        self._me = me
+        self._db, self._clock = db, clock
+        self._limits = limits
+        self._tell = tell
+        self._busy = 0
+        self._short = False
+        self._wake = asyncio.Event()
+        self._sleep_until = 0.0
+        self._changes: dict[int, asyncio.Event] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = False
+        self._work: set[asyncio.Task[None]] = set()
+        self.turned_at = 0.0
+        self.executions = Executions(
+            self,
+            installation=installation,
+            clock=clock,
+            logs=logs,
+            blobs=blobs,
+            executors=executors,
+            preparer=preparer,
+            stop_grace_s=stop_grace_s,
+            max_artifact_bytes=max_artifact_bytes,
+            lost_after_s=lost_after_s,
+        )
+        self._handlers = Handlers(self, self.executions, tell)
+
+    # -- what operations know (operations.context.Waker)
+
+    @property
+    def me(self) -> str:
+        return self._me
+
+    @property
+    def db(self) -> Database:
+        return self._db
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    def room(self) -> int:
+        return max(0, self._limits().max_jobs - self._busy)
+
+    def wake(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def changed(self, task_id: int, timeout_s: float) -> bool:
+        event = self._changes.setdefault(task_id, asyncio.Event())
+        try:
+            await asyncio.wait_for(event.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def transact(self, fn: Callable[..., Outcome[R]], *args: Any) -> R:
+        """Run ``fn(tx, claim, *args)`` as one transaction, then carry out what it caused.
+
+        Raises: whatever *fn* raises; nothing is changed then.
+        """
+        reserved = min(self.room(), RESERVE) if self._group is not None and not self._closing else 0
+        self._busy += reserved
+        limits = self._limits()
+        claim = Claim(self._me, reserved, limits.max_running_tasks, self._tell is not None)
+        taken = 0
+        try:
+            outcome = await self._db.write(fn, claim, *args)
+            taken = sum(row.kind == "start" for row in outcome.rows)
+        finally:
+            self._busy -= reserved - taken
+        self._announce(outcome.tasks)
+        for row in outcome.rows:
+            self._carry_out(row)
+        if outcome.soonest is not None and outcome.soonest < self._sleep_until:
+            self._wake.set()
+        if outcome.short:
+            self._short = True
+            if self.room():
+                self._wake.set()
+        return outcome.value
+
+    def _announce(self, tasks: tuple[int, ...]) -> None:
+        for task_id in tasks:
+            event = self._changes.pop(task_id, None)
+            if event is not None:
+                event.set()
+
+    # -- room of executions
+
+    def freed(self) -> None:
+        """An execution is over: its room goes to the next start."""
+        self._busy -= 1
+        if self._short:
+            self._wake.set()
+
+    def adopted(self) -> None:
+        """An execution of an earlier process counts from now on; it may exceed the limit, nothing is stopped for it."""
+        self._busy += 1
+
+    @property
+    def busy(self) -> int:
+        return self._busy
+
+    # -- running
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Add a child to the one tree of tasks of this process."""
+        if self._group is None or self._closing:
+            work.close()
+            return
+        child = self._group.create_task(work, name=name)
+        self._work.add(child)
+        child.add_done_callback(self._work.discard)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Take over what earlier processes left, then carry out commands until the block ends."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                await self._take_over()
+                dispatcher = group.create_task(self._dispatch(), name="dispatcher")
+                try:
+                    yield
+                finally:
+                    # Executions run on without us; the rows say where the next process goes on.
+                    self._closing = True
+                    dispatcher.cancel()
+                    for child in self._work:
+                        child.cancel()
+        finally:
+            self._group = None
+
+    async def _take_over(self) -> None:
+        await self._db.write(_release_others, self._me)
+        await self.executions.adopt_all()
+
+    async def _dispatch(self) -> None:
+        while True:
+            self.turned_at = self._clock.now()
+            self._wake.clear()
+            starts = self.room()
+            self._busy += starts
+            taken = 0
+            try:
+                rows, due = await self._db.write(_claim_due, self._me, BATCH, starts)
+                taken = sum(row.kind == "start" for row in rows)
+            finally:
+                self._busy -= starts - taken
+            # With all room taken, more starts may be due: whoever ends wakes us for them.
+            self._short = taken == starts
+            for row in rows:
+                self._carry_out(row)
+            if len(rows) == BATCH:
+                continue
+            now = self._clock.now()
+            pause = SWEEP_S if due is None else min(SWEEP_S, max(0.0, due - now))
+            self._sleep_until = now + pause
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause)
+
+    def _carry_out(self, row: CommandRow) -> None:
+        if self._group is None or self._closing:
+            if row.kind == "start":
+                self._busy -= 1
+            return
+        self.spawn(self._guarded(row), row.key)
+
+    async def _guarded(self, row: CommandRow) -> None:
+        """Carry out one command. The one edge where any error of a handler ends: it is tried again, then it fails."""
+        try:
+            await self._handlers.handle(row)
+        except Fenced:
+            log.info("command_fenced", key=row.key)
+        except Exception as error:
+            log.warning("command_failed", key=row.key, tries=row.tries, error=repr(error), exc_info=True)
+            await self._again(row, error)
+        finally:
+            if row.kind == "start":
+                self.freed()
+
+    async def _again(self, row: CommandRow, error: Exception) -> None:
+        if row.tries + 1 >= MAX_TRIES and await self._handlers.give_up(row, error):
+            return
+        due_at = self._clock.now() + min(60.0, 0.2 * 4**row.tries)
+        await self._db.write(_postpone, row, self._me, due_at)
+        if due_at < self._sleep_until:
+            self._wake.set()
+
+
+def _release_others(tx: Tx, me: str) -> None:
+    """One process works on this database (its lock says so): whatever has another owner has a dead one."""
+    tx.commands.release_others(me)
+    tx.executions.release_others(me)
+
+
+def _claim_due(tx: Tx, me: str, limit: int, starts: int) -> tuple[list[CommandRow], float | None]:
+    """Due rows, and when to look again: starts beyond the room do not count, they wait for an end."""
+    rows = tx.commands.claim(me, tx.now, limit, starts=starts)
+    full = sum(row.kind == "start" for row in rows) == starts
+    return rows, tx.commands.next_due(starts=not full)
+
+
+def _postpone(tx: Tx, row: CommandRow, me: str, due_at: float) -> None:
+    tx.commands.postpone(row.id, me, due_at)

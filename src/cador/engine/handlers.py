@@ -1,0 +1,83 @@
+"""One handler per kind of command. Each may be carried out again: its effect on the tables is one transaction with the
+removal of the command, its effect outside is idempotent under the command's key."""
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from cador.domain import events as ev
+from cador.engine.executions import Executions
+from cador.engine.hearing import Claim, Ear, Outcome
+from cador.ports.stores import CommandRow, Tx
+
+if TYPE_CHECKING:
+    from cador.engine.engine import Engine
+
+
+class Handlers:
+    def __init__(
+        self,
+        engine: "Engine",
+        executions: Executions,
+        tell: Callable[[int, str], Coroutine[Any, Any, None]] | None,
+    ) -> None:
+        self._engine, self._executions, self._tell = engine, executions, tell
+
+    async def handle(self, row: CommandRow) -> None:
+        """Raises: Fenced, and errors of the outside: the command is tried again."""
+        match row.kind:
+            case "start":
+                await self._executions.run(row)
+            case "stop":
+                await self._executions.stop(row)
+            case "admit":
+                await self._engine.transact(_admit)
+            case "tell":
+                if self._tell is not None:
+                    await self._tell(row.task_id, str(row.payload["what"]))
+                await self._engine.transact(_done, row)
+            case _:
+                await self._engine.transact(_timer, row)
+
+    async def give_up(self, row: CommandRow, error: Exception) -> bool:
+        """After the last try: True when the command has come to an end by that."""
+        if row.kind == "start":
+            await self._executions.give_up(row, error)
+            return True
+        if row.kind == "tell":
+            await self._engine.transact(_done, row)
+            return True
+        return False
+
+
+def _admit(tx: Tx, claim: Claim) -> Outcome[None]:
+    """One pass for all wishes at once. They are deleted first: a wish that comes meanwhile makes a pass of its own."""
+    ear = Ear(tx, claim)
+    tx.admission.lock()
+    if tx.commands.delete_admits():
+        ear.admit()
+    return ear.outcome(None)
+
+
+def _done(tx: Tx, claim: Claim, row: CommandRow) -> Outcome[None]:
+    ear = Ear(tx, claim)
+    ear.settle(row)
+    return ear.outcome(None)
+
+
+def _timer(tx: Tx, claim: Claim, row: CommandRow) -> Outcome[None]:
+    """Hear what a due timer says, at the time it was due for."""
+    ear = Ear(tx, claim)
+    ear.settle(row)
+    payload = row.payload
+    event: ev.Event
+    match row.kind:
+        case "watch_deadline":
+            event = ev.DeadlinePassed(tx.now, int(payload["job_id"]), int(payload["attempt"]))
+        case "wait_retry":
+            event = ev.RetryPauseOver(tx.now, int(payload["job_id"]), int(payload["attempt"]))
+        case "watch_approval":
+            event = ev.ApprovalExpired(tx.now, int(payload["approval_id"]), int(payload["round"]))
+        case kind:
+            raise ValueError(f"unknown kind of command: {kind}")
+    ear.hear(row.task_id, event)
+    return ear.outcome(None)

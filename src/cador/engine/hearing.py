@@ -1,0 +1,136 @@
+"""``hear``: the only way a status changes. One transaction: lock, advance, write rows, event and commands."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from cador.domain.commands import Admit, Command, Start, Tell, WaitRetry, WatchApproval, WatchDeadline
+from cador.domain.events import Admitted, Event
+from cador.domain.task import Slot, TaskStatus, WorkflowTask
+from cador.domain.task_machine import advance
+from cador.ports.stores import CommandRow, Tx
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Fenced(Exception):
+    """A command is not this process's any more: its effect is another's. The transaction must be given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """How much of what a transaction causes its process takes on at once: ``starts`` executions, all the rest.
+
+    ``tell``: somebody listens to what tasks become; else such commands are not even stored.
+    """
+
+    me: str
+    starts: int = 0
+    max_running_tasks: int = 2
+    tell: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[R_co]):
+    """What a transaction did: its value, commands to carry out now, tasks that changed, when the next timer is due, and
+    whether starts were left for later."""
+
+    value: R_co
+    rows: tuple[CommandRow, ...] = ()
+    tasks: tuple[int, ...] = ()
+    soonest: float | None = None
+    short: bool = False
+
+
+class Ear:
+    """Hears events within one transaction. Made anew each time the transaction function runs."""
+
+    def __init__(self, tx: Tx, claim: Claim) -> None:
+        self._tx, self._claim = tx, claim
+        self._starts = claim.starts
+        self._rows: list[CommandRow] = []
+        self._tasks: list[int] = []
+        self._soonest: float | None = None
+        self._short = False
+
+    def settle(self, row: CommandRow | None) -> None:
+        """Delete the command that this transaction is the effect of. Raises: Fenced."""
+        if row is not None and not self._tx.commands.delete(row.id, self._claim.me):
+            raise Fenced(row.key)
+
+    def hear(
+        self,
+        task_id: int,
+        event: Event,
+        also: Callable[[Tx, WorkflowTask, WorkflowTask], None] | None = None,
+    ) -> WorkflowTask:
+        """Lock the task, advance it, write everything. *also* writes what belongs to the same transaction.
+
+        Raises: NotFound, and what ``advance`` raises.
+        """
+        task = self._tx.tasks.lock(task_id)
+        moved, commands = advance(task, event)
+        if moved != task:
+            self._tx.tasks.save(task, moved)
+        if also is not None:
+            also(self._tx, task, moved)
+        self._tx.tasks.append_event(task_id, event)
+        self.command(task_id, commands)
+        self._tasks.append(task_id)
+        return moved
+
+    def command(self, task_id: int, commands: tuple[Command, ...]) -> None:
+        """Store *commands*, taking on as many as the claim allows."""
+        wanted = [c for c in commands if self._claim.tell or not isinstance(c, Tell)]
+        if not wanted:
+            return
+        rows = self._tx.commands.add(task_id, wanted, self._tx.now, me=self._claim.me, claim=self._starts)
+        starts = sum(isinstance(command, Start) for command in wanted)
+        taken = sum(row.kind == "start" for row in rows)
+        self._starts -= taken
+        self._short = self._short or taken < starts
+        self._rows += rows
+        for command in wanted:
+            if isinstance(command, WatchDeadline | WaitRetry | WatchApproval) and (
+                self._soonest is None or command.due_at < self._soonest
+            ):
+                self._soonest = command.due_at
+
+    def admit(self) -> None:
+        """One pass over all who wait, with the admission lock held: let in all that fit, oldest first.
+
+        Workflow limits count running and cancelling tasks, the global limit counts slots; both are counted in this
+        transaction, so they hold at every instant.
+        """
+        free = self._claim.max_running_tasks - self._tx.tasks.held_slots()
+        while free > 0 and (candidates := self._tx.tasks.waiting(free)):
+            rooms = dict(self._tx.tasks.room_of(candidates))
+            left: dict[str, int] = {}
+            let_in = 0
+            for task_id in candidates:
+                task = self._tx.tasks.lock(task_id)
+                if task.status is TaskStatus.WAITING:
+                    workflow, room = rooms.get(task_id, ("", 0))
+                    room = left.get(workflow, room)
+                    if room == 0:
+                        continue
+                    left[workflow] = room - 1 if room > 0 else room
+                elif task.status is not TaskStatus.RUNNING or task.slot is not Slot.WANTED:
+                    continue
+                self.hear(task_id, Admitted(self._tx.now))
+                let_in += 1
+            if not let_in:
+                return
+            # Asked again: the statement now sees the new counts, and workflows that are full are left out.
+            free -= let_in
+
+    def admit_or_ask(self, task_id: int, *, locked: bool) -> None:
+        """Let tasks in within this transaction if the admission lock is held, else leave the wish for later."""
+        if locked:
+            self.admit()
+        else:
+            self.command(task_id, (Admit(),))
+
+    def outcome(self, value: R) -> Outcome[R]:
+        return Outcome(value, tuple(self._rows), tuple(dict.fromkeys(self._tasks)), self._soonest, self._short)

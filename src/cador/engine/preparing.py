@@ -1,0 +1,302 @@
+"""From a stored job task to what an executor runs, and from its end to what it means. Reads in one transaction, decides
+on values; secrets are opened here and live no longer than the execution is followed."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from cador.domain import events as ev
+from cador.domain.errors import Invalid
+from cador.domain.task import JobStatus
+from cador.domain.variables import JobFacts, job_variables, may_run, render, render_text
+from cador.domain.workflow import ExecutePolicy
+from cador.jobs.base import Catalogue, CodeHostAccess, Conclusion, JobType, Run
+from cador.ports.blobs import BlobStore
+from cador.ports.executor import End, Executor, Harvest, JobFolder, Keep
+from cador.ports.logs import LogName
+from cador.ports.sealing import Sealer
+from cador.ports.stores import ExecutionRow, JobRow, TaskRow, Tx
+
+FACTS: Final = "cador."
+"""Outputs whose names begin so are for the server: they are judged by the job type and never published."""
+_SNAPSHOTS: Final = 256
+
+
+class Collect(Protocol):
+    """Copies what a job leaves into the blob store; blocking, called in a thread."""
+
+    def __call__(
+        self, workspace: Path, keeps: Sequence[Keep], prefix: str, max_bytes: int
+    ) -> tuple[tuple[str, ...], bool]:
+        """Returns problems, one line each, and whether they fail the job. Links and devices are refused; nothing
+        outside *workspace* is read."""
+
+
+class Catalogues:
+    """The catalogue of each project at the newest version, read again only when any resource changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Catalogue] = {}
+
+    def load(self, tx: Tx, project: str) -> Catalogue:
+        version = tx.resources.version()
+        known = self._known.get(project)
+        if known is None or known.version != version:
+            known = self._known[project] = Catalogue(project, tx.resources.of_project(project), version)
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    job: JobRow
+    task: TaskRow
+    snapshot: Mapping[str, Any]
+    earlier: tuple[JobFacts, ...]
+    catalogue: Catalogue
+
+    def awaits(self, attempt: int, recovery: int) -> bool:
+        """Whether the job still waits for this very start."""
+        job = self.job
+        return job.status == JobStatus.PREPARE and (job.attempt, job.recovery) == (attempt, recovery)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """``spec``: the rendered plan of the job type, secrets in clear: never stored, never logged."""
+
+    type: JobType
+    spec: Mapping[str, Any]
+    folder: JobFolder
+    log_name: LogName
+    executor: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    result: ev.Result
+    error: str
+    outputs: Mapping[str, str]
+    facts: Mapping[str, Any]
+    lines: tuple[str, ...]
+
+
+class Preparer:
+    """Stateless but for two memos: catalogues by version, and snapshots, which never change."""
+
+    def __init__(
+        self,
+        *,
+        types: Mapping[str, JobType],
+        sealer: Sealer,
+        catalogues: Catalogues,
+        collect: Collect,
+        default_executor: str,
+    ) -> None:
+        self._types = types
+        self._sealer = sealer
+        self._catalogues = catalogues
+        self._collect = collect
+        self._default_executor = default_executor
+        self._snapshots: dict[int, Mapping[str, Any]] = {}
+
+    def load(self, tx: Tx, task_id: int, job_id: int) -> Loaded | None:
+        """Everything the start of one job task needs, on one snapshot of the database. None: there is no such job."""
+        job = tx.tasks.job_by_id(job_id)
+        if job is None:
+            return None
+        task = tx.tasks.row(task_id)
+        snapshot = self._snapshots.get(task_id)
+        if snapshot is None:
+            snapshot = tx.tasks.snapshot(task_id)
+            if len(self._snapshots) >= _SNAPSHOTS:
+                self._snapshots.clear()
+            self._snapshots[task_id] = snapshot
+        earlier: tuple[JobFacts, ...] = ()
+        if job.plan.get("late"):
+            earlier = tuple(
+                JobFacts(row.key, row.job, row.status if row.end_at is not None else "", row.start_at, row.outputs)
+                for row in tx.tasks.jobs(task_id, plans=False)
+            )
+        return Loaded(job, task, snapshot, earlier, self._catalogues.load(tx, task.project))
+
+    def prepare(self, loaded: Loaded) -> Prepared | None:
+        """Render and compile. None: the execute policy says that the job does not run.
+
+        Raises: Invalid: the job cannot run, with the reason for the user.
+        """
+        job, task, snapshot = loaded.job, loaded.task, loaded.snapshot
+        opener = _Opener(self._sealer)
+        table = job_variables(loaded.earlier)
+        secret = snapshot.get("secret_variables", {})
+
+        def lookup(path: str) -> str | None:
+            return opener.open(secret[path]) if path in secret else table.get(path)
+
+        policy = _policy(job.plan.get("policy"))
+        if not may_run(policy, lambda text: render_text(text, lookup, final=True)):
+            return None
+        spec, unresolved = render(job.plan["spec"], lookup, final=True)
+        job_type = self._types.get(job.type)
+        if job_type is None:
+            raise Invalid("job type not supported")
+        run = Run(
+            workflow=task.workflow_key,
+            project=task.project,
+            number=task.number,
+            job_task=job.name,
+            task_url=str(snapshot.get("task_url", "")),
+            params={name: opener.open(value) for name, value in snapshot.get("env", {}).items()},
+            open=opener.open,
+            codehost=lambda ident: _access(loaded.catalogue, ident, opener),
+            secrets=opener.secrets,
+        )
+        for value in secret.values():
+            opener.open(value)
+        folder = job_type.compile(spec, run)
+        return Prepared(
+            job_type,
+            spec,
+            folder,
+            LogName(task.workflow_key, task.number, job.name, job.attempt),
+            self._default_executor,
+            tuple(str(reference) for reference in unresolved),
+        )
+
+    async def conclude(
+        self,
+        executor: Executor,
+        row: ExecutionRow,
+        prepared: Prepared,
+        end: End,
+        blobs: BlobStore,
+        max_artifact_bytes: int,
+        *,
+        adopted: bool = False,
+    ) -> Concluded:
+        """Collect what the job left and say what its end means."""
+        harvest = await executor.harvest(row.key, row.ref)
+        passed = end.exit_code == 0 and not end.stopped
+        name = prepared.log_name
+        prefix = f"tasks/{name.workflow}/{name.task}/{name.job}"
+        keeps = tuple(keep for keep in prepared.folder.keep if passed or keep.on_failure)
+        problems = list(harvest.problems)
+        failed = bool(problems)
+        if keeps and harvest.workspace is not None and end.stopped != "cancel":
+            await asyncio.to_thread(blobs.delete, prefix)
+            told, missing = await asyncio.to_thread(self._collect, harvest.workspace, keeps, prefix, max_artifact_bytes)
+            problems += told
+            failed = failed or missing
+        conclusion = await asyncio.to_thread(
+            prepared.type.conclude, prepared.spec, harvest.outputs, passed, _Collected(blobs, prefix)
+        )
+        for path, content in conclusion.files.items():
+            await asyncio.to_thread(blobs.put_bytes, f"{prefix}/{path}", content)
+        return _verdict(end, prepared, harvest, conclusion, problems, failed=failed, adopted=adopted)
+
+
+def _verdict(
+    end: End,
+    prepared: Prepared,
+    harvest: Harvest,
+    conclusion: Conclusion,
+    problems: Sequence[str],
+    *,
+    failed: bool,
+    adopted: bool,
+) -> Concluded:
+    outputs = {name: value for name, value in harvest.outputs.items() if not name.startswith(FACTS)}
+    lines = [*problems, *conclusion.lines]
+    error = ""
+    if end.stopped:
+        result = ev.Result.CANCELLED if end.stopped == "cancel" else ev.Result.TIMEOUT
+    elif end.exit_code is None:
+        # Watched all the time it is known to have been killed; found so after a restart nobody knows.
+        result = ev.Result.LOST if adopted else ev.Result.FAILED
+        error = "" if adopted else end.reason or "the job's process was killed"
+    elif end.exit_code != 0:
+        result, error = ev.Result.FAILED, _exit_text(end, prepared.folder)
+    elif failed or conclusion.error:
+        result, error = ev.Result.FAILED, conclusion.error or problems[0]
+    else:
+        result = ev.Result.PASSED
+    if error and error not in lines:
+        lines.append(error)
+    return Concluded(result, error, {**outputs, **conclusion.outputs}, conclusion.result, tuple(lines))
+
+
+def _exit_text(end: End, folder: JobFolder) -> str:
+    text = end.reason or f"exit status {end.exit_code}"
+    if end.failed_step is not None and 0 <= end.failed_step < len(folder.steps) and len(folder.steps) > 1:
+        return f"step {folder.steps[end.failed_step].name}: {text}"
+    return text
+
+
+def _policy(doc: Mapping[str, Any] | None) -> ExecutePolicy:
+    if not doc:
+        return ExecutePolicy()
+    rules = tuple((str(rule[0]), str(rule[1]), str(rule[2])) for rule in doc["rules"])
+    return ExecutePolicy(doc["type"], doc["match_rule"], rules)
+
+
+class _Opener:
+    """Opens sealed texts and remembers what it opened."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+        self._opened: dict[str, None] = {}
+
+    def open(self, text: str) -> str:
+        if not self._sealer.is_sealed(text):
+            return text
+        value = self._sealer.open(text)
+        self._opened[value] = None
+        return value
+
+    def secrets(self) -> tuple[str, ...]:
+        return tuple(value for value in self._opened if value)
+
+
+def _access(catalogue: Catalogue, ident: int, opener: _Opener) -> CodeHostAccess | None:
+    return code_host_access(catalogue, ident, opener.open)
+
+
+def code_host_access(catalogue: Catalogue, ident: int, open_: Callable[[str], str]) -> CodeHostAccess | None:
+    """A code host of *catalogue* with its credentials opened."""
+    resource = catalogue.by_id("codehost", ident)
+    if resource is None:
+        return None
+    doc = resource.document
+
+    def secret(*names: str) -> str:
+        return next((open_(str(doc[name])) for name in names if doc.get(name)), "")
+
+    return CodeHostAccess(
+        id=resource.id,
+        type=str(doc.get("type", "other")),
+        address=str(doc.get("address", "")),
+        token=secret("access_token", "private_access_token"),
+        username=str(doc.get("username", "")),
+        password=secret("password"),
+        ssh_key=secret("ssh_key"),
+        auth_type=str(doc.get("auth_type", "")),
+        disable_ssl=bool(doc.get("disable_ssl", False)),
+        known_hosts=str(doc.get("known_hosts", "")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    """The artifacts of one job task as its type sees them."""
+
+    blobs: BlobStore
+    prefix: str
+
+    def names(self, prefix: str) -> list[str]:
+        skip = len(self.prefix) + 1
+        return [blob.key[skip:] for blob in self.blobs.list(f"{self.prefix}/{prefix}".rstrip("/"))]
+
+    def open(self, name: str) -> bytes:
+        return self.blobs.read(f"{self.prefix}/{name}")

@@ -1,0 +1,36 @@
+"""Find a task and check the permission in its project, in the order the contract demands."""
+
+from cador.domain.errors import NotFound
+from cador.operations.actor import Actor
+from cador.operations.context import Context
+from cador.ports.stores import TaskRow, Tx
+
+
+async def find_task(ctx: Context, actor: Actor, action: str, workflow_key: str, number: int, project: str = "") -> int:
+    """The task's id, if the actor may do *action* in its project.
+
+    Raises: NotFound("task"): no such task, or not in *project*; Forbidden.
+    """
+    if project:
+        actor.need(action, project, public=await is_public(ctx, project))
+    row = await ctx.db.read(task_row, workflow_key, number)
+    if row is None or (project and row.project != project):
+        raise NotFound("task", f"{workflow_key}:{number}")
+    if not project:
+        actor.need(action, row.project, public=await is_public(ctx, row.project))
+    return row.id
+
+
+async def is_public(ctx: Context, project: str) -> bool:
+    """Whether everybody who is known may look into *project*."""
+
+    def read(tx: Tx) -> bool:
+        resource = ctx.catalogues.load(tx, project).find("project", project)
+        return resource is not None and bool(resource.document.get("is_public"))
+
+    return await ctx.db.read(read)
+
+
+def task_row(tx: Tx, workflow_key: str, number: int) -> TaskRow | None:
+    task_id = tx.tasks.find_id(workflow_key, number)
+    return tx.tasks.row(task_id) if task_id is not None else None

@@ -1,0 +1,335 @@
+"""From a start request to a task that can be stored: merge, expand, render. Pure but for resolving commits.
+
+Nothing here touches tables; ``tasks.start_task`` reads before and stores after.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from cador.domain.errors import Invalid, NotStartable
+from cador.domain.naming import unique
+from cador.domain.variables import (
+    TaskFacts,
+    creation_variables,
+    credentials,
+    protect,
+    references,
+    render,
+    settle,
+    settled_params,
+    task_url,
+)
+from cador.domain.workflow import ExecutePolicy, Job, Param, Stage, Workflow
+from cador.jobs.base import NUMBER, Catalogue, Doc, JobTaskPlan, JobType, Scope
+from cador.operations.actor import Actor
+from cador.operations.parameters import apply_parameters
+from cador.operations.task_values import JobInput, StartRequest
+from cador.ports.stores import NewApproval, NewJob, NewTask, User
+
+APPROVAL_MINUTES: Final = 60
+"""Time of an approval that names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a start stands on: everything read before it is decided."""
+
+    workflow: Workflow
+    revision: int
+    catalogue: Catalogue
+    project_name: str
+    users: Mapping[str, User]
+    """By uid and by account: approvers are looked up here."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """A task on its way. ``plans``: in order of fan-out, with the index of their stage among ``stages``."""
+
+    workflow: Workflow
+    params: tuple[Param, ...]
+    stages: list[Stage]
+    plans: list[tuple[int, Job, JobType, JobTaskPlan]]
+    table: Mapping[str, str]
+    warnings: list[str]
+    facts: TaskFacts
+
+    def repositories(self) -> list[dict[str, Any]]:
+        """The repositories of all job tasks whose commits are to be resolved; changed in place."""
+        return [repo for _, _, _, plan in self.plans for path in plan.repos for repo in repos_at(plan.plan, path)]
+
+
+def draft_task(
+    ground: Ground,
+    request: StartRequest,
+    actor: Actor,
+    types: Mapping[str, JobType],
+    *,
+    at: float,
+    base_url: str,
+    strict: bool,
+    seal: Callable[[str], str],
+) -> Draft:
+    """Merge the request into the definition and expand every job that runs.
+
+    Raises: Invalid, NotStartable: the request or the configuration does not fit, with the contract's text.
+    """
+    workflow = ground.workflow
+    local = datetime.fromtimestamp(at).astimezone()
+    warnings: list[str] = []
+    names: list[str] = []
+
+    def unknown(text: str) -> None:
+        names.append(text)
+        warnings.append(text)
+
+    params = apply_parameters(workflow.params, request.parameters, ground.catalogue, unknown, seal)
+    facts = TaskFacts(
+        number=NUMBER,
+        at=at,
+        local=local,
+        creator=actor.name,
+        creator_account=actor.account,
+        creator_id=actor.uid,
+        project_name=ground.project_name,
+        url=task_url(base_url, workflow.project, workflow.key, NUMBER, workflow.display_name),
+    )
+    given = frozenset(str(entry.get("name", "")) for entry in request.parameters)
+    table = creation_variables(workflow, params, facts, given=given)
+    chosen = _chosen(workflow, request.inputs, unknown)
+    scope = Scope(
+        catalogue=ground.catalogue,
+        workflow=replace(workflow, params=params),
+        at=at,
+        local_time=local.strftime("%Y%m%d%H%M%S"),
+        creator=(actor.uid, actor.name),
+        warn=unknown,
+        seal=seal,
+    )
+    draft = Draft(workflow, params, [], [], table, warnings, facts)
+    jobs: dict[str, Job] = {}
+    expanded: dict[str, Sequence[JobTaskPlan]] = {}
+    for stage in workflow.stages:
+        ran = [job for job in stage.jobs if job.name in chosen]
+        for job in ran:
+            jobs[job.name] = _updated(job, chosen[job.name], types, replace(scope, jobs=jobs, plans=expanded))
+        for job in ran:
+            updated = jobs[job.name]
+            spec, _ = render(updated.spec, table.get)
+            updated = jobs[job.name] = replace(updated, spec=spec)
+            expanded[job.name] = types[job.type].expand(updated, replace(scope, jobs=jobs, plans=expanded))
+        plans = [(jobs[job.name], plan) for job in ran for plan in expanded[job.name]]
+        if plans:
+            index = len(draft.stages)
+            draft.stages.append(stage)
+            draft.plans += [(index, job, types[job.type], plan) for job, plan in plans]
+    if strict and names:
+        raise NotStartable(names[0])
+    return draft
+
+
+def _chosen(workflow: Workflow, inputs: Sequence[JobInput], warn: Callable[[str], None]) -> dict[str, JobInput]:
+    """The jobs that run: those that ``inputs`` names, the last entry of a name counts."""
+    chosen: dict[str, JobInput] = {}
+    for entry in inputs:
+        job = workflow.job(entry.job_name)
+        if job is None:
+            warn(f"job {entry.job_name} not found in workflow, ignored")
+            continue
+        if entry.job_type and entry.job_type != job.type:
+            warn(f"job {job.name} is of type {job.type}, not {entry.job_type}")
+        chosen[job.name] = entry
+    for stage in workflow.stages:
+        for job in stage.jobs:
+            if job.run_policy == "force_run" and job.name not in chosen:
+                raise NotStartable(f"job {job.name} skipped, but the run policy is set to force run")
+    return chosen
+
+
+def _updated(job: Job, entry: JobInput, types: Mapping[str, JobType], scope: Scope) -> Job:
+    job_type = types.get(job.type)
+    if job_type is None:
+        raise Invalid(f"undefined job type of type:{job.type}", place="inputs")
+    return job_type.update(job, entry.parameters, scope)
+
+
+def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, parallel_limit: int) -> NewTask:
+    """The task to store; its number is still the placeholder (see :func:`with_number`).
+
+    Raises: NotStartable: an approval that nobody could give.
+    """
+    table = dict(draft.table)
+    secrets = credentials(draft.params)
+    for _, _, _, plan in draft.plans:
+        for path, value in plan.variables.items():
+            if value.startswith("sealed:"):
+                secrets[path] = value
+            elif value:
+                table.setdefault(path, value if references(value) else protect(value))
+    table = settle(table)
+    names = unique([plan.name for _, _, _, plan in draft.plans])
+    jobs: list[NewJob] = []
+    approvals: list[NewApproval] = []
+    for index, stage in enumerate(draft.stages):
+        if stage.approval is not None:
+            needed, voters = _electorate(stage.approval.users, stage.approval.needed, ground, actor, draft.warnings)
+            minutes = stage.approval.timeout_min or APPROVAL_MINUTES
+            approvals.append(
+                NewApproval(index, None, needed, voters, minutes * 60.0, stage.approval.description,
+                            stage.approval.type)
+            )  # fmt: skip
+    for (index, job, job_type, plan), name in zip(draft.plans, names, strict=True):
+        if job_type.kind == "approval":
+            spec = plan.plan
+            needed, voters = _electorate(
+                spec["approve_users"], int(spec["needed_approvers"]), ground, actor, draft.warnings
+            )
+            approvals.append(
+                NewApproval(index, len(jobs), needed, voters, float(spec["timeout"]) * 60.0,
+                            str(spec.get("description", "")), str(spec.get("type", "native")))
+            )  # fmt: skip
+        jobs.append(_new_job(index, job, job_type, plan, name, table, actor))
+    workflow = draft.workflow
+    snapshot = {
+        "workflow": workflow.doc,
+        "params": [_param_doc(param) for param in draft.params],
+        "env": settled_params(draft.params, draft.table),
+        "secret_variables": secrets,
+        "request": {
+            "inputs": [msgspec.to_builtins(entry) for entry in request.inputs],
+            "notify_inputs": list(request.notify_inputs),
+        },
+        "task_url": draft.facts.url,
+        "warnings": list(dict.fromkeys(draft.warnings)),
+    }
+    return NewTask(
+        workflow_key=workflow.key,
+        project=workflow.project,
+        number=0,
+        display_name=workflow.display_name,
+        type=workflow.type,
+        creator=actor.name,
+        creator_id=actor.uid,
+        creator_account=actor.account,
+        trigger=request.trigger,
+        create_at=draft.facts.at,
+        parallel_limit=parallel_limit,
+        stages=tuple((stage.name, stage.parallel) for stage in draft.stages),
+        jobs=tuple(jobs),
+        approvals=tuple(approvals),
+        snapshot=snapshot,
+        remark=request.remark,
+        idempotency_key=request.idempotency_key,
+    )
+
+
+def _new_job(
+    stage: int,
+    job: Job,
+    job_type: JobType,
+    plan: JobTaskPlan,
+    name: str,
+    table: Mapping[str, str],
+    actor: Actor,
+) -> NewJob:
+    spec, _ = render(plan.plan, table.get)
+    policy = _policy_doc(job.execute_policy, table)
+    envelope: dict[str, Any] = {"spec": spec, "info": dict(plan.info)}
+    if policy is not None:
+        envelope["policy"] = policy
+    if job.error_policy.approval_users:
+        envelope["deciders"] = [
+            actor.uid if user.get("type") == "task_creator" else str(user.get("user_id", ""))
+            for user in job.error_policy.approval_users
+        ]
+    # References that are left need what earlier jobs produce: only then are those read at the start of this job.
+    envelope["late"] = bool(references(msgspec.json.encode(envelope).decode()))
+    return NewJob(
+        stage=stage,
+        name=name,
+        job=job.name,
+        key=plan.key,
+        display_name=plan.display_name,
+        type=job.type,
+        kind=job_type.kind,
+        timeout_s=plan.timeout_s,
+        plan=envelope,
+        policy=job.error_policy.policy,
+        maximum_retry=job.error_policy.maximum_retry,
+        repeatable=job_type.repeatable,
+    )
+
+
+def _policy_doc(policy: ExecutePolicy, table: Mapping[str, str]) -> dict[str, Any] | None:
+    if not policy.rules:
+        return None
+    rules, _ = render([list(rule) for rule in policy.rules], table.get)
+    return {"type": policy.type, "match_rule": policy.match_rule, "rules": rules}
+
+
+def _electorate(
+    entries: Sequence[Mapping[str, Any]], needed: int, ground: Ground, actor: Actor, warnings: list[str]
+) -> tuple[int, tuple[tuple[str, str], ...]]:
+    """Who may vote, without duplicates, and how many votes it takes (0 counts as 1)."""
+    voters: dict[str, str] = {}
+    for entry in entries:
+        kind = str(entry.get("type") or "user")
+        ident, name = str(entry.get("user_id") or ""), str(entry.get("user_name") or "")
+        if kind == "task_creator":
+            voters.setdefault(actor.uid, actor.name)
+            continue
+        if kind == "group":
+            warnings.append(f"approver group {entry.get('group_name') or entry.get('group_id')} is not known, left out")
+            continue
+        user = ground.users.get(ident) or ground.users.get(name)
+        if user is None:
+            warnings.append(f"approver {name or ident} is not a user of this server")
+            voters.setdefault(ident or name, name or ident)
+        else:
+            voters.setdefault(user.uid, user.name)
+    needed = max(1, needed)
+    if not voters:
+        raise NotStartable("num of approve-users is 0")
+    if len(voters) < needed:
+        raise NotStartable("all approve users should not less than needed approvers")
+    return needed, tuple(voters.items())
+
+
+def _param_doc(param: Param) -> dict[str, Any]:
+    doc = {**param.doc, "name": param.name, "type": param.type, "value": param.value}
+    if param.type == "repo":
+        doc["repo"] = dict(param.repo) if param.repo is not None else None
+    return doc
+
+
+def with_number(task: NewTask, number: int) -> NewTask:
+    """*task* with its number everywhere the placeholder stood."""
+    return replace(
+        task,
+        number=number,
+        jobs=tuple(replace(job, plan=_filled(job.plan, number)) for job in task.jobs),
+        snapshot=_filled(task.snapshot, number),
+    )
+
+
+def _filled(doc: Doc, number: int) -> dict[str, Any]:
+    text = msgspec.json.encode(doc)
+    placeholder = NUMBER.encode()
+    if placeholder in text:
+        text = text.replace(placeholder, str(number).encode())
+    filled: dict[str, Any] = msgspec.json.decode(text)
+    return filled
+
+
+def repos_at(doc: Any, path: str) -> list[dict[str, Any]]:
+    """The repositories in the list at dotted *path* of a plan; ``[]`` when there is none."""
+    for part in path.split("."):
+        if isinstance(doc, list):
+            doc = doc[int(part)] if part.isdigit() and int(part) < len(doc) else None
+        elif isinstance(doc, Mapping):
+            doc = doc.get(part)
+    return [repo for repo in doc if isinstance(repo, dict)] if isinstance(doc, list) else []

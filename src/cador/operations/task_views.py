@@ -1,0 +1,178 @@
+"""Look at workflow tasks: details, lists, events, logs, artifacts. Reads only; one snapshot of the database each."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from cador.domain.errors import NotFound
+from cador.domain.masking import MASK
+from cador.domain.secrets import mask_credentials
+from cador.domain.task import Approval, TaskStatus, WorkflowTask
+from cador.domain.variables import plain
+from cador.jobs.base import JobType
+from cador.operations.actor import Actor
+from cador.operations.context import Context
+from cador.operations.finding import find_task, is_public
+from cador.operations.task_values import (
+    ApprovalView,
+    EventRow,
+    JobView,
+    QueueView,
+    StageView,
+    TaskDetail,
+    TaskPage,
+    VoterView,
+)
+from cador.ports.logs import LogName
+from cador.ports.stores import JobRow, TaskFilter, TaskRow, Tx
+
+
+async def task_detail(ctx: Context, actor: Actor, workflow_key: str, number: int) -> TaskDetail:
+    """Everything about one task. Raises: NotFound("task"), Forbidden."""
+    task_id = await find_task(ctx, actor, "get_workflow", workflow_key, number)
+    return await ctx.db.read(_detail, task_id, ctx.types)
+
+
+def _detail(tx: Tx, task_id: int, types: Mapping[str, JobType]) -> TaskDetail:
+    task = tx.tasks.load(task_id)
+    row = tx.tasks.row(task_id)
+    snapshot = tx.tasks.snapshot(task_id)
+    texts = tx.tasks.approval_texts(task_id) if task.approvals else {}
+    approvals = {a.id: _approval(a, *texts.get(a.id, ("", "native"))) for a in task.approvals}
+    by_job = {a.job_id: approvals[a.id] for a in task.approvals if a.job_id is not None}
+    by_stage = {a.stage: approvals[a.id] for a in task.approvals if a.job_id is None}
+    jobs = tx.tasks.jobs(task_id)
+    stages = tuple(
+        StageView(
+            name=stage.name,
+            parallel=stage.parallel,
+            status=stage.status,
+            error=stage.error,
+            start_at=stage.start_at,
+            end_at=stage.end_at,
+            jobs=tuple(_job(job, types, by_job.get(job.id)) for job in jobs if job.stage == index),
+            approval=by_stage.get(index),
+        )
+        for index, stage in enumerate(task.stages)
+    )
+    warnings = list(snapshot.get("warnings", ()))
+    for job in jobs:
+        warnings += [f"job {job.name}: {text}" for text in job.result.get("warnings", ())]
+    return TaskDetail(
+        row=row,
+        stages=stages,
+        params=tuple(_param(doc) for doc in snapshot.get("params", ())),
+        warnings=tuple(dict.fromkeys(warnings)),
+        attempts=tuple(tx.tasks.attempts(task_id)),
+        queue=_queue(tx, task, row) if task.status is TaskStatus.WAITING else None,
+    )
+
+
+def _param(doc: Mapping[str, Any]) -> Mapping[str, Any]:
+    masked: Mapping[str, Any] = mask_credentials(plain(doc))
+    if doc.get("is_credential") and doc.get("value"):
+        masked = {**masked, "value": MASK}
+    return masked
+
+
+def _job(row: JobRow, types: Mapping[str, JobType], approval: ApprovalView | None) -> JobView:
+    job_type = types.get(row.type)
+    spec = plain(row.plan.get("spec", {}))
+    if job_type is not None:
+        spec = job_type.view(spec, row.outputs, row.result, row.end_at is not None)
+    return JobView(row, mask_credentials(spec), approval)
+
+
+def _approval(approval: Approval, description: str, kind: str) -> ApprovalView:
+    votes = {vote.user_id: vote for vote in approval.votes}
+    voters = []
+    for approver in approval.approvers:
+        vote = votes.get(approver.user_id)
+        if vote is None:
+            voters.append(VoterView(approver.user_id, approver.user_name))
+        else:
+            word = "approve" if vote.approve else "reject"
+            voters.append(VoterView(approver.user_id, approver.user_name, word, vote.comment, vote.at))
+    return ApprovalView(
+        type=kind,
+        description=description,
+        status=approval.status,
+        needed=approval.needed,
+        timeout_min=round(approval.timeout_s / 60),
+        voters=tuple(voters),
+        start_at=approval.start_at,
+        end_at=approval.end_at,
+    )
+
+
+def _queue(tx: Tx, task: WorkflowTask, row: TaskRow) -> QueueView:
+    workflow = tx.workflows.find(row.workflow_key)
+    blockers = tuple(tx.tasks.blockers(task.id))
+    if workflow is not None and workflow.concurrency_limit == 0:
+        reason = "not_executable"
+    elif workflow is not None and 0 < workflow.concurrency_limit <= len(blockers):
+        reason = "workflow_limit"
+    else:
+        reason, blockers = "global_limit", ()
+    return QueueView(tx.tasks.position(task.id), reason, blockers)
+
+
+async def list_tasks(
+    ctx: Context, actor: Actor, workflow_key: str, project: str, *, page: int = 1, size: int = 50
+) -> TaskPage:
+    """Tasks of one workflow, newest first. An unknown workflow, or one of another project, has none.
+
+    Raises: Forbidden.
+    """
+    actor.need("get_workflow", project, public=await is_public(ctx, project))
+
+    def read(tx: Tx) -> TaskPage:
+        workflow = tx.workflows.find(workflow_key)
+        if workflow is None or workflow.project != project:
+            return TaskPage((), 0)
+        where = TaskFilter(workflow_key=workflow_key, offset=(page - 1) * size, limit=size)
+        return TaskPage(tuple(tx.tasks.list_tasks(where)), tx.tasks.count(workflow_key))
+
+    return await ctx.db.read(read)
+
+
+async def task_events(
+    ctx: Context, actor: Actor, workflow_key: str, number: int, after: int = 0
+) -> tuple[EventRow, ...]:
+    """What happened, oldest first, after event id *after*. Raises: NotFound("task"), Forbidden."""
+    task_id = await find_task(ctx, actor, "get_workflow", workflow_key, number)
+
+    def read(tx: Tx) -> tuple[EventRow, ...]:
+        return tuple(tx.tasks.events(task_id, after))
+
+    return await ctx.db.read(read)
+
+
+async def task_log(
+    ctx: Context, actor: Actor, workflow_key: str, number: int, job: str, attempt: int | None = None
+) -> LogName | None:
+    """Which log a job task has: of its newest attempt, or of *attempt*. None: jobs of its kind have none (approvals).
+
+    *job*: name, else key, else display name. A job that has not started has the log of its first attempt to come.
+
+    Raises: NotFound("task"), NotFound("job", name), Forbidden.
+    """
+    task_id = await find_task(ctx, actor, "get_workflow", workflow_key, number)
+
+    def read(tx: Tx) -> JobRow | None:
+        return tx.tasks.find_job(task_id, job)
+
+    row = await ctx.db.read(read)
+    if row is None:
+        raise NotFound("job", job)
+    if row.kind == "approval":
+        return None
+    return LogName(workflow_key, number, row.name, attempt or max(1, row.attempt))
+
+
+async def task_artifacts(ctx: Context, actor: Actor, workflow_key: str, number: int) -> list[tuple[str, int]]:
+    """Names (``<job task>/archive/x.tar.gz``) and sizes in bytes. Raises: NotFound("task"), Forbidden."""
+    await find_task(ctx, actor, "get_workflow", workflow_key, number)
+    prefix = f"tasks/{workflow_key}/{number}"
+    blobs = await asyncio.to_thread(lambda: list(ctx.blobs.list(prefix)))
+    return [(blob.key[len(prefix) + 1 :], blob.size) for blob in blobs]

@@ -1,0 +1,325 @@
+"""Start, stop, repeat, approve and decide about workflow tasks. Looking at them is in ``task_views``."""
+
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from cador.domain import events as ev
+from cador.domain.commands import Tell
+from cador.domain.errors import NotAnApprover, NotFound, NothingToApprove, NotStartable, WrongStatus
+from cador.domain.naming import primary_repo
+from cador.domain.task import ApprovalStatus, JobStatus, StageStatus, TaskStatus, WorkflowTask
+from cador.domain.workflow import Workflow
+from cador.engine.hearing import Claim, Ear, Outcome
+from cador.engine.preparing import Catalogues, code_host_access
+from cador.jobs.base import Catalogue
+from cador.jobs.definition import parse_workflow
+from cador.operations.actor import Actor
+from cador.operations.context import Context
+from cador.operations.finding import find_task
+from cador.operations.starting import Draft, Ground, draft_task, new_task, repos_at, with_number
+from cador.operations.task_values import Ballot, Started, StartRequest
+from cador.operations.task_views import list_tasks, task_artifacts, task_detail, task_events, task_log
+from cador.ports.stores import NewTask, TaskRow, Tx, User
+
+if TYPE_CHECKING:
+    from cador.ports.code_hosts import CodeHostAccess
+
+__all__ = [
+    "approve",
+    "cancel_all",
+    "cancel_task",
+    "decide",
+    "list_tasks",
+    "not_executable",
+    "retry_task",
+    "start_task",
+    "task_artifacts",
+    "task_detail",
+    "task_events",
+    "task_log",
+]
+
+SYSTEM: Final = "system"
+"""Who cancels the tasks of a workflow that is deleted."""
+_USERS: Final = 1000
+
+
+class _Moved(Exception):
+    """The definition changed between reading and storing."""
+
+
+@lru_cache(maxsize=256)
+def parsed(key: str, revision: int, definition: str) -> Workflow:
+    """The stored definition as values."""
+    return parse_workflow(msgspec.json.decode(definition))
+
+
+# -- start
+
+
+async def start_task(ctx: Context, actor: Actor, request: StartRequest) -> Started:
+    """Start a workflow: the reply is what was committed.
+
+    Raises: Forbidden; NotFound: no such workflow in that project; Invalid: a value that cannot be meant; NotStartable.
+    """
+    actor.need("run_workflow", request.project_key)
+    if refusal := ctx.refuse_starts():
+        raise NotStartable(refusal)
+    for again in (False, True):
+        ground, repeated = await ctx.db.read(_ground, ctx.catalogues, request, actor.uid)
+        if repeated is not None:
+            return Started(repeated.workflow_key, repeated.project, repeated.number)
+        draft = _draft(ctx, actor, ground, request)
+        await _resolve(ctx, ground.catalogue, draft)
+        task = new_task(draft, ground, request, actor, ctx.options().max_jobs_per_stage)
+        try:
+            number = await ctx.engine.transact(_store, task, ground.revision)
+        except _Moved:
+            if again:
+                raise NotStartable("the workflow is being changed, try again") from None
+            continue
+        return Started(task.workflow_key, task.project, number, tuple(dict.fromkeys(draft.warnings)))
+    raise AssertionError("unreachable")
+
+
+def _ground(tx: Tx, catalogues: Catalogues, request: StartRequest, uid: str) -> tuple[Ground, TaskRow | None]:
+    row = tx.workflows.find(request.workflow_key)
+    if row is None or row.project != request.project_key:
+        raise NotFound("workflow", request.workflow_key)
+    key = request.idempotency_key
+    repeated = tx.tasks.by_idempotency_key(uid, key) if key else None
+    workflow = replace(
+        parsed(row.key, row.revision, row.definition),
+        disabled=row.disabled,
+        concurrency_limit=row.concurrency_limit,
+        display_name=row.display_name,
+        type=row.type,
+    )
+    catalogue = catalogues.load(tx, row.project)
+    project = catalogue.find("project", row.project)
+    users: dict[str, User] = {}
+    if _asks_people(workflow):
+        for user in tx.people.users(limit=_USERS)[0]:
+            users[user.uid] = users[user.account] = user
+    name = str(project.document.get("project_name") or row.project) if project is not None else row.project
+    return Ground(workflow, row.revision, catalogue, name, users), repeated
+
+
+def _asks_people(workflow: Workflow) -> bool:
+    return any(
+        stage.approval is not None or any(job.type == "approval" for job in stage.jobs) for stage in workflow.stages
+    )
+
+
+def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) -> Draft:
+    workflow = ground.workflow
+    if workflow.disabled:
+        raise NotStartable("workflow is disabled")
+    if workflow.concurrency_limit == 0:
+        raise NotStartable(not_executable(workflow.key))
+    if workflow.enable_approval_ticket:
+        raise NotStartable("workflow need approval ticket to run, which is not supported by openAPI right now.")
+    options = ctx.options()
+    return draft_task(
+        ground,
+        request,
+        actor,
+        ctx.types,
+        at=ctx.clock.now(),
+        base_url=options.base_url,
+        strict=options.strict_inputs if request.strict is None else request.strict,
+        seal=lambda value: ctx.sealer.seal(value, f"task/{workflow.key}"),
+    )
+
+
+def not_executable(key: str) -> str:
+    return f"workflow {key} is not executable: concurrency_limit is 0"
+
+
+async def _resolve(ctx: Context, catalogue: Catalogue, draft: Draft) -> None:
+    """Freeze the commits of all repositories as they are now. What cannot be asked is a warning, the job finds out."""
+
+    def open_(text: str) -> str:
+        return ctx.sealer.open(text) if ctx.sealer.is_sealed(text) else text
+
+    asked: list[tuple[dict[str, Any], CodeHostAccess]] = []
+    for repo in draft.repositories():
+        host = code_host_access(catalogue, repo.get("codehost_id") or 0, open_)
+        if host is None:
+            draft.warnings.append(f"code host {repo.get('codehost_id')} of {repo.get('repo_name')} is not known")
+        elif not (repo.get("enable_commit") and repo.get("commit_id") and repo.get("commit_message")):
+            asked.append((repo, host))
+    if asked:
+        found = await ctx.resolve_commits(asked, ctx.options().resolve_commits_s)
+        for (repo, _), resolved in zip(asked, found, strict=True):
+            repo.update({key: value for key, value in resolved.facts.items() if value})
+            if resolved.problem:
+                draft.warnings.append(resolved.problem)
+    for n, (index, job, job_type, plan) in enumerate(draft.plans):
+        repos = [repo for path in plan.repos for repo in repos_at(plan.plan, path)]
+        primary = primary_repo(repos)
+        if primary is not None and primary.get("commit_id"):
+            variables = {**plan.variables, f"job.{plan.key}.COMMITID": str(primary["commit_id"])}
+            draft.plans[n] = (index, job, job_type, replace(plan, variables=variables))
+
+
+def _store(tx: Tx, claim: Claim, task: NewTask, revision: int) -> Outcome[int]:
+    """Number and store the task, and let it in at once if that can be decided here."""
+    ear = Ear(tx, claim)
+    locked = tx.admission.lock(wait=False)
+    row = tx.workflows.find(task.workflow_key, lock=True)
+    if row is None:
+        raise NotFound("workflow", task.workflow_key)
+    if row.revision != revision:
+        raise _Moved
+    if row.disabled:
+        raise NotStartable("workflow is disabled")
+    if task.idempotency_key:
+        repeated = tx.tasks.by_idempotency_key(task.creator_id, task.idempotency_key)
+        if repeated is not None:
+            return ear.outcome(repeated.number)
+    number = tx.workflows.next_number(task.workflow_key)
+    if not task.jobs:
+        raise NotStartable(f"no stage found in workflow task: {task.workflow_key},taskID: {number}")
+    task_id = tx.tasks.add(with_number(task, number))
+    ear.command(task_id, (Tell("created", 0),))
+    ear.admit_or_ask(task_id, locked=locked)
+    return ear.outcome(number)
+
+
+# -- cancel, retry
+
+
+async def cancel_task(ctx: Context, actor: Actor, workflow_key: str, number: int) -> None:
+    """Cancel. Returns when the wish is committed: it is carried out even if the server stops right after.
+
+    Raises: NotFound, Forbidden; WrongStatus: the task has passed.
+    """
+    task_id = await find_task(ctx, actor, "run_workflow", workflow_key, number)
+    await ctx.engine.transact(_cancel, task_id, actor.uid, actor.name)
+
+
+def _cancel(tx: Tx, claim: Claim, task_id: int, uid: str, name: str) -> Outcome[None]:
+    ear = Ear(tx, claim)
+    task = tx.tasks.lock(task_id)
+    if not task.final or task.status is TaskStatus.PASSED:
+        ear.hear(task_id, ev.CancelRequested(tx.now, uid, name))
+    return ear.outcome(None)
+
+
+def cancel_all(tx: Tx, ear: Ear, workflow_key: str) -> None:
+    """Cancel what is unfinished of a workflow that is being deleted, within the caller's transaction."""
+    for task_id in tx.tasks.unfinished(workflow_key):
+        ear.hear(task_id, ev.CancelRequested(tx.now, "", SYSTEM))
+
+
+async def retry_task(ctx: Context, actor: Actor, workflow_key: str, number: int, project: str = "") -> None:
+    """Run what did not pass once more, under the same number.
+
+    Raises: NotFound, Forbidden; WrongStatus; NotStartable: the workflow is not executable.
+    """
+    task_id = await find_task(ctx, actor, "run_workflow", workflow_key, number, project)
+    local_time = _local_time(ctx.clock.now())
+    await ctx.engine.transact(_retry, ctx, task_id, actor.uid, actor.name, local_time)
+
+
+def _retry(tx: Tx, claim: Claim, ctx: Context, task_id: int, uid: str, name: str, local_time: str) -> Outcome[None]:
+    ear = Ear(tx, claim)
+    locked = tx.admission.lock(wait=False)
+    row = tx.tasks.row(task_id)
+    workflow = tx.workflows.find(row.workflow_key)
+    if workflow is not None and workflow.concurrency_limit == 0:
+        raise NotStartable(not_executable(row.workflow_key))
+
+    def renew(tx: Tx, before: WorkflowTask, after: WorkflowTask) -> None:
+        if after.status is not TaskStatus.WAITING:
+            return  # still going down: the round begins when all is over, with the old names
+        again = {job.id for job in after.jobs if job.status is JobStatus.IDLE}
+        for job in tx.tasks.jobs(task_id):
+            job_type = ctx.types.get(job.type)
+            if job.id in again and job_type is not None:
+                tx.tasks.set_plan(job.id, {**job.plan, "spec": job_type.renew(job.plan["spec"], local_time)})
+
+    ear.hear(task_id, ev.RetryRequested(tx.now, uid, name), renew)
+    if locked:
+        ear.admit()
+    return ear.outcome(None)
+
+
+def _local_time(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y%m%d%H%M%S")
+
+
+# -- approve, decide
+
+
+async def approve(ctx: Context, actor: Actor, ballot: Ballot) -> None:
+    """Vote. Being a listed approver is what it takes, no role.
+
+    Raises: NothingToApprove, NotAnApprover, VotedAlready.
+    """
+    await ctx.engine.transact(_vote, ballot, actor.uid, actor.name)
+
+
+def _vote(tx: Tx, claim: Claim, ballot: Ballot, uid: str, name: str) -> Outcome[None]:
+    ear = Ear(tx, claim)
+    nothing = NothingToApprove(ballot.workflow_key, ballot.number, ballot.stage)
+    task_id = tx.tasks.find_id(ballot.workflow_key, ballot.number)
+    if task_id is None:
+        raise nothing
+    task = tx.tasks.lock(task_id)
+    approval_id = _open_approval(tx, task, ballot.stage, uid)
+    if approval_id is None:
+        raise nothing
+    try:
+        ear.hear(task_id, ev.Voted(tx.now, approval_id, uid, name, ballot.approve, ballot.comment))
+    except WrongStatus:
+        raise nothing from None
+    return ear.outcome(None)
+
+
+def _open_approval(tx: Tx, task: WorkflowTask, name: str, uid: str) -> int | None:
+    """Which open approval *name* means: a waiting stage; a waiting approval job by job task name, job name or display
+    name; the one waiting approval job of the stage of that name (of several: the one this user may decide)."""
+    if task.status is not TaskStatus.RUNNING:
+        return None
+    for index, stage in enumerate(task.stages):
+        approval = task.stage_approval(index)
+        if stage.name == name and stage.status is StageStatus.WAIT_FOR_APPROVAL and approval is not None:
+            return approval.id
+    waiting = {a.job_id: a for a in task.approvals if a.job_id and a.status is ApprovalStatus.WAITING}
+    if not waiting:
+        return None
+    rows = [row for row in tx.tasks.jobs(task.id, plans=False) if row.id in waiting]
+    for row in rows:
+        if name in (row.name, row.job, row.display_name, row.key):
+            return waiting[row.id].id
+    here = [waiting[row.id] for row in rows if task.stages[row.stage].name == name]
+    if len(here) > 1:
+        here = [a for a in here if any(voter.user_id == uid for voter in a.approvers)]
+    return here[0].id if len(here) == 1 else None
+
+
+async def decide(ctx: Context, actor: Actor, workflow_key: str, number: int, job: str, *, ignore: bool) -> None:
+    """Decide about a failed job whose error policy asks people: ignore the failure, or let it stand.
+
+    Raises: NotFound, Forbidden; WrongStatus: that job waits for no decision; NotAnApprover.
+    """
+    task_id = await find_task(ctx, actor, "get_workflow", workflow_key, number)
+    await ctx.engine.transact(_decide, task_id, job, ignore, actor)
+
+
+def _decide(tx: Tx, claim: Claim, task_id: int, name: str, ignore: bool, actor: Actor) -> Outcome[None]:
+    ear = Ear(tx, claim)
+    tx.tasks.lock(task_id)
+    job = tx.tasks.find_job(task_id, name)
+    if job is None:
+        raise NotFound("job", name)
+    if not actor.admin and actor.uid not in job.plan.get("deciders", ()):
+        raise NotAnApprover(actor.name)
+    ear.hear(task_id, ev.Decided(tx.now, job.id, ignore, actor.uid, actor.name))
+    return ear.outcome(None)

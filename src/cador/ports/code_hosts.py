@@ -1,0 +1,37 @@
+"""What the inside asks of code hosts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class CodeHostAccess:
+    """A code host with its credentials opened. Fields as in the resource; empty when not given."""
+
+    id: int
+    type: str
+    address: str
+    token: str = ""
+    username: str = ""
+    password: str = ""
+    ssh_key: str = ""
+    auth_type: str = ""
+    disable_ssl: bool = False
+    known_hosts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a repository's ref points to right now. ``facts``: ``commit_id``, ``commit_message``, ``author_name`` as far
+    as they are known; ``problem``: why nothing is known, one line without credentials."""
+
+    facts: Mapping[str, Any]
+    problem: str = ""
+
+
+class CommitResolver(Protocol):
+    async def __call__(
+        self, repos: Sequence[tuple[Mapping[str, Any], CodeHostAccess]], within_s: float
+    ) -> list[Resolved]:
+        """Ask for all *repos* at once, at most *within_s* seconds. Never raises for one that cannot be asked."""
