@@ -247,6 +247,21 @@ def test_a_close_that_fails_can_be_repeated(tmp_path: Path) -> None:
     assert texts(whole(logs)) == ["one"]
 
 
+def test_left_after_a_close_that_failed_nothing_is_lost(tmp_path: Path) -> None:
+    logs = make(tmp_path)
+    writer = logs.open(NAME)
+    writer.feed(b"one\ntwo", 7)
+    (tmp_path / "shop").write_text("in the way")
+    with pytest.raises(OSError, match="shop"):
+        writer.close()
+    (tmp_path / "shop").unlink()
+    writer.leave()
+    again = make(tmp_path).open(NAME)
+    assert again.raw_offset == 7
+    again.close()
+    assert texts(whole(make(tmp_path))) == ["one", "two"]
+
+
 # -- sealing and reopening -------------------------------------------------------------------------------------------
 
 

@@ -132,7 +132,7 @@ class FileLogWriter:
         """Make everything so far durable; returns the raw offset that is now safe."""
         with self._closing:
             with self._lock:
-                if self._over:
+                if self._moved:
                     return self._durable.raw
                 self._flush(mark=True)
                 pair = self._pair
