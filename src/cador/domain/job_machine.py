@@ -93,3 +93,11 @@ def task_status(stages: Iterable[StageStatus]) -> TaskStatus:
     """The status of an ended task: the highest among its ended stages; ignored failures count as passed."""
     present = set(stages)
     return _TASK_OF[next((status for status in _TASK_ORDER if status in present), StageStatus.SKIPPED)]
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram, for the documentation."""
+    lines = ["stateDiagram-v2", "    [*] --> idle"]
+    for (status, cause), targets in ARROWS.items():
+        lines += [f"    {status or 'idle'} --> {to or 'idle'}: {cause}" for to in sorted(targets)]
+    return "\n".join(lines)
