@@ -114,7 +114,7 @@ class JobTask:
     maximum_retry: int = 0
     repeatable: bool = True
     failed_as: str = ""
-    """While people decide about a failure: the status it had (``failed`` or ``timeout``)."""
+    """While people decide about a failure, or before a repetition: the status it had (``failed`` or ``timeout``)."""
 
 
 class ApprovalStatus(StrEnum):

@@ -1,0 +1,1 @@
+"""Database threads, tables, one store per aggregate, migrations."""

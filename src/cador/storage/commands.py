@@ -1,0 +1,166 @@
+"""Commands: what must still be done outside, and every timer."""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, delete, func, select, union_all, update
+
+from cador.domain.commands import Admit, Command, Forget, Start, Stop, Tell, WaitRetry, WatchApproval, WatchDeadline
+from cador.ports.stores import CommandRow
+from cador.storage import dialect
+from cador.storage.dialect import AnyRow, json_of, json_text, kind_of
+from cador.storage.tables import COMMAND_ADMIT, COMMAND_FREE_OTHER, COMMAND_FREE_START, word
+from cador.storage.tables import command as c
+
+KINDS: Final[Mapping[type, str]] = {
+    kind: kind_of(kind) for kind in (Start, Stop, WatchDeadline, WaitRetry, WatchApproval, Admit, Tell)
+}
+_TIMERS: Final = (WatchDeadline, WaitRetry, WatchApproval)
+
+_VALUES: Final[dict[str, Any]] = {
+    name: bindparam(name) for name in ("key", "kind", "task_id", "payload", "due_at", "owner", "tries")
+}  # fmt: skip
+INSERT: Final = dialect.insert(c).values(_VALUES).on_conflict_do_nothing(index_elements=[c.c.key])
+INSERT_MINE: Final = INSERT.returning(c.c.id)
+FORGET: Final = delete(c).where(c.c.key == bindparam("key"))
+
+
+def _free(condition: Any) -> Any:
+    return (
+        select(c.c.id, c.c.due_at)
+        .where(condition, c.c.due_at <= bindparam("now"))
+        .order_by(c.c.due_at, c.c.id)
+        .limit(bindparam("limit"))
+        .with_for_update(skip_locked=True)  # replicas pass each other by; SQLite ignores it and has one writer
+    )
+
+
+# Two statements, an index each: starts that wait for room are not gone through on the way to a timer.
+FREE_STARTS: Final = _free(COMMAND_FREE_START)
+FREE_OTHERS: Final = _free(COMMAND_FREE_OTHER)
+CLAIM: Final = (
+    update(c).where(c.c.id.in_(bindparam("ids", expanding=True))).values(owner=bindparam("me")).returning(*c.c)
+)
+DELETE: Final = delete(c).where(c.c.id == bindparam("command_id"), c.c.owner == bindparam("me"))
+DELETE_ADMITS: Final = delete(c).where(COMMAND_ADMIT)
+POSTPONE: Final = (
+    update(c)
+    .where(c.c.id == bindparam("command_id"), c.c.owner == bindparam("me"))
+    .values(owner="", tries=c.c.tries + 1, due_at=bindparam("at"))
+)
+RELEASE: Final = update(c).where(c.c.owner == bindparam("gone"), c.c.owner != word("")).values(owner="")
+RELEASE_OTHERS: Final = update(c).where(c.c.owner != bindparam("me"), c.c.owner != word("")).values(owner="")
+TAKE: Final = delete(c).where(c.c.key == bindparam("stored_key"), c.c.owner == word(""))
+STARTS: Final = select(c.c.payload).where(c.c.kind == word("start")).order_by(c.c.id)
+_due = union_all(
+    *(
+        select(func.min(c.c.due_at).label("at")).where(condition)
+        for condition in (COMMAND_FREE_START, COMMAND_FREE_OTHER)
+    )
+).subquery()
+NEXT_DUE: Final = select(func.min(_due.c.at))
+NEXT_TIMER: Final = select(func.min(c.c.due_at)).where(COMMAND_FREE_OTHER)
+
+
+def _row(row: AnyRow) -> CommandRow:
+    return CommandRow(
+        row.id, row.key, row.kind, row.task_id, json_of(row.payload), row.due_at, row.owner, row.tries
+    )  # fmt: skip
+
+
+class Commands:
+    """Implements ``ports.stores.CommandStore``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(
+        self, task_id: int, commands: Iterable[Command], now: float, *, me: str = "", claim: int = 0
+    ) -> list[CommandRow]:
+        forgotten: list[str] = []
+        rows: dict[str, dict[str, Any]] = {}
+        for command in commands:
+            if isinstance(command, Forget):
+                key = f"{task_id}/{command.key}"
+                rows.pop(key, None)
+                forgotten.append(key)
+                continue
+            if isinstance(command, Admit):
+                # Each wake has its own row: one that comes while a pass is being committed is not lost in it.
+                key = f"{task_id}/admit:{secrets.token_hex(8)}"
+            else:
+                key = f"{task_id}/{command.key}"
+            owner, due_at = me, now
+            if isinstance(command, _TIMERS):
+                owner, due_at = "", command.due_at
+            elif isinstance(command, Start) and me:
+                if claim > 0:
+                    claim -= 1
+                else:
+                    owner = ""
+            rows[key] = {
+                "key": key,
+                "kind": KINDS[type(command)],
+                "task_id": task_id,
+                "payload": json_text(command),
+                "due_at": due_at,
+                "owner": owner,
+                "tries": 0,
+            }
+        execute = self._connection.execute
+        if forgotten:
+            execute(FORGET, [{"key": key} for key in forgotten])
+        if unowned := [row for row in rows.values() if not row["owner"]]:
+            execute(INSERT, unowned)
+        mine: list[CommandRow] = []
+        for row in rows.values():
+            if not row["owner"]:
+                continue
+            command_id = execute(INSERT_MINE, row).scalar_one_or_none()
+            if command_id is not None:  # else it is there already, and somebody else's
+                payload = json_of(row["payload"])
+                mine.append(
+                    CommandRow(command_id, row["key"], row["kind"], task_id, payload, row["due_at"], me, 0)
+                )  # fmt: skip
+        return mine
+
+    def claim(self, me: str, now: float, limit: int, *, starts: int) -> list[CommandRow]:
+        execute = self._connection.execute
+        due: list[AnyRow] = []
+        if limit > 0:
+            due += execute(FREE_OTHERS, {"now": now, "limit": limit})
+        if min(starts, limit) > 0:
+            due += execute(FREE_STARTS, {"now": now, "limit": min(starts, limit)})
+        if not due:
+            return []
+        due.sort(key=lambda row: (row.due_at, row.id))
+        claimed = execute(CLAIM, {"me": me, "ids": [row.id for row in due[:limit]]})
+        return sorted(map(_row, claimed), key=lambda row: (row.due_at, row.id))
+
+    def delete(self, command_id: int, me: str) -> bool:
+        return self._connection.execute(DELETE, {"command_id": command_id, "me": me}).rowcount == 1
+
+    def delete_admits(self) -> int:
+        return self._connection.execute(DELETE_ADMITS).rowcount
+
+    def postpone(self, command_id: int, me: str, due_at: float) -> bool:
+        values = {"command_id": command_id, "me": me, "at": due_at}
+        return self._connection.execute(POSTPONE, values).rowcount == 1
+
+    def release(self, owner: str) -> int:
+        return self._connection.execute(RELEASE, {"gone": owner}).rowcount
+
+    def release_others(self, me: str) -> int:
+        return self._connection.execute(RELEASE_OTHERS, {"me": me}).rowcount
+
+    def take_unowned(self, key: str) -> bool:
+        return self._connection.execute(TAKE, {"stored_key": key}).rowcount == 1
+
+    def pending_starts(self) -> list[tuple[int, int, int]]:
+        payloads = (json_of(text) for text in self._connection.execute(STARTS).scalars())
+        return [(start["job_id"], start["attempt"], start["recovery"]) for start in payloads]
+
+    def next_due(self, *, starts: bool = True) -> float | None:
+        due: float | None = self._connection.execute(NEXT_DUE if starts else NEXT_TIMER).scalar_one()
+        return due

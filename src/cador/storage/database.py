@@ -1,0 +1,279 @@
+"""Opening a database, and what both kinds share: the transaction that functions get, and the way back to the loop.
+
+A transaction is a plain function; database threads run it (``sqlite``, ``postgres``). The event loop's thread never
+touches a connection, a database thread never touches what belongs to the loop but through :class:`Door`.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from cador.domain.errors import Invalid, Unavailable
+from cador.ports.stores import Database
+from cador.storage.audit import Audit
+from cador.storage.commands import Commands
+from cador.storage.errors import DatabaseTooNew, OutcomeUnknown
+from cador.storage.executions import Executions
+from cador.storage.meta import Meta
+from cador.storage.people import People
+from cador.storage.resources import Resources
+from cador.storage.tasks import Tasks
+from cador.storage.workflows import AdmissionRow, Workflows
+
+__all__ = ["DatabaseTooNew", "OpenDatabase", "OutcomeUnknown", "migrate", "open_database"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class OpenDatabase(Database, Protocol):
+    """A database somebody has to close."""
+
+    async def close(self) -> None:
+        """Finish what was given, then end threads and connections."""
+
+
+async def open_database(
+    url: str, *, clock: Callable[[], float] | None = None, readers: int = 3, pool: int = 8
+) -> OpenDatabase:
+    """Bring the tables up to date and open the database for the running event loop.
+
+    *url*: ``sqlite:///<path>`` or ``postgresql://...``. *clock*: Unix seconds, for tests; by default the host's on
+    SQLite and the server's own on PostgreSQL. *readers*: reading threads beside SQLite's one writer; *pool*: threads,
+    each with a connection, on PostgreSQL.
+
+    Raises: Invalid: no such kind of URL. DatabaseTooNew. Unavailable.
+    """
+    if kind_of(url) == "sqlite":
+        from cador.storage.sqlite import SqliteDatabase
+
+        return await SqliteDatabase.open(url, clock=clock or time.time, readers=readers)
+    # Loaded only here: an embedded server pays neither time nor memory for it.
+    from cador.storage.postgres import PostgresDatabase
+
+    return await PostgresDatabase.open(url, clock=clock, pool=pool)
+
+
+def migrate(url: str) -> None:
+    """Bring the tables up to date, without opening the database. Blocks.
+
+    Raises: Invalid, DatabaseTooNew, Unavailable.
+    """
+    if kind_of(url) == "sqlite":
+        from cador.storage import sqlite
+
+        sqlite.migrate(url)
+    else:
+        from cador.storage import postgres
+
+        postgres.migrate(url)
+
+
+def kind_of(url: str) -> str:
+    """``sqlite`` or ``postgresql``. Raises: Invalid."""
+    try:
+        kind = make_url(url).get_backend_name()
+    except ArgumentError as error:
+        raise Invalid("database: the URL must look like sqlite:///<path> or postgresql://<host>/<name>") from error
+    if kind not in ("sqlite", "postgresql"):
+        raise Invalid(f"database: {kind} is not supported, use sqlite:///<path> or postgresql://<host>/<name>")
+    return kind
+
+
+class Stores:
+    """The stores of one connection; they hold no state of a transaction."""
+
+    __slots__ = (
+        "admission", "audit", "commands", "connection", "executions", "meta", "people", "resources", "tasks",
+        "workflows",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.workflows = Workflows(connection)
+        self.tasks = Tasks(connection)
+        self.commands = Commands(connection)
+        self.executions = Executions(connection)
+        self.admission = AdmissionRow(connection)
+        self.resources = Resources(connection)
+        self.people = People(connection)
+        self.audit = Audit(connection)
+        self.meta = Meta(connection)
+
+
+class Transaction:
+    """What a transaction function gets. ``connection`` is for migrations, backups and tests of this package."""
+
+    __slots__ = ("_stores", "calls", "now")
+
+    def __init__(self, stores: Stores, now: float) -> None:
+        self._stores = stores
+        self.now = now
+        self.calls: list[Callable[[], None]] = []
+
+    @property
+    def connection(self) -> Connection:
+        return self._stores.connection
+
+    @property
+    def workflows(self) -> Workflows:
+        return self._stores.workflows
+
+    @property
+    def tasks(self) -> Tasks:
+        return self._stores.tasks
+
+    @property
+    def commands(self) -> Commands:
+        return self._stores.commands
+
+    @property
+    def executions(self) -> Executions:
+        return self._stores.executions
+
+    @property
+    def admission(self) -> AdmissionRow:
+        return self._stores.admission
+
+    @property
+    def resources(self) -> Resources:
+        return self._stores.resources
+
+    @property
+    def people(self) -> People:
+        return self._stores.people
+
+    @property
+    def audit(self) -> Audit:
+        return self._stores.audit
+
+    @property
+    def meta(self) -> Meta:
+        return self._stores.meta
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        self.calls.append(call)
+
+
+class Work:
+    """One transaction on its way: the function bound to its arguments, who waits for it, and what came of it."""
+
+    __slots__ = ("calls", "error", "future", "read_only", "result", "run")
+
+    def __init__(self, run: Callable[[Any], Any], future: "asyncio.Future[Any]", *, read_only: bool) -> None:
+        self.run = run
+        self.future = future
+        self.read_only = read_only
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.calls: list[Callable[[], None]] = []
+
+    def attempt(self, stores: Stores, now: float) -> None:
+        """Run the function once; what it raises is kept for its caller."""
+        transaction = Transaction(stores, now)
+        self.result, self.error = None, None
+        self.calls = transaction.calls
+        try:
+            self.result = self.run(transaction)
+        except Exception as error:  # whatever it is: it aborts the transaction and belongs to its caller
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        if isinstance(error, StopIteration):  # a future refuses it
+            error = RuntimeError(f"a transaction raised {error!r}")
+        self.result, self.error, self.calls = None, error, []
+
+
+class Door:
+    """The way from the database threads back to the event loop: however much comes at once, the loop is woken once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._done: deque[Work] = deque()
+        self._knocked = False
+
+    def deliver(self, works: "list[Work]") -> None:
+        """Hand over finished *works*: first their calls after the commit, then their results, in order."""
+        with self._lock:
+            self._done.extend(works)
+            if self._knocked:
+                return
+            self._knocked = True
+        try:
+            self._loop.call_soon_threadsafe(self._open)
+        except RuntimeError:
+            # The loop was closed over our head: nobody waits any more. What is committed stays committed.
+            return
+
+    def _open(self) -> None:
+        with self._lock:
+            works, self._done = self._done, deque()
+            self._knocked = False
+        for work in works:
+            for call in work.calls:
+                # Each on its own: one that raises goes to the loop's handler and keeps nothing else from happening.
+                self._loop.call_soon(call)
+            if work.future.done():  # its caller was cancelled and does not wait any more
+                continue
+            if work.error is None:
+                work.future.set_result(work.result)
+            else:
+                work.future.set_exception(work.error)
+
+
+_END: Final = None
+"""In a queue: no more work comes."""
+
+Jobs = queue.SimpleQueue[Work | None]
+"""Its length is bounded by the number of callers: each waits for its own work."""
+
+
+class ThreadedDatabase:
+    """Queues of work and the threads that do it. A subclass says what its threads do."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._door = Door(loop)
+        self._threads: list[tuple[threading.Thread, Jobs]] = []
+        self._closed = False
+
+    def _spawn(self, name: str, target: Callable[[Jobs], None], jobs: Jobs) -> None:
+        thread = threading.Thread(target=target, args=(jobs,), name=name, daemon=True)
+        self._threads.append((thread, jobs))
+        thread.start()
+
+    async def _submit(self, jobs: Jobs, run: Callable[[Any], Any], *, read_only: bool) -> Any:
+        if self._closed:
+            raise Unavailable("database: closed")
+        future = self._loop.create_future()
+        jobs.put(Work(run, future, read_only=read_only))
+        return await future
+
+    async def _close(self, threads: "list[tuple[threading.Thread, Jobs]]") -> None:
+        """End *threads* after all that was given to them is done."""
+        for _, jobs in threads:
+            jobs.put(_END)
+        for thread, _ in threads:
+            await asyncio.to_thread(thread.join)
+
+
+def bind(
+    fn: Callable[Concatenate[Any, P], R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[[Transaction], R]:
+    """*fn* as a function of its transaction alone."""
+    if not args and not kwargs:
+        return fn
+
+    def run(tx: Transaction) -> R:
+        return fn(tx, *args, **kwargs)
+
+    return run

@@ -1,0 +1,18 @@
+"""What goes wrong with a database beyond the errors of the domain."""
+
+from cador.domain.errors import CadorError, Unavailable
+
+
+class DatabaseTooNew(CadorError):
+    """The tables were made by a later program. ``str()`` says what to do."""
+
+    def __init__(self, revision: str) -> None:
+        super().__init__(
+            f"the database is at version {revision}, which this cador does not know: "
+            "start the newer cador that made it, or restore the backup from before the upgrade"
+        )
+        self.revision = revision
+
+
+class OutcomeUnknown(Unavailable):
+    """The database went away while it committed: whether it did is not known yet. Look before doing it again."""

@@ -1,0 +1,291 @@
+"""The embedded database: one SQLite file, one thread that writes, a few that read.
+
+The writer takes all functions that wait, runs each in a savepoint and commits once for all: 32 callers at once cost
+about one ``fsync`` together, not 32. A function that fails goes back to its savepoint and leaves the others alone.
+When the batch itself or its COMMIT fails, nothing of it is there, and each function runs again alone, so that only
+the callers it concerns see the error.
+"""
+
+import asyncio
+import contextlib
+import os
+import queue
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from cador.domain.errors import Invalid, Unavailable
+from cador.ports.stores import Tx
+from cador.storage.database import Jobs, Stores, ThreadedDatabase, Work, bind
+from cador.storage.migrations import migrate_connection
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BATCH: Final = 256
+"""Functions in one commit at most: the first waits for the last."""
+BUSY_S: Final = 10.0
+"""How long to wait for another process (a backup, the ``sqlite3`` shell) that holds the file."""
+OLDEST: Final = (3, 37, 0)
+"""First SQLite with all that the statements use (RETURNING, row values, partial indexes, no surprises in ALTER)."""
+
+_AWAY: Final = {
+    sqlite3.SQLITE_BUSY: "another process holds the database file for too long",
+    sqlite3.SQLITE_LOCKED: "another process holds the database file for too long",
+    sqlite3.SQLITE_NOMEM: "out of memory",
+    sqlite3.SQLITE_READONLY: "the database file is read-only",
+    sqlite3.SQLITE_IOERR: "the disk does not read or write",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_CANTOPEN: "the database file cannot be opened",
+    sqlite3.SQLITE_CORRUPT: "the database file is damaged, restore a backup",
+    sqlite3.SQLITE_NOTADB: "the file is no database",
+}
+
+
+def unavailable(error: BaseException) -> Unavailable | None:
+    """What to tell the caller when *error* is about the machine and not about the statement; else None."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(cause, sqlite3.Error):
+        return None
+    # The low byte is the kind, what is above tells variants of it. Errors of the Python module itself have none.
+    code = getattr(cause, "sqlite_errorcode", None)
+    text = _AWAY.get(code & 0xFF) if code is not None else None
+    return Unavailable(f"database: {text}") if text else None
+
+
+def engine_for(path: str, *, query_only: bool = False) -> Engine:
+    """An engine whose connections begin and end transactions only when told to. *path* may be ``:memory:``."""
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",  # a reply is sent only for what survives a power cut
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            "journal_size_limit=67108864",
+            "cache_size=-8000",
+            # Memory mapping stays off: an I/O error of a mapped page is a signal that ends the process.
+            "mmap_size=0",
+            *(("query_only=ON", "wal_autocheckpoint=0") if query_only else ()),
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    return create_engine("sqlite://", creator=connect, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+
+
+def driver(connection: Connection) -> sqlite3.Connection:
+    """The driver's own connection: BEGIN, SAVEPOINT and COMMIT are said to it directly."""
+    raw = connection.connection.dbapi_connection
+    if not isinstance(raw, sqlite3.Connection):
+        raise TypeError(f"not a connection of SQLite: {raw!r}")
+    return raw
+
+
+class Writer:
+    """The one connection that writes, and how a batch of functions is committed through it. Of one thread."""
+
+    def __init__(self, connection: Connection, clock: Callable[[], float]) -> None:
+        self._stores = Stores(connection)
+        self._raw = driver(connection)
+        self._clock = clock
+        self.commits = 0
+        """How many transactions were committed, for figures and tests."""
+
+    def commit(self, batch: list[Work]) -> None:
+        """Carry *batch* out; afterwards each work holds its result or its error, and all that succeeded is durable."""
+        if len(batch) > 1 and self._together(batch):
+            return
+        for work in batch:
+            self._alone(work)
+
+    def _alone(self, work: Work) -> None:
+        try:
+            self._raw.execute("BEGIN IMMEDIATE")
+            work.attempt(self._stores, self._clock())
+            if work.error is None:
+                self._raw.execute("COMMIT")
+                self.commits += 1
+            else:
+                self._rollback()
+        except sqlite3.Error as error:
+            self._rollback()
+            work.fail(error)
+        _explain(work)
+
+    def _together(self, batch: list[Work]) -> bool:
+        """False: nothing of it happened, and it is not known whose fault that is."""
+        try:
+            self._raw.execute("BEGIN IMMEDIATE")
+            now = self._clock()
+            for work in batch:
+                self._raw.execute("SAVEPOINT work")
+                work.attempt(self._stores, now)
+                if work.error is not None:
+                    # A full disk and the like end the whole transaction, savepoints and all: the next line raises.
+                    self._raw.execute("ROLLBACK TO work")
+                    if unavailable(work.error):
+                        raise work.error
+                self._raw.execute("RELEASE work")
+            self._raw.execute("COMMIT")
+        except (sqlite3.Error, DBAPIError):
+            self._rollback()
+            return False
+        self.commits += 1
+        return True
+
+    def close(self) -> None:
+        self._stores.connection.close()
+
+    def _rollback(self) -> None:
+        if self._raw.in_transaction:
+            with contextlib.suppress(sqlite3.Error):  # it is over already, which is what we want
+                self._raw.execute("ROLLBACK")
+
+
+def read(stores: Stores, work: Work, clock: Callable[[], float]) -> None:
+    """Run *work* on one snapshot of the file."""
+    raw = driver(stores.connection)
+    try:
+        raw.execute("BEGIN")
+        try:
+            work.attempt(stores, clock())
+        finally:
+            raw.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        work.fail(error)
+    _explain(work)
+
+
+def _explain(work: Work) -> None:
+    """Say in words of the domain when the machine is at fault."""
+    if work.error is not None and (away := unavailable(work.error)) is not None:
+        away.__cause__ = work.error
+        work.fail(away)
+
+
+def migrate(url: str) -> None:
+    """Create the file if need be and bring its tables up to date. Raises: DatabaseTooNew, Unavailable."""
+    path = path_of(url)
+    try:
+        # Hashes of passwords are in it: nobody else's to read, whatever the umask says.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise Unavailable(f"database: {path}: {error.strerror}") from error
+    with _connected(engine_for(path)) as connection:
+        raw = driver(connection)
+        raw.execute("BEGIN IMMEDIATE")  # a second server that starts now waits here
+        try:
+            migrate_connection(connection)
+        except BaseException:
+            raw.execute("ROLLBACK")
+            raise
+        raw.execute("COMMIT")
+
+
+def path_of(url: str) -> str:
+    path = make_url(url).database
+    if not path or path == ":memory:":
+        raise Invalid("database: sqlite:///<path> needs the path of a file")
+    return str(Path(path).absolute())
+
+
+@contextlib.contextmanager
+def _connected(engine: Engine) -> Iterator[Connection]:
+    """A connection; what goes wrong with the machine is raised as Unavailable."""
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except (DBAPIError, sqlite3.Error) as error:
+        away = unavailable(error)
+        if away is None:
+            raise
+        raise away from error
+
+
+class SqliteDatabase(ThreadedDatabase):
+    """Implements ``ports.stores.Database``."""
+
+    def __init__(self, path: str, loop: asyncio.AbstractEventLoop, *, clock: Callable[[], float], readers: int) -> None:
+        super().__init__(loop)
+        self._clock = clock
+        self._writing: Jobs = queue.SimpleQueue()
+        self._reading: Jobs = queue.SimpleQueue()
+        self._writer_engine = engine_for(path)
+        self._reader_engine = engine_for(path, query_only=True)
+        self.writer: Writer | None = None
+        self._spawn("database-writer", self._write_loop, self._writing)
+        for number in range(readers):
+            self._spawn(f"database-reader-{number}", self._read_loop, self._reading)
+
+    @classmethod
+    async def open(cls, url: str, *, clock: Callable[[], float], readers: int) -> "SqliteDatabase":
+        if sqlite3.sqlite_version_info < OLDEST:
+            raise Unavailable(f"database: SQLite {sqlite3.sqlite_version} is too old, 3.37 or newer is needed")
+        await asyncio.to_thread(migrate, url)
+        return cls(path_of(url), asyncio.get_running_loop(), clock=clock, readers=max(readers, 1))
+
+    async def write(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = await self._submit(self._writing, bind(fn, args, kwargs), read_only=False)
+        return result
+
+    async def read(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = await self._submit(self._reading, bind(fn, args, kwargs), read_only=True)
+        return result
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        # The writer last: who closes last folds the log into the file, and only the writer may do that.
+        await self._close(self._threads[1:])
+        await self._close(self._threads[:1])
+
+    def _write_loop(self, jobs: Jobs) -> None:
+        while (batch := take(jobs)) is not None:
+            try:
+                if self.writer is None:
+                    self.writer = Writer(self._writer_engine.connect(), self._clock)
+                self.writer.commit(batch)
+            except (sqlite3.Error, DBAPIError) as error:  # no connection: the next batch tries again
+                for work in batch:
+                    work.fail(unavailable(error) or error)
+            self._door.deliver(batch)
+        if self.writer is not None:
+            self.writer.close()
+
+    def _read_loop(self, jobs: Jobs) -> None:
+        stores: Stores | None = None
+        while (work := jobs.get()) is not None:
+            try:
+                if stores is None:
+                    stores = Stores(self._reader_engine.connect())
+                read(stores, work, self._clock)
+            except (sqlite3.Error, DBAPIError) as error:
+                work.fail(unavailable(error) or error)
+            self._door.deliver([work])
+        if stores is not None:
+            stores.connection.close()
+
+
+def take(jobs: Jobs) -> list[Work] | None:
+    """Wait for work and take all there is; None at the end."""
+    first = jobs.get()
+    if first is None:
+        return None
+    batch = [first]
+    with contextlib.suppress(queue.Empty):
+        while len(batch) < BATCH:
+            work = jobs.get_nowait()
+            if work is None:
+                jobs.put(None)  # the end comes after this batch; nothing is put behind it
+                break
+            batch.append(work)
+    return batch

@@ -1,0 +1,1 @@
+from support.databases import *  # noqa: F403
