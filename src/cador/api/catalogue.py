@@ -1,0 +1,134 @@
+"""The error catalogue: every code that leaves the server, its message in both languages, and the two-language texts.
+
+Source: API documents, the error examples of each route. Chinese texts are exact, typos included (``wokflow``); a code's
+HTTP status follows from the code: 6xxx and 7xxx answer 400.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+NO_DOCUMENTS: Final = "mongo: no documents in result"
+"""The documents' words for "not found", whatever the database."""
+DUPLICATE_KEY: Final = "mongo duplicate key error"
+"""The documents' words for "exists already"."""
+
+
+class Operation(Enum):
+    """Which operation failed: code, message in Chinese, message in English."""
+
+    BAD_REQUEST = (400, "Bad Request", "Bad Request")
+    UNAUTHORIZED = (401, "Unauthorized", "Unauthorized")
+    FORBIDDEN = (403, "Forbidden", "Forbidden")
+    NOT_FOUND = (404, "Request Not Found", "Request Not Found")
+    TOO_LARGE = (413, "Request Entity Too Large", "Request Entity Too Large")
+    TOO_MANY = (429, "Too Many Requests", "Too Many Requests")
+    INTERNAL = (500, "Internal Error: ", "Internal Error: ")
+    UNAVAILABLE = (503, "Service Unavailable", "Service Unavailable")
+
+    CREATE_USER = (6000, "创建用户信息失败", "Create user failed")
+    UPDATE_USER = (6001, "更新用户信息失败", "Update user failed")
+    FIND_USER = (6002, "获取用户信息失败", "Find user failed")
+
+    CREATE_PROJECT = (6060, "创建项目失败", "Create project failed")
+    LIST_PROJECTS = (6061, "列出项目失败", "List projects failed")
+    UPDATE_PROJECT = (6062, "更新项目失败", "Update project failed")
+    DELETE_PROJECT = (6063, "删除项目失败", "Delete project failed")
+    GET_PROJECT = (6073, "获取项目失败", "Get project failed")
+    PROJECT_IN_USE = (6079, "项目删除检查失败，因为存在正在使用的环境!", "The project still has environments in use")
+    GET_SERVICE = (6083, "获取服务失败", "Get service failed")
+    UPDATE_SERVICE = (6092, "更新服务失败", "Update service failed")
+
+    CREATE_TASK = (6160, "创建工作流任务失败", "Create workflow task failed")
+    GET_TASK = (6161, "获取工作流任务失败", "Get workflow task failed")
+    LIST_TASKS = (6162, "列出工作流任务失败", "List workflow tasks failed")
+    CANCEL_TASK = (6163, "取消工作流任务失败", "Cancel workflow task failed")
+    RETRY_TASK = (6164, "重试工作流任务失败", "Retry workflow task failed")
+    APPROVE_TASK = (6169, "批准工作流任务失败", "Approve workflow task failed")
+    TASK_COUNTER = (6190, "获取计数器失败", "Get counter failed")
+    QUERY_LOG = (6260, "查询容器日志失败", "Query container log failed")
+    FIND_REGISTRY = (6281, "找不到指定的镜像仓库", "Image registry not found")
+
+    CREATE_BUILD = (6520, "新建编译模块失败", "Create build failed")
+    UPDATE_BUILD = (6521, "更新编译模块失败", "Update build failed")
+    LIST_BUILDS = (6522, "列出编译模块失败", "List builds failed")
+    GET_BUILD = (6523, "查询编译模块失败", "Get build failed")
+    DELETE_BUILD = (6524, "删除构建模块失败", "Delete build failed")
+    CREATE_TEST = (6529, "新建测试模块失败", "Create test failed")
+    UPDATE_TEST = (6530, "更新测试模块失败", "Update test failed")
+    LIST_TESTS = (6531, "列出测试模块失败", "List tests failed")
+    GET_TEST = (6532, "获取测试模块失败", "Get test failed")
+    DELETE_TEST = (6533, "删除测试模块失败", "Delete test failed")
+
+    UPSERT_WORKFLOW = (6540, "新建或更新wokflow失败", "Create or update workflow failed")  # sic
+    LIST_WORKFLOWS = (6541, "列出workflow失败", "List workflows failed")
+    FIND_WORKFLOW = (6542, "查询workflow失败", "Find workflow failed")
+    DELETE_WORKFLOW = (6543, "删除workflow失败", "Delete workflow failed")
+    LINT_WORKFLOW = (6545, "校验workflow失败", "Validate workflow failed")
+
+    GET_BASE_IMAGE = (6671, "获取基础镜像失败", "Get base image failed")
+    CREATE_BASE_IMAGE = (6672, "创建基础镜像失败", "Create base image failed")
+    UPDATE_BASE_IMAGE = (6673, "更新基础镜像失败", "Update base image failed")
+    LIST_BASE_IMAGES = (6674, "列出基础镜像失败", "List base images failed")
+    DELETE_BASE_IMAGE = (6675, "删除基础镜像失败", "Delete base image failed")
+
+    GET_VIEW = (6890, "获取视图详情失败", "Get view failed")
+    LIST_VIEWS = (6891, "列出视图失败", "List views failed")
+    CREATE_VIEW = (6892, "创建视图失败", "Create view failed")
+    UPDATE_VIEW = (6893, "更新视图失败", "Update view failed")
+    DELETE_VIEW = (6894, "删除视图失败", "Delete view failed")
+    CREATE_TICKET = (7100, "创建预审批单失败", "Create approval ticket failed")
+    LIST_TICKETS = (7101, "列出预审批单失败", "List approval tickets failed")
+
+    def __init__(self, code: int, zh: str, en: str) -> None:
+        self.code, self.zh, self.en = code, zh, en
+
+    def message(self, language: str) -> str:
+        return self.en if language == "en" else self.zh
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return 400 if 6000 <= self.code < 8000 else self.code
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A description that exists in both languages."""
+
+    zh: str
+    en: str
+
+    def format(self, **values: object) -> "Text":
+        return Text(self.zh.format(**values), self.en.format(**values))
+
+
+WORKFLOW_EXISTS: Final = Text(
+    "workflow [{key}] 在项目 [{project}] 中已经存在!", "workflow [{key}] already exists in project [{project}]!"
+)
+DISPLAY_NAME_TAKEN: Final = Text(
+    "workflow v4 [{name}] 展示名称在当前项目下重复!", "display name [{name}] is already used in this project"
+)
+KEY_PATTERN: Final = Text(
+    "工作流标识支持大小写字母、数字和中划线", "a workflow key consists of letters, digits and hyphens"
+)
+RETRY_NO_TASK: Final = Text("获取工作流任务失败", "Get workflow task failed")
+RETRY_PASSED: Final = Text("不能重试已经通过任务", "a passed task cannot be retried")
+RETRY_STATUS: Final = Text("工作流任务状态无法重试", "the task cannot be retried in its current status")
+NO_ENVIRONMENT: Final = Text("找不到 {project} 的 {env} 环境 ", "environment {env} of project {project} not found")
+
+LEGACY_MESSAGES: Final[Mapping[int, str]] = {
+    400: "param is illegal!",
+    401: "auth failed!",
+    403: "forbidden",
+    500: "fail",
+}
+"""``errorMsg`` of the routes under ``/api/directory/``, by HTTP status; the same in every language."""
+
+
+def say(text: "str | Text", language: str) -> str:
+    """*text* in *language* (``zh`` or ``en``)."""
+    if isinstance(text, Text):
+        return text.en if language == "en" else text.zh
+    return text

@@ -1,0 +1,105 @@
+"""Prometheus figures: HTTP by route template, and what the engine counts through :class:`cador.ports.metrics.Meter`."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from cador import __version__
+
+_FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LONG: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0)
+_QUEUE: Final[Mapping[str, str]] = {
+    "waiting": "Tasks that wait for a slot",
+    "running": "Tasks that are running",
+    "waiting_for_approval": "Tasks that wait for people",
+    "oldest_waiting_s": "Seconds the oldest waiting task has been waiting",
+}
+
+
+class Metrics:
+    """All figures of one server process. Also the engine's meter: hand it to both."""
+
+    content_type: Final = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        Gauge("cador_info", "Version of this server", ["version"], registry=registry).labels(__version__).set(1)
+        self._requests = Counter(
+            "cador_http_requests", "HTTP requests", ["method", "route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "cador_http_request_seconds", "Time to the end of the answer", ["route"], buckets=_FAST, registry=registry
+        )
+        self._queue = {name: Gauge(f"cador_queue_{name}", text, registry=registry) for name, text in _QUEUE.items()}
+        self._tasks_started = Counter("cador_tasks_started", "Tasks started", ["trigger"], registry=registry)
+        self._waited = Histogram(
+            "cador_task_wait_seconds", "From accepted to running", buckets=(*_FAST, *_LONG[5:]), registry=registry
+        )
+        self._tasks_ended = Counter("cador_tasks_ended", "Tasks ended", ["status"], registry=registry)
+        self._task_seconds = Histogram("cador_task_seconds", "Time tasks take", buckets=_LONG, registry=registry)
+        self._jobs_started = Counter("cador_jobs_started", "Job tasks started", ["executor"], registry=registry)
+        self._latency = Histogram(
+            "cador_job_start_seconds", "From decided to running", buckets=_FAST, registry=registry
+        )
+        self._jobs_ended = Counter("cador_jobs_ended", "Job tasks ended", ["type", "status"], registry=registry)
+        self._job_seconds = Histogram("cador_job_seconds", "Time job tasks take", buckets=_LONG, registry=registry)
+        self._running = Gauge("cador_jobs_running", "Executions followed here", ["executor"], registry=registry)
+        self._retries = Counter("cador_command_retries", "Commands tried again", ["kind"], registry=registry)
+        self._recovered = Counter(
+            "cador_recovered", "Executions taken over after a restart or loss", ["what"], registry=registry
+        )
+        self._log_lag = Histogram(
+            "cador_log_lag_seconds", "From line written to stored", buckets=_FAST, registry=registry
+        )
+        self._loop_lag = Histogram(
+            "cador_loop_lag_seconds", "Lateness of the event loop", buckets=_FAST, registry=registry
+        )
+
+    def text(self, queue: Mapping[str, float]) -> bytes:
+        """The exposition text; *queue*: figures read from the database just now, by name."""
+        for name, gauge in self._queue.items():
+            if name in queue:
+                gauge.set(queue[name])
+        return generate_latest(self.registry)
+
+    # -- HTTP
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """*route*: template of the path, never the path itself."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    # -- the engine's meter
+
+    def task_started(self, trigger: str, waited_s: float) -> None:
+        self._tasks_started.labels(trigger).inc()
+        self._waited.observe(waited_s)
+
+    def task_ended(self, status: str, took_s: float) -> None:
+        self._tasks_ended.labels(status).inc()
+        self._task_seconds.observe(took_s)
+
+    def job_started(self, executor: str, latency_s: float) -> None:
+        self._jobs_started.labels(executor).inc()
+        self._latency.observe(latency_s)
+
+    def job_ended(self, type_name: str, status: str, took_s: float) -> None:
+        self._jobs_ended.labels(type_name, status).inc()
+        self._job_seconds.observe(took_s)
+
+    def running_jobs(self, executor: str, count: int) -> None:
+        self._running.labels(executor).set(count)
+
+    def command_retried(self, kind: str) -> None:
+        self._retries.labels(kind).inc()
+
+    def recovered(self, what: str, count: int = 1) -> None:
+        self._recovered.labels(what).inc(count)
+
+    def log_lag(self, seconds: float) -> None:
+        self._log_lag.observe(seconds)
+
+    def loop_lag(self, seconds: float) -> None:
+        self._loop_lag.observe(seconds)

@@ -1,0 +1,290 @@
+"""Routes of the server's own, under ``/api/v1``: problem details, RFC 3339 times. The command line and the web pages
+use them beside the documents' routes."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
+
+from cador import __version__
+from cador.api.catalogue import Operation
+from cador.api.errors import Refusal, bad_request
+from cador.api.params import integer
+from cador.api.permissions import LOGGED_IN, NOBODY, by_operation
+from cador.api.routing import Call, Routes
+from cador.api.statuses import job_status, task_detail_status, task_status
+from cador.api.streams import bytes_answer
+from cador.api.task_shapes import param_document
+from cador.operations import tasks
+from cador.operations.artifacts import find_artifact
+from cador.operations.sessions import NotAuthenticated, TooManyAttempts
+from cador.operations.task_values import ApprovalView, AttemptRow, JobView, StageView, TaskDetail
+
+ROUTES: Final = Routes("server")
+
+Doc = dict[str, Any]
+
+_TASK: Final = "/api/v1/tasks/{workflow}/{number}"
+_DOWNLOAD: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""An artifact is what some job wrote: a browser must neither show it as a page of ours nor run it."""
+
+
+class LoginBody(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    account: str
+    password: str
+
+
+class DecisionBody(BaseModel):
+    """``ignore``: go on as if the job had passed; false: let the failure stand."""
+
+    model_config = ConfigDict(strict=True)
+
+    ignore: bool
+
+
+class Me(BaseModel):
+    """``roles``: by project."""
+
+    uid: str
+    account: str
+    name: str
+    email: str
+    admin: bool
+    roles: dict[str, list[str]]
+    scopes: list[str]
+
+
+class LoginReply(BaseModel):
+    """``token``: for ``Authorization: Bearer``; shown this once."""
+
+    token: str
+    expires_at: str
+    user: dict[str, str]
+
+
+def time(at: float | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds; None when not reached."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@ROUTES.get("/api/v1/version", NOBODY)
+async def version(call: Call) -> Any:
+    """Version of this server."""
+    return {"name": "cador", "version": __version__}
+
+
+def _wrong_login(error: NotAuthenticated) -> Refusal:
+    return Refusal(Operation.UNAUTHORIZED, str(error))
+
+
+def _too_many(error: TooManyAttempts) -> Refusal:
+    return Refusal(Operation.TOO_MANY, str(error), headers={"Retry-After": str(int(error.retry_after_s) + 1)})
+
+
+@ROUTES.post(
+    "/api/v1/login",
+    NOBODY,
+    faults={NotAuthenticated: _wrong_login, TooManyAttempts: _too_many},
+    body=LoginBody,
+    reply=LoginReply,
+)
+async def log_in(call: Call) -> Any:
+    """Log in by password: a token that ends by itself."""
+    body = await call.parsed(LoginBody)
+    login = await call.sessions.log_in(body.account, body.password, call.address)
+    user = {"uid": login.user.uid, "account": login.user.account, "name": login.user.name}
+    return {"token": login.token, "expires_at": time(login.expires_at), "user": user}
+
+
+@ROUTES.get("/api/v1/me", LOGGED_IN, reply=Me)
+async def me(call: Call) -> Any:
+    """Who I am and what I may do."""
+    actor = call.actor
+    return {
+        "uid": actor.uid,
+        "account": actor.account,
+        "name": actor.name,
+        "email": actor.email,
+        "admin": actor.admin,
+        "roles": {project: list(roles) for project, roles in actor.roles.items()},
+        "scopes": list(actor.scopes),
+    }
+
+
+@ROUTES.get(_TASK, by_operation("get_workflow"), reply={"type": "object"})
+async def detail(call: Call) -> Any:
+    """One task: stages, jobs, attempts, steps, warnings, and why it waits."""
+    key, number = _named(call)
+    return task_document(await tasks.task_detail(call.ctx, call.actor, key, number))
+
+
+@ROUTES.get(f"{_TASK}/events", by_operation("get_workflow"), query=("after:int",), reply={"type": "object"})
+async def events(call: Call) -> Any:
+    """What happened to a task, oldest first. ``next``: ``after`` of the following page."""
+    key, number = _named(call)
+    found = await tasks.task_events(call.ctx, call.actor, key, number, call.number("after") or 0)
+    return {
+        "events": [{"id": row.id, "at": time(row.at), "kind": row.kind, "data": row.data} for row in found],
+        "next": found[-1].id if found else None,
+    }
+
+
+@ROUTES.get(f"{_TASK}/artifacts", by_operation("get_workflow"), reply={"type": "object"})
+async def artifacts(call: Call) -> Any:
+    """Files that the jobs of a task left behind."""
+    key, number = _named(call)
+    found = await tasks.task_artifacts(call.ctx, call.actor, key, number)
+    return {"artifacts": [{"path": path, "size": size} for path, size in found]}
+
+
+@ROUTES.get(
+    f"{_TASK}/artifacts/{{path:path}}", by_operation("get_workflow"), reply_type="application/octet-stream", head=True
+)
+async def artifact(call: Call) -> Response:
+    """Download one file; ``Range`` is served."""
+    key, number = _named(call)
+    found = await find_artifact(call.ctx, call.actor, key, number, call.path_value("path"))
+    blobs = call.ctx.blobs
+    return bytes_answer(
+        lambda start, limit: blobs.read(found.key, start, limit),
+        found.size,
+        call.headers,
+        media_type="application/octet-stream",
+        gzip=False,
+        extra={**_DOWNLOAD, "Content-Disposition": f"attachment; filename*=UTF-8''{quote(found.name, safe='')}"},
+    )
+
+
+@ROUTES.post(f"{_TASK}/jobs/{{job}}/decision", by_operation("get_workflow"), body=DecisionBody)
+async def decide(call: Call) -> None:
+    """Decide about a failed job that waits for it: ignore the failure, or let it stand. Listed people only."""
+    key, number = _named(call)
+    body = await call.parsed(DecisionBody)
+    await tasks.decide(call.ctx, call.actor, key, number, call.path_value("job"), ignore=body.ignore)
+
+
+def _named(call: Call) -> tuple[str, int]:
+    number = integer(call.path_value("number"))
+    if number is None:
+        raise bad_request("invalid task number")
+    return call.path_value("workflow"), number
+
+
+# -- shapes
+
+
+def task_document(found: TaskDetail) -> Doc:
+    """A task with all that is known of it."""
+    row = found.row
+    attempts: dict[int, list[AttemptRow]] = {}
+    for attempt in found.attempts:
+        attempts.setdefault(attempt.job_id, []).append(attempt)
+    queue = found.queue
+    return {
+        "workflow": row.workflow_key,
+        "workflow_name": row.display_name,
+        "project": row.project,
+        "number": row.number,
+        "status": task_status(row),
+        "status_detail": task_detail_status(row),
+        "error": row.error,
+        "creator": row.creator,
+        "trigger": row.trigger,
+        "revoker": row.revoker,
+        "remark": row.remark,
+        "retries": row.retry_num,
+        "created_at": time(row.create_at),
+        "started_at": time(row.start_at),
+        "ended_at": time(row.end_at),
+        "params": [param_document(param) for param in found.params],
+        "stages": [_stage(stage, attempts) for stage in found.stages],
+        "warnings": list(found.warnings),
+        "queue": None
+        if queue is None
+        else {"position": queue.position, "reason": queue.reason, "blocking": list(queue.blocking)},
+    }
+
+
+def _stage(stage: StageView, attempts: Mapping[int, Sequence[AttemptRow]]) -> Doc:
+    return {
+        "name": stage.name,
+        "parallel": stage.parallel,
+        "status": stage.status,
+        "error": stage.error,
+        "started_at": time(stage.start_at),
+        "ended_at": time(stage.end_at),
+        "approval": _approval(stage.approval),
+        "jobs": [_job(job, attempts.get(job.row.id, ())) for job in stage.jobs],
+    }
+
+
+def _job(job: JobView, attempts: Sequence[AttemptRow]) -> Doc:
+    row = job.row
+    return {
+        "name": row.name,
+        "key": row.key,
+        "display_name": row.display_name,
+        "job": row.job,
+        "type": row.type,
+        "status": job_status(row.status),
+        "error": row.error,
+        "attempt": row.attempt,
+        "retry_count": row.retry_count,
+        "started_at": time(row.start_at),
+        "ended_at": time(row.end_at),
+        "deadline_at": time(row.deadline_at),
+        "spec": job.spec,
+        "approval": _approval(job.approval),
+        "warnings": list(row.result.get("warnings", ())),
+        "attempts": [
+            {
+                "attempt": attempt.attempt,
+                "status": job_status(attempt.status),
+                "error": attempt.error,
+                "started_at": time(attempt.start_at),
+                "ended_at": time(attempt.end_at),
+                "steps": [_step(step) for step in attempt.steps],
+            }
+            for attempt in attempts
+        ],
+    }
+
+
+def _step(step: Mapping[str, Any]) -> Doc:
+    """A step as stored; its Unix times (``start_at``, ``end_at``) in RFC 3339."""
+    found = {key: value for key, value in step.items() if key not in ("start_at", "end_at")}
+    return {**found, "started_at": time(step.get("start_at")), "ended_at": time(step.get("end_at"))}
+
+
+def _approval(approval: ApprovalView | None) -> Doc | None:
+    if approval is None:
+        return None
+    return {
+        "type": approval.type,
+        "description": approval.description,
+        "status": approval.status,
+        "needed": approval.needed,
+        "timeout_min": approval.timeout_min,
+        "started_at": time(approval.start_at),
+        "ended_at": time(approval.end_at),
+        "voters": [
+            {
+                "user_id": voter.user_id,
+                "user_name": voter.user_name,
+                "vote": voter.vote,
+                "comment": voter.comment,
+                "at": time(voter.at),
+            }
+            for voter in approval.voters
+        ],
+    }

@@ -1,0 +1,359 @@
+"""Workflow tasks: list, detail, execute, cancel, retry, approve. Source: API documents, workflow tasks."""
+
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cador.api import params
+from cador.api.bodies import validate, without_nulls
+from cador.api.catalogue import RETRY_STATUS, Operation
+from cador.api.errors import Refusal, bad_request
+from cador.api.params import PROJECT, TASK, WORKFLOW, respelled
+from cador.api.permissions import by_operation, in_body, in_query
+from cador.api.routing import Call, Routes
+from cador.api.task_shapes import task_document, task_line
+from cador.domain import errors as domain
+from cador.operations import tasks
+from cador.operations.task_values import Ballot, JobInput, StartRequest
+
+ROUTES: Final = Routes("workflow tasks")
+
+TASK_PATH: Final = "/openapi/workflows/custom/task"
+LONGEST_IDEMPOTENCY_KEY: Final = 255
+
+
+class _Body(BaseModel):
+    """Wrong types are faults, unknown keys are left alone, ``null`` counts as absent."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        return without_nulls(value)
+
+
+class KeyValue(_Body):
+    """A variable. Only those that exist in the definition are set."""
+
+    key: str
+    value: str = ""
+
+
+class RepoInput(_Body):
+    """Which source to use. Overrides the configured repository of the same code host, namespace and name."""
+
+    codehost_name: str = ""
+    repo_namespace: str = ""
+    repo_name: str = ""
+    branch: str = ""
+    pr: int = 0
+    prs: list[int] = []
+    tag: str = ""
+    enable_commit: bool = False
+    commit_id: str = ""
+    remote_name: str = ""
+    checkout_path: str = ""
+    submodules: bool = False
+
+
+class ServiceInput(_Body):
+    """A service of a build, deploy, test or scan."""
+
+    service_name: str = ""
+    service_module: str = ""
+    image_name: str = ""
+    image: str = ""
+    value_merge_strategy: str = ""
+    repo_info: list[RepoInput] = []
+    inputs: list[KeyValue] = []
+
+
+class TestInput(_Body):
+    __test__ = False  # not one of pytest's
+
+    testing_name: str
+    repo_info: list[RepoInput] = []
+    inputs: list[KeyValue] = []
+
+
+class ScanInput(_Body):
+    scanning_name: str
+    repo_info: list[RepoInput] = []
+    inputs: list[KeyValue] = []
+
+
+class TargetInput(_Body):
+    """A workload of a custom deployment."""
+
+    workload_type: str = ""
+    workload_name: str = ""
+    container_name: str = ""
+    image_name: str = ""
+
+
+class IterationInput(_Body):
+    iteration_id: str = ""
+    iteration_name: str = ""
+    start_date: str = ""
+    end_date: str = ""
+
+
+class JobParameters(_Body):
+    """``parameters`` of an input: every job type takes those of these it knows. What is absent stays as configured."""
+
+    registry: str = ""
+    env_name: str = ""
+    service_list: list[ServiceInput] = []
+    services: list[ServiceInput] = []
+    target_list: list[TargetInput] = []
+    testing_list: list[TestInput] = []
+    scanning_list: list[ScanInput] = []
+    kv: list[KeyValue] = []
+    repo_info: list[RepoInput] = []
+    database_name: str = ""
+    sql: str = ""
+    project_id: str = ""
+    project_name: str = ""
+    status: str = ""
+    iteration_ids: list[str] = []
+    iterations: list[IterationInput] = []
+
+
+class RunInput(_Body):
+    """Runs the job of this name. ``job_type`` is for people: the definition decides."""
+
+    job_name: str
+    job_type: str = ""
+    parameters: JobParameters = Field(default_factory=JobParameters)
+
+
+class RunRepo(_Body):
+    codehost_name: str = ""
+    repo_namespace: str = ""
+    repo_name: str = ""
+    branch: str = ""
+    prs: list[int] = []
+
+
+class RunParameter(_Body):
+    """A value of a workflow variable."""
+
+    name: str
+    type: str = ""
+    value: str = ""
+    repo: RunRepo | None = None
+
+
+class NotifyInput(_Body):
+    """Other recipients for one notification, by its place among the workflow's."""
+
+    id: int
+    type: str = ""
+    enabled: bool | None = None
+
+
+class RunBody(_Body):
+    """Execute a workflow: the jobs named in ``inputs`` run, all others are skipped."""
+
+    workflow_key: str
+    project_key: str
+    parameters: list[RunParameter] = []
+    inputs: list[RunInput] = []
+    notify_inputs: list[NotifyInput] = []
+    remark: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _respell(cls, value: Any) -> Any:
+        return respelled(value, (WORKFLOW, PROJECT)) if isinstance(value, dict) else value
+
+
+class RunReply(BaseModel):
+    """The two ``_name`` values are the keys. ``warnings``: what was accepted and not used."""
+
+    project_name: str
+    workflow_name: str
+    project_key: str
+    workflow_key: str
+    task_id: int
+    warnings: list[str] = []
+
+
+class TaskLine(BaseModel):
+    """A task as lists show it. ``status``: created, running, passed, failed, timeout or cancelled. Times: Unix
+    seconds, 0 when not reached."""
+
+    workflow_key: str
+    workflow_name: str
+    project_key: str
+    task_id: int
+    create_time: int
+    task_creator: str
+    start_time: int
+    end_time: int
+    status: str
+
+
+class TaskList(BaseModel):
+    total: int
+    workflow_tasks: list[TaskLine]
+
+
+def no_task(operation: Operation) -> Any:
+    return {domain.NotFound: operation}
+
+
+@ROUTES.post(
+    TASK_PATH,
+    in_body("run_workflow"),
+    faults={domain.NotFound: Operation.FIND_WORKFLOW},
+    body=RunBody,
+    query=("strict:bool",),
+    reply=RunReply,
+    example={
+        "project_name": "shop",
+        "workflow_name": "shop-release",
+        "project_key": "shop",
+        "workflow_key": "shop-release",
+        "task_id": 7,
+    },
+)
+async def execute(call: Call) -> Any:
+    """Execute a workflow."""
+    sent = await call.object()
+    body = validate(RunBody, sent)
+    key = call.headers.get("idempotency-key", "").strip()
+    if len(key) > LONGEST_IDEMPOTENCY_KEY:
+        raise bad_request(f"Idempotency-Key is longer than {LONGEST_IDEMPOTENCY_KEY} characters")
+    request = StartRequest(
+        workflow_key=body.workflow_key,
+        project_key=body.project_key,
+        inputs=tuple(
+            JobInput(given.job_name, given.job_type, raw.get("parameters") or {})
+            for given, raw in zip(body.inputs, sent.get("inputs") or (), strict=True)
+        ),
+        parameters=tuple(sent.get("parameters") or ()),
+        notify_inputs=tuple(sent.get("notify_inputs") or ()),
+        remark=body.remark,
+        strict=call.flag("strict"),
+        idempotency_key=key,
+    )
+    started = await tasks.start_task(call.ctx, call.actor, request)
+    reply: dict[str, Any] = {
+        "project_name": started.project_key,
+        "workflow_name": started.workflow_key,
+        "project_key": started.project_key,
+        "workflow_key": started.workflow_key,
+        "task_id": started.number,
+    }
+    if started.warnings:
+        reply["warnings"] = list(started.warnings)
+    return reply
+
+
+@ROUTES.get(
+    TASK_PATH,
+    by_operation("get_workflow"),
+    query=("taskId:int!", "workflowKey!"),
+    reply={"type": "object", "description": "the task with its stages and jobs"},
+)
+async def detail(call: Call) -> Any:
+    """One task with its stages, jobs, approvals and variables."""
+    key, number, body = await _named_task(call)
+    found = await tasks.task_detail(call.ctx, call.actor, key, number)
+    spoken = {**call.query, **(body or {})}
+    name_is_key = any(spoken.get(spelling) for spelling in params.KEYS_OF_B_AND_C)
+    return task_document(found, call.ctx.clock.now(), name_is_key=name_is_key)
+
+
+@ROUTES.get(
+    "/openapi/workflows/custom/{workflowKey}/tasks",
+    in_query("get_workflow"),
+    also=("/openapi/workflows/custom//tasks",),
+    query=("projectKey!", "pageNum:int", "pageSize:int"),
+    reply=TaskList,
+)
+async def list_tasks(call: Call) -> Any:
+    """Tasks of a workflow, newest first."""
+    key = call.path_value("workflowKey")
+    if not key:
+        raise bad_request("workflow name is required")
+    page, size = call.page()
+    found = await tasks.list_tasks(call.ctx, call.actor, key, call.need(PROJECT), page=page, size=size)
+    return {"total": found.total, "workflow_tasks": [task_line(row) for row in found.rows]}
+
+
+@ROUTES.delete(
+    TASK_PATH,
+    by_operation("run_workflow"),
+    faults={domain.NotFound: Operation.CANCEL_TASK, domain.WrongStatus: Operation.CANCEL_TASK},
+    query=("taskId:int!", "workflowKey!"),
+)
+async def cancel(call: Call) -> None:
+    """Cancel a task: queued or running, it ends as soon as its processes are down."""
+    key, number, _ = await _named_task(call)
+    await tasks.cancel_task(call.ctx, call.actor, key, number)
+
+
+@ROUTES.post(
+    "/openapi/workflows/custom/{workflowKey}/task/{taskID}",
+    in_query("run_workflow"),
+    also=("/openapi/workflows/custom//task/{taskID}",),
+    faults={
+        domain.NotFound: Operation.GET_TASK,
+        domain.WrongStatus: lambda error: Refusal(Operation.RETRY_TASK, RETRY_STATUS),
+        domain.NotStartable: Operation.CREATE_TASK,
+    },
+    query=("projectKey!",),
+)
+async def retry(call: Call) -> None:
+    """Retry a task: what did not pass runs once more, under the same number."""
+    key, number = call.path_value("workflowKey"), params.integer(call.path_value("taskID"))
+    if not key:
+        raise bad_request("workflowKey is required")
+    if number is None:
+        raise bad_request("taksID is invalid")  # sic
+    await tasks.retry_task(call.ctx, call.actor, key, number, call.need(PROJECT))
+
+
+class ApproveBody(BaseModel):
+    """A vote. Leaving out ``approve`` rejects."""
+
+    task_id: int
+    workflow_key: str
+    stage_name: str
+    approve: bool = False
+    comment: str = ""
+
+
+@ROUTES.post(
+    "/openapi/workflows/custom/task/approve",
+    by_operation(),
+    faults={domain.NotFound: Operation.APPROVE_TASK},
+    body=ApproveBody,
+)
+async def approve(call: Call) -> None:
+    """Approve or reject: listed approvers only. In the query or in the body."""
+    body = await call.object_or_none()
+    query = call.query
+    number = params.int_of(TASK, query, body) or 0
+    key = params.text_of(WORKFLOW, query, body)
+    stage = params.text_of(params.STAGE, query, body)
+    vote = params.bool_of(params.APPROVE, query, body) or False
+    comment = params.text_of(params.COMMENT, query, body)
+    if not number or not key or not stage:
+        raise Refusal(Operation.APPROVE_TASK, f"can not find approved workflow: {key}, taskID: {number},stage: {stage}")
+    await tasks.approve(call.ctx, call.actor, Ballot(key, number, stage, vote, comment))
+
+
+async def _named_task(call: Call) -> tuple[str, int, dict[str, Any] | None]:
+    """Workflow key and task number, from the query or, where not there, from a JSON body; and the body."""
+    body = await call.object_or_none()
+    key = params.text_of(WORKFLOW, call.query, body)
+    number = params.int_of(TASK, call.query, body)
+    if not key:
+        raise bad_request("workflowKey is required")
+    if number is None:
+        raise bad_request("taskId is required")
+    return key, number, body

@@ -1,0 +1,349 @@
+"""Workflow definitions: create, replace, delete, look at.
+
+The functions with a ``Tx`` are the same rules inside a transaction of somebody else (``cador apply``).
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+
+from cador.domain.errors import AlreadyExists, Invalid, InvalidDefinition, NotFound
+from cador.domain.secrets import keep_masked, mask_credentials, masked_places, seal_credentials
+from cador.domain.workflow import Workflow
+from cador.engine.hearing import Claim, Ear, Outcome
+from cador.jobs.base import Catalogue, JobType
+from cador.jobs.definition import BAD_KEY, KEY_PATTERN, check_workflow, normalise, parse_workflow
+from cador.operations.actor import Actor
+from cador.operations.context import Context
+from cador.operations.finding import is_public
+from cador.operations.tasks import cancel_all
+from cador.ports.sealing import Sealer
+from cador.ports.stores import Tx, WorkflowRow
+
+Doc = dict[str, Any]
+
+_REFERENCE: Final = re.compile(r"\s*\{\{[^{}]*\}\}\s*")
+_ID_KINDS: Final[Mapping[str, str]] = {
+    "docker_registry_id": "registry",
+    "source_registry_id": "registry",
+    "target_registry_id": "registry",
+    "codehost_id": "codehost",
+    "image_id": "baseimage",
+    "cluster_id": "cluster",
+}
+"""Keys of a definition that hold an id, and of what."""
+
+
+class DisplayNameTaken(AlreadyExists):
+    """Another workflow of the project has that display name."""
+
+
+class KeyChanged(Invalid):
+    """The body names another workflow than the address."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowDetail:
+    """``doc``: the stored document, credentials masked. ``warnings``: ids in it that this server does not know."""
+
+    row: WorkflowRow
+    doc: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A definition that was parsed but not yet checked against anything stored."""
+
+    doc: Doc
+    workflow: Workflow
+
+
+def draft(body: Mapping[str, Any]) -> Draft:
+    """Parse a definition. Raises: Invalid, with every fault and its place."""
+    doc = normalise(body)
+    return Draft(doc, parse_workflow(doc))
+
+
+# -- inside a transaction
+
+
+def add_workflow(
+    tx: Tx, new: Draft, actor: Actor, types: Mapping[str, JobType], sealer: Sealer, at: float
+) -> WorkflowRow:
+    """Check and store a new workflow.
+
+    Raises: AlreadyExists; InvalidDefinition; NotFound("project"); DisplayNameTaken; Invalid: a masked credential.
+    """
+    workflow = new.workflow
+    if tx.workflows.find(workflow.key) is not None:
+        raise AlreadyExists("workflow", workflow.key, project=workflow.project)
+    check_new(tx, workflow, types)
+    if tx.workflows.display_name_taken(workflow.project, workflow.display_name, workflow.key):
+        raise DisplayNameTaken("display name", workflow.display_name, project=workflow.project)
+    row = _row(workflow, _stored_text(new.doc, {}, sealer), actor, at)
+    tx.workflows.add(row)
+    return row
+
+
+def check_new(tx: Tx, workflow: Workflow, types: Mapping[str, JobType]) -> None:
+    """The rules of a definition in their documented order. Raises: InvalidDefinition, NotFound("project")."""
+    if not workflow.project:
+        raise InvalidDefinition("project should not be empty", place="project")
+    if not KEY_PATTERN.fullmatch(workflow.key):
+        raise InvalidDefinition(BAD_KEY, place="name")
+    if not project_known(tx, workflow.project):
+        raise NotFound("project", workflow.project)
+    check_workflow(workflow, types)
+
+
+def project_known(tx: Tx, project: str) -> bool:
+    return any(tx.resources.find("project", owner, project) is not None for owner in ("", project))
+
+
+def change_workflow(
+    tx: Tx, old: WorkflowRow, new: Draft, actor: Actor, types: Mapping[str, JobType], sealer: Sealer, at: float
+) -> WorkflowRow:
+    """Replace the whole definition of *old*; what is masked in the new one keeps its value.
+
+    Raises: InvalidDefinition; DisplayNameTaken; Invalid.
+    """
+    workflow = new.workflow
+    check_workflow(workflow, types)
+    changed = workflow.display_name != old.display_name
+    if changed and tx.workflows.display_name_taken(old.project, workflow.display_name, old.key):
+        raise DisplayNameTaken("display name", workflow.display_name, project=old.project)
+    text = _stored_text(new.doc, msgspec.json.decode(old.definition), sealer)
+    fresh = _row(workflow, text, actor, at)
+    row = replace(fresh, created_by=old.created_by, create_at=old.create_at, id=old.id, revision=old.revision)
+    tx.workflows.replace(row)
+    return row
+
+
+def remove_workflow(tx: Tx, ear: Ear, key: str) -> None:
+    """Cancel what is unfinished (revoker ``system``), then delete the workflow. Its task counter survives: numbers
+    are never used twice. Call with the admission and the workflow locked."""
+    cancel_all(tx, ear, key)
+    tx.tasks.mark_deleted(key)
+    tx.workflows.delete(key)
+
+
+def _row(workflow: Workflow, definition: str, actor: Actor, at: float) -> WorkflowRow:
+    return WorkflowRow(
+        key=workflow.key,
+        project=workflow.project,
+        display_name=workflow.display_name,
+        type=workflow.type,
+        concurrency_limit=workflow.concurrency_limit,
+        disabled=workflow.disabled,
+        definition=definition,
+        revision=1,
+        created_by=actor.name,
+        create_at=at,
+        updated_by=actor.name,
+        update_at=at,
+    )
+
+
+def _stored_text(doc: Doc, old: Any, sealer: Sealer) -> str:
+    """JSON of *doc*, credentials sealed. Raises: Invalid: ``********`` where there is no value to keep."""
+    kept = keep_masked(doc, old)
+    for place in masked_places(kept):
+        raise Invalid("******** stands for a credential that is not stored: send its value", place=place)
+    label = f"workflow/{doc['name']}"
+
+    def seal(text: str) -> str:
+        if sealer.is_sealed(text) or _REFERENCE.fullmatch(text):
+            return text  # a reference is no secret; what it stands for is
+        return sealer.seal(text, label)
+
+    return msgspec.json.encode(seal_credentials(kept, seal)).decode()
+
+
+# -- what users ask
+
+
+async def create_workflow(ctx: Context, actor: Actor, body: Mapping[str, Any]) -> WorkflowRow:
+    """Raises: Invalid, InvalidDefinition, AlreadyExists, DisplayNameTaken, NotFound("project"), Forbidden."""
+    new = draft(body)
+    if not new.workflow.project:
+        raise InvalidDefinition("project should not be empty", place="project")
+    actor.need("create_workflow", new.workflow.project)
+    return await ctx.db.write(add_workflow, new, actor, ctx.types, ctx.sealer, ctx.clock.now())
+
+
+async def lint_workflow(ctx: Context, actor: Actor, body: Mapping[str, Any]) -> tuple[str, ...]:
+    """The checks of creating, without storing; returns warnings.
+
+    Raises: Invalid, InvalidDefinition, NotFound("project"), Forbidden.
+    """
+    new = draft(body)
+    workflow = new.workflow
+    if not workflow.project:
+        raise InvalidDefinition("project should not be empty", place="project")
+    actor.need("get_workflow", workflow.project, public=await is_public(ctx, workflow.project))
+
+    def read(tx: Tx) -> tuple[str, ...]:
+        check_new(tx, workflow, ctx.types)
+        return unknown_ids(new.doc, ctx.catalogues.load(tx, workflow.project), _user_known(tx))
+
+    return await ctx.db.read(read)
+
+
+async def replace_workflow(ctx: Context, actor: Actor, key: str, project: str, body: Mapping[str, Any]) -> WorkflowRow:
+    """Replace the whole definition of workflow *key*. *project*: as the request named it, may be empty.
+
+    Body without ``name`` or ``project``: those of the workflow. Running tasks are not affected; waiting ones start when
+    the new limit lets them.
+
+    Raises: NotFound("workflow"), KeyChanged, Invalid, InvalidDefinition, DisplayNameTaken, Forbidden.
+    """
+    if not _named(body, "project", "project_key") and not project:
+        raise Invalid("projectName is required")
+    row = await ctx.db.read(_find, key)
+    if row is None:
+        actor.need("edit_workflow", project or str(_named(body, "project", "project_key")))
+        raise NotFound("workflow", key)
+    actor.need("edit_workflow", row.project)
+    if (sent := _named(body, "name", "workflow_key")) and sent != key:
+        raise KeyChanged("workflow key cannot be changed", place="name")
+    for named in (project, _named(body, "project", "project_key")):
+        if named and named != row.project:
+            raise Invalid(f"workflow {key} is not in project {named}", place="project")
+    new = draft({**_without(body, "workflow_key", "project_key"), "name": key, "project": row.project})
+    return await ctx.engine.transact(_replace, ctx, actor, key, new, ctx.clock.now())
+
+
+def _replace(tx: Tx, claim: Claim, ctx: Context, actor: Actor, key: str, new: Draft, at: float) -> Outcome[WorkflowRow]:
+    ear = Ear(tx, claim)
+    tx.admission.lock()
+    old = tx.workflows.find(key, lock=True)
+    if old is None or old.project != new.workflow.project:
+        raise NotFound("workflow", key)
+    row = change_workflow(tx, old, new, actor, ctx.types, ctx.sealer, at)
+    if row.concurrency_limit != old.concurrency_limit:
+        ear.admit()
+    return ear.outcome(row)
+
+
+async def delete_workflow(ctx: Context, actor: Actor, key: str, project: str = "") -> None:
+    """Cancel its tasks, then delete. *project* empty: of whatever project it is.
+
+    Raises: NotFound("workflow"): none, or not in *project*; Forbidden.
+    """
+    row = await ctx.db.read(_find, key)
+    if row is None or (project and row.project != project):
+        if project:
+            _need_delete(actor, project)
+        raise NotFound("workflow", key)
+    _need_delete(actor, row.project)
+    await ctx.engine.transact(_delete, key, row.project)
+
+
+def _need_delete(actor: Actor, project: str) -> None:
+    if not actor.may("edit_workflow", project):
+        actor.need("delete_workflow", project)
+
+
+def _delete(tx: Tx, claim: Claim, key: str, project: str) -> Outcome[None]:
+    ear = Ear(tx, claim)
+    tx.admission.lock()
+    row = tx.workflows.find(key, lock=True)
+    if row is None or row.project != project:
+        raise NotFound("workflow", key)
+    remove_workflow(tx, ear, key)
+    return ear.outcome(None)
+
+
+async def list_workflows(ctx: Context, actor: Actor, project: str, *, view: str = "") -> list[WorkflowRow]:
+    """Workflows of a project, custom before product, newest change first. None for an unknown project or *view*.
+
+    Raises: Forbidden.
+    """
+    actor.need("get_workflow", project, public=await is_public(ctx, project))
+
+    def read(tx: Tx) -> list[WorkflowRow]:
+        keys = _view_members(tx, project, view) if view else None
+        return tx.workflows.list_workflows(project, keys) if keys is None or keys else []
+
+    return await ctx.db.read(read)
+
+
+def _view_members(tx: Tx, project: str, view: str) -> list[str]:
+    """Keys of the workflows enabled in a view."""
+    found = tx.resources.find("view", project, view)
+    members = found.document.get("workflows", ()) if found is not None else ()
+    return [str(member["workflow_key"]) for member in members if member.get("enabled", True)]
+
+
+async def workflow_detail(ctx: Context, actor: Actor, key: str, project: str) -> WorkflowDetail:
+    """One definition as it may be shown. Raises: NotFound("workflow"): none, or not in *project*; Forbidden."""
+    actor.need("get_workflow", project, public=await is_public(ctx, project))
+
+    def read(tx: Tx) -> WorkflowDetail:
+        row = tx.workflows.find(key)
+        if row is None or row.project != project:
+            raise NotFound("workflow", key)
+        doc = msgspec.json.decode(row.definition)
+        unknown = unknown_ids(doc, ctx.catalogues.load(tx, project), _user_known(tx))
+        return WorkflowDetail(row, mask_credentials(doc), unknown)
+
+    return await ctx.db.read(read)
+
+
+def _find(tx: Tx, key: str) -> WorkflowRow | None:
+    return tx.workflows.find(key)
+
+
+def _named(body: Mapping[str, Any], *names: str) -> Any:
+    return next((body[name] for name in names if body.get(name)), "")
+
+
+def _without(body: Mapping[str, Any], *names: str) -> Doc:
+    return {key: value for key, value in body.items() if key not in names}
+
+
+# -- ids that lead nowhere
+
+
+def unknown_ids(doc: Mapping[str, Any], catalogue: Catalogue, user_known: Callable[[str], bool]) -> tuple[str, ...]:
+    """Ids of registries, images, code hosts, clusters and users in *doc* that are not known here, one line each.
+
+    They are stored all the same: a definition may be written before what it names, and the documents' examples carry
+    masked ids.
+    """
+    found: dict[str, None] = {}
+    for place, key, value in _ids(doc, ""):
+        kind = "user" if key == "user_id" else _ID_KINDS[key]
+        known = user_known(str(value)) if kind == "user" else catalogue.by_id(kind, str(value)) is not None
+        if not known:
+            found[f"{place}: {kind} {value} is not known"] = None
+    return tuple(found)
+
+
+def _ids(node: Any, place: str) -> Iterator[tuple[str, str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            here = f"{place}.{key}" if place else key
+            if key in _ID_KINDS or key == "user_id":
+                if value and isinstance(value, str | int) and "{{" not in str(value):
+                    yield here, key, value
+            else:
+                yield from _ids(value, here)
+    elif isinstance(node, list):
+        for number, element in enumerate(node):
+            yield from _ids(element, f"{place}[{number}]")
+
+
+def _user_known(tx: Tx) -> Callable[[str], bool]:
+    asked: dict[str, bool] = {}
+
+    def known(uid: str) -> bool:
+        if uid not in asked:
+            asked[uid] = tx.people.user(uid) is not None
+        return asked[uid]
+
+    return known
