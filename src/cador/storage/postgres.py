@@ -135,7 +135,8 @@ def _broken(cause: BaseException) -> bool:
 class Worker:
     """One connection of the pool and what is done over it. Of one thread."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], float] | None) -> None:
+    def __init__(self, engine: Engine, clock: Callable[[], float] | None, *, ask_s: float = ASK_S) -> None:
+        self._ask_s = ask_s
         self._engine = engine
         self._clock = clock
         self._stores: Stores | None = None
@@ -214,7 +215,7 @@ class Worker:
 
     def _find_out(self, xid: str, work: Work) -> bool:
         """Ask what became of the transaction *xid*, whose COMMIT was sent and never answered."""
-        limit = time.monotonic() + ASK_S
+        limit = time.monotonic() + self._ask_s
         while time.monotonic() < limit:
             with contextlib.suppress(psycopg.Error, Unavailable):
                 connection = self._connect()

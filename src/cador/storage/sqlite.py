@@ -59,11 +59,11 @@ def unavailable(error: BaseException) -> Unavailable | None:
     return Unavailable(f"database: {text}") if text else None
 
 
-def engine_for(path: str, *, query_only: bool = False) -> Engine:
+def engine_for(path: str, *, query_only: bool = False, busy_s: float = BUSY_S) -> Engine:
     """An engine whose connections begin and end transactions only when told to. *path* may be ``:memory:``."""
 
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
         for pragma in (
             "journal_mode=WAL",
             "synchronous=FULL",  # a reply is sent only for what survives a power cut
@@ -171,7 +171,7 @@ def _explain(work: Work) -> None:
         work.fail(away)
 
 
-def migrate(url: str) -> None:
+def migrate(url: str, *, busy_s: float = BUSY_S) -> None:
     """Create the file if need be and bring its tables up to date. Raises: DatabaseTooNew, Unavailable."""
     path = path_of(url)
     try:
@@ -179,7 +179,7 @@ def migrate(url: str) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise Unavailable(f"database: {path}: {error.strerror}") from error
-    with _connected(engine_for(path)) as connection:
+    with _connected(engine_for(path, busy_s=busy_s)) as connection:
         raw = driver(connection)
         raw.execute("BEGIN IMMEDIATE")  # a second server that starts now waits here
         try:

@@ -15,7 +15,7 @@ def upgrade() -> None:
     op.create_table(
         "admission",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.CheckConstraint("id = 1", name="ck_admission_one_row"),
+        sa.CheckConstraint("id = 1", name=op.f("ck_admission_one_row")),
         sa.PrimaryKeyConstraint("id", name="pk_admission"),
         comment="One row: who holds it may let tasks become running",
     )
@@ -36,7 +36,7 @@ def upgrade() -> None:
         "audit_head",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("hash", sa.Text(), nullable=False),
-        sa.CheckConstraint("id = 1", name="ck_audit_head_one_row"),
+        sa.CheckConstraint("id = 1", name=op.f("ck_audit_head_one_row")),
         sa.PrimaryKeyConstraint("id", name="pk_audit_head"),
         comment="The hash of the newest entry: entries are chained one after the other, and a cut tail shows",
     )
@@ -44,7 +44,7 @@ def upgrade() -> None:
         "catalogue_version",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("id = 1", name="ck_catalogue_version_one_row"),
+        sa.CheckConstraint("id = 1", name=op.f("ck_catalogue_version_one_row")),
         sa.PrimaryKeyConstraint("id", name="pk_catalogue_version"),
     )
     op.create_table(

@@ -1,0 +1,325 @@
+"""Workflows, resources, people, the audit chain and small facts, on both databases."""
+
+import asyncio
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from cador.domain.errors import AlreadyExists, NotFound
+from cador.ports.stores import Database, Resource, Token, Tx, User
+from support.rows import start, workflow_row
+
+pytestmark = pytest.mark.anyio
+
+
+# -- workflows
+
+
+async def test_workflows_are_added_replaced_and_deleted(database: Database) -> None:
+    row = workflow_row("w", definition='{"名": 1}', disabled=True, limit=3)
+    workflow_id = await database.write(lambda tx: tx.workflows.add(row))
+    assert await database.read(lambda tx: tx.workflows.find("w")) == replace(row, id=workflow_id)
+    assert await database.write(lambda tx: tx.workflows.find("w", lock=True)) == replace(row, id=workflow_id)
+
+    moved = replace(row, display_name="new", definition="{}", created_by="nobody", create_at=9.0, update_at=2.0)
+    await database.write(lambda tx: tx.workflows.replace(moved))
+    expected = replace(moved, id=workflow_id, revision=2, created_by="ann", create_at=1.0)
+    assert await database.read(lambda tx: tx.workflows.find("w")) == expected
+
+    await database.write(lambda tx: tx.workflows.delete("w"))
+    assert await database.read(lambda tx: tx.workflows.find("w")) is None
+    with pytest.raises(NotFound):
+        await database.write(lambda tx: tx.workflows.replace(row))
+
+
+async def test_a_workflow_key_is_taken_in_all_projects(database: Database) -> None:
+    await database.write(lambda tx: tx.workflows.add(workflow_row("w", project="p")))
+    with pytest.raises(AlreadyExists) as raised:
+        await database.write(lambda tx: tx.workflows.add(workflow_row("w", project="q")))
+    assert (raised.value.kind, raised.value.name, raised.value.project) == ("workflow", "w", "p")
+
+
+async def test_lists_of_workflows(database: Database) -> None:
+    def add(tx: Tx) -> None:
+        for key, kind, at in (("a", "product", 9.0), ("b", "custom", 1.0), ("c", "custom", 5.0), ("d", "custom", 5.0)):
+            tx.workflows.add(workflow_row(key, type=kind, update_at=at))
+        tx.workflows.add(workflow_row("e", project="q"))
+
+    await database.write(add)
+    rows = await database.read(lambda tx: tx.workflows.list_workflows("p"))
+    assert [row.key for row in rows] == ["c", "d", "b", "a"]
+    assert {row.definition for row in rows} == {""}
+    some = await database.read(lambda tx: tx.workflows.list_workflows("p", ["a", "b", "e"]))
+    assert [row.key for row in some] == ["b", "a"]
+    assert await database.read(lambda tx: tx.workflows.list_workflows("p", [])) == []
+
+
+async def test_display_names(database: Database) -> None:
+    await database.write(lambda tx: tx.workflows.add(workflow_row("w", display_name="Build")))
+
+    async def taken(project: str, name: str, but: str) -> bool:
+        return await database.read(lambda tx: tx.workflows.display_name_taken(project, name, but))
+
+    answers = [await taken(*args) for args in (("p", "Build", "x"), ("p", "Build", "w"), ("q", "Build", "x"))]
+    assert answers == [True, False, False]
+
+
+async def test_numbers_have_no_gaps_and_no_twins(database: Database) -> None:
+    """Also when every third caller fails after taking one."""
+    await database.write(lambda tx: tx.workflows.add(workflow_row("w")))
+
+    def take(tx: Tx, fail: bool) -> int:
+        tx.workflows.find("w", lock=True)
+        number = tx.workflows.next_number("w")
+        if fail:
+            raise ValueError(number)
+        return number
+
+    calls = (database.write(take, number % 3 == 0) for number in range(60))
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert sorted(number for number in results if isinstance(number, int)) == list(range(1, 41))
+    assert sum(isinstance(error, ValueError) for error in results) == 20
+
+
+async def test_numbers_go_on_after_a_workflow_was_deleted(database: Database) -> None:
+    await database.write(lambda tx: tx.workflows.add(workflow_row("w")))
+    await database.write(start)
+    await database.write(lambda tx: tx.workflows.delete("w"))
+    await database.write(lambda tx: tx.workflows.add(workflow_row("w")))
+    assert await database.write(lambda tx: tx.workflows.next_number("w")) == 2
+
+
+# -- resources
+
+
+def thing(name: str, *, kind: str = "build", project: str = "p", **fields: Any) -> Resource:
+    values: dict[str, Any] = {"document": {"name": name}, "created_by": "ann", "create_at": 1.0, "updated_by": "ann",
+                              "update_at": 1.0} | fields  # fmt: skip
+    return Resource(kind=kind, project=project, name=name, **values)
+
+
+async def test_resources_are_added_replaced_and_deleted(database: Database) -> None:
+    added = await database.write(lambda tx: tx.resources.add(thing("a")))
+    assert added == replace(thing("a"), id=added.id, uid=added.uid)
+    assert added.id > 0
+    assert (len(added.uid), int(added.uid, 16) >= 0) == (24, True)
+
+    async def find() -> Any:
+        return await database.read(lambda tx: tx.resources.find("build", "p", "a"))
+
+    assert await find() == added
+    moved = replace(added, document={"x": [1, "二"]}, updated_by="bob", update_at=2.0, created_by="nobody")
+    await database.write(lambda tx: tx.resources.replace(moved))
+    assert await find() == replace(moved, revision=2, created_by="ann")
+    await database.write(lambda tx: tx.resources.delete("build", "p", "a"))
+    assert await find() is None
+    for change in (lambda tx: tx.resources.replace(moved), lambda tx: tx.resources.delete("build", "p", "a")):
+        with pytest.raises(NotFound):
+            await database.write(change)
+
+
+async def test_a_resource_is_known_by_uid_or_number_within_its_kind(database: Database) -> None:
+    await database.write(lambda tx: tx.resources.add(thing("first")))
+    added = await database.write(lambda tx: tx.resources.add(thing("a", kind="codehost", project="")))
+    digits = await database.write(lambda tx: tx.resources.add(thing("b", uid="1" * 24)))
+
+    async def by(kind: str, ident: str) -> Resource | None:
+        return await database.read(lambda tx: tx.resources.by_id(kind, ident))
+
+    assert await by("codehost", str(added.id)) == added
+    assert await by("codehost", added.uid) == added
+    assert await by("build", "1" * 24) == digits
+    for ident in ("", "0", "-1", "x", "９", "9" * 30, str(digits.id + 1)):
+        assert await by("codehost", ident) is None, ident
+    assert await by("build", str(added.id)) is None
+
+
+async def test_lists_of_resources(database: Database) -> None:
+    def add(tx: Tx) -> None:
+        for name in ("b", "B", "a"):
+            tx.resources.add(thing(name))
+        tx.resources.add(thing("a", project="q"))
+        tx.resources.add(thing("host", kind="codehost", project=""))
+        tx.resources.add(thing("env", kind="env"))
+
+    await database.write(add)
+
+    def names(resources: list[Resource]) -> list[tuple[str, str, str]]:
+        return [(resource.kind, resource.project, resource.name) for resource in resources]
+
+    listed = await database.read(lambda tx: names(tx.resources.list_kind("build")))
+    assert listed == [("build", "p", "B"), ("build", "p", "a"), ("build", "q", "a"), ("build", "p", "b")]
+    assert len(await database.read(lambda tx: tx.resources.list_kind("build", "q"))) == 1
+    assert await database.read(lambda tx: names(tx.resources.of_project("p"))) == [
+        ("build", "p", "B"), ("build", "p", "a"), ("build", "p", "b"), ("codehost", "", "host"), ("env", "p", "env"),
+    ]  # fmt: skip
+
+
+async def test_the_version_grows_with_every_change_that_happens(database: Database) -> None:
+    versions = []
+
+    async def note() -> None:
+        versions.append(await database.read(lambda tx: tx.resources.version()))
+
+    await note()
+    added = await database.write(lambda tx: tx.resources.add(thing("a")))
+    await note()
+    with pytest.raises(AlreadyExists) as raised:
+        await database.write(lambda tx: tx.resources.add(thing("a")))
+    assert (raised.value.kind, raised.value.name, raised.value.project) == ("build", "a", "p")
+    await note()
+    await database.write(lambda tx: tx.resources.replace(added))
+    await note()
+    await database.write(lambda tx: tx.resources.delete("build", "p", "a"))
+    await note()
+    assert [later - versions[0] for later in versions] == [0, 1, 1, 2, 3]
+
+
+# -- people
+
+ANN = User("id-1", "ann", "Ann Smith", "ann@corp", "123", "oauth", True, "hash", 5.0, 6.0)
+BOB = User("id-2", "bob", "Bob_100%")
+
+
+async def test_users(database: Database) -> None:
+    await database.write(lambda tx: (tx.people.add_user(BOB), tx.people.add_user(ANN)))
+    assert await database.read(lambda tx: (tx.people.user("id-1"), tx.people.by_account("bob"))) == (ANN, BOB)
+    assert await database.read(lambda tx: (tx.people.user("id-3"), tx.people.by_account("Ann"))) == (None, None)
+    for other in (replace(BOB, uid="id-3"), replace(BOB, account="new")):
+        with pytest.raises(AlreadyExists):
+            await database.write(lambda tx, other=other: tx.people.add_user(other))
+
+    moved = replace(BOB, name="Robert", last_login_at=7.0, admin=True)
+    await database.write(lambda tx: tx.people.replace_user(moved))
+    assert await database.read(lambda tx: tx.people.user("id-2")) == moved
+    with pytest.raises(AlreadyExists):
+        await database.write(lambda tx: tx.people.replace_user(replace(BOB, account="ann")))
+    with pytest.raises(NotFound):
+        await database.write(lambda tx: tx.people.replace_user(replace(BOB, uid="id-9", account="new")))
+
+
+async def test_pages_of_users(database: Database) -> None:
+    await database.write(lambda tx: [tx.people.add_user(user) for user in (BOB, ANN)])
+
+    async def users(**where: Any) -> tuple[list[User], int]:
+        return await database.read(lambda tx: tx.people.users(**where))
+
+    assert await users() == ([ANN, BOB], 2)
+    assert await users(offset=1, limit=1) == ([BOB], 2)
+    assert await users(account="bob") == ([BOB], 1)
+    assert await users(account="bo") == ([], 0)
+    assert await users(name="smITH") == ([ANN], 1)
+    assert await users(name="_1") == ([BOB], 1)
+    assert await users(name="0%") == ([BOB], 1)
+    assert await users(name="n%s") == ([], 0)
+    assert await users(name="\\") == ([], 0)
+
+
+async def test_tokens(database: Database) -> None:
+    token = Token(0, "id-1", "ci", "digest", "cdr_ab", 1.0, 9.0, None, ("task:run", "task:read"))
+    await database.write(lambda tx: [tx.people.add_user(user) for user in (ANN, BOB)])
+    token_id = await database.write(lambda tx: tx.people.add_token(token))
+    stored = replace(token, id=token_id)
+    assert await database.read(lambda tx: tx.people.by_token_hash("digest")) == (stored, ANN)
+    assert await database.read(lambda tx: tx.people.by_token_hash("other")) is None
+    await database.write(lambda tx: tx.people.touch_token(token_id, 3.0))
+    assert await database.read(lambda tx: tx.people.tokens("id-1")) == [replace(stored, last_used_at=3.0)]
+    assert await database.read(lambda tx: tx.people.tokens("id-2")) == []
+    assert not await database.write(lambda tx: tx.people.delete_token("id-2", token_id))
+    assert await database.write(lambda tx: tx.people.delete_token("id-1", token_id))
+    assert not await database.write(lambda tx: tx.people.delete_token("id-1", token_id))
+
+
+async def test_roles(database: Database) -> None:
+    await database.write(lambda tx: [tx.people.add_user(user) for user in (ANN, BOB)])
+
+    def bind(tx: Tx) -> None:
+        tx.people.set_roles("id-1", "p", ["read-only", "project-admin", "read-only"])
+        tx.people.set_roles("id-1", "q", ["read-only"])
+        tx.people.set_roles("id-2", "p", ["read-only"])
+
+    await database.write(bind)
+    assert await database.read(lambda tx: tx.people.roles("id-1")) == {
+        "p": ("project-admin", "read-only"), "q": ("read-only",),
+    }  # fmt: skip
+    assert (await database.read(lambda tx: tx.people.bindings("p"))).keys() == {"id-1", "id-2"}
+    await database.write(lambda tx: tx.people.set_roles("id-1", "p", []))
+    assert await database.read(lambda tx: tx.people.roles("id-1")) == {"q": ("read-only",)}
+    with pytest.raises(NotFound):
+        await database.write(lambda tx: tx.people.set_roles("id-9", "p", ["read-only"]))
+
+
+async def test_a_deleted_user_leaves_nothing(database: Database) -> None:
+    def add(tx: Tx) -> None:
+        tx.people.add_user(ANN)
+        tx.people.add_token(Token(0, "id-1", "ci", "digest", "cdr", 1.0))
+        tx.people.set_roles("id-1", "p", ["read-only"])
+
+    await database.write(add)
+    await database.write(lambda tx: tx.people.delete_user("id-1"))
+    assert await database.read(lambda tx: (tx.people.by_token_hash("digest"), tx.people.bindings("p"))) == (None, {})
+
+
+# -- audit, facts, admission
+
+
+async def test_the_audit_chain_shows_what_was_touched(database: Database) -> None:
+    def add(tx: Tx, number: int) -> None:
+        tx.audit.add(at=float(number), actor="ann", action="start", project="p", target="w", detail={"n": number})
+
+    await asyncio.gather(*(database.write(add, number) for number in range(20)))
+    entries = await database.read(lambda tx: tx.audit.list_entries(limit=15))
+    rest = await database.read(lambda tx: tx.audit.list_entries(before=entries[-1]["id"]))
+    assert sorted(entry["detail"]["n"] for entry in [*entries, *rest]) == list(range(20))
+    assert [entry["id"] for entry in entries] == sorted((entry["id"] for entry in entries), reverse=True)
+    broken = await database.read(lambda tx: tx.audit.first_broken())
+    assert broken is None
+
+    def touch(tx: Any, statement: str, row: int) -> None:
+        tx.connection.execute(text(statement), {"id": row})
+        raise Touched(tx.audit.first_broken())
+
+    victim, newest = rest[2]["id"], entries[0]["id"]
+    for statement, row, shown in (
+        ("UPDATE audit SET actor = 'bob' WHERE id = :id", victim, victim),
+        ("UPDATE audit SET detail = '{}' WHERE id = :id", victim, victim),
+        ("DELETE FROM audit WHERE id = :id", victim, victim + 1),
+        ("DELETE FROM audit WHERE id = :id", newest, 0),
+    ):
+        with pytest.raises(Touched) as raised:
+            await database.write(touch, statement, row)
+        assert raised.value.args == (shown,), statement
+
+
+class Touched(Exception):
+    pass
+
+
+async def test_facts(database: Database) -> None:
+    assert await database.read(lambda tx: tx.meta.get("installation")) is None
+    await database.write(lambda tx: tx.meta.set("installation", "a"))
+    await database.write(lambda tx: tx.meta.set("installation", "b"))
+    assert await database.read(lambda tx: tx.meta.get("installation")) == "b"
+
+
+async def test_admission_is_held_by_one(postgres_database: Database) -> None:
+    """Two transactions at once, so PostgreSQL; on SQLite there is one writer anyway."""
+    held, tried = threading.Event(), threading.Event()
+
+    def hold(tx: Tx) -> bool:
+        got = tx.admission.lock()
+        held.set()
+        return got and tried.wait(20)
+
+    def attempt(tx: Tx) -> bool:
+        held.wait(20)
+        try:
+            return tx.admission.lock(wait=False)
+        finally:
+            tried.set()
+
+    assert await asyncio.gather(postgres_database.write(hold), postgres_database.write(attempt)) == [True, False]
+    assert await postgres_database.write(lambda tx: tx.admission.lock(wait=False))
