@@ -1,0 +1,110 @@
+"""What the process executor costs, beside bare processes, in one run: ``python benchmarks/process_executor.py``.
+
+Figures: start to the first instruction of the step (bare: the child's own first instruction), jobs per second with ten
+at once, and how long a stop takes until the end is heard.
+"""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cador.executors.process import ProcessExecutor
+from cador.ports.executor import End, FolderStep, JobFolder, Limits, Output
+
+SAMPLES = 200
+STAMP = 'echo "$EPOCHREALTIME"'
+
+
+def shown(name: str, values: list[float]) -> None:
+    ordered = sorted(values)
+    p50, p99 = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
+    print(f"{name:58} p50 {p50 * 1000:7.2f} ms   p99 {p99 * 1000:7.2f} ms")
+
+
+def step(text: str) -> JobFolder:
+    return JobFolder(steps=(FolderStep("s", "shell", text, quiet=True),))
+
+
+def bare(*command: str) -> list[float]:
+    found = []
+    for _ in range(SAMPLES):
+        began = time.time()
+        out = subprocess.run([*command, STAMP], capture_output=True, check=True).stdout
+        found.append(float(out) - began)
+    return found
+
+
+async def ours(executor: ProcessExecutor, prefix: str, limits: Limits) -> list[float]:
+    found = []
+    for number in range(SAMPLES):
+        key = f"{prefix}-{number}"
+        began = time.time()
+        await executor.start(key, JobFolder(steps=step(STAMP).steps, limits=limits))
+        async for event in executor.follow(key, key, 0):
+            if isinstance(event, Output):
+                found.append(float(event.data) - began)
+        await executor.remove(key, key)
+    return found
+
+
+async def sustained(executor: ProcessExecutor, prefix: str, seconds: float = 5.0) -> float:
+    done = 0
+    until = time.monotonic() + seconds
+
+    async def slot(number: int) -> None:
+        nonlocal done
+        turn = 0
+        while time.monotonic() < until:
+            key = f"{prefix}-{number}-{turn}"
+            turn += 1
+            await executor.start(key, step(":"))
+            async for _ in executor.follow(key, key, 0):
+                pass
+            await executor.remove(key, key)
+            done += 1
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(10):
+            group.create_task(slot(number))
+    return done / seconds
+
+
+async def stops(executor: ProcessExecutor, prefix: str, text: str, count: int) -> list[float]:
+    found = []
+    for number in range(count):
+        key = f"{prefix}-{number}"
+        await executor.start(key, step(text))
+        began = 0.0
+        async for event in executor.follow(key, key, 0):
+            if isinstance(event, Output):
+                began = time.monotonic()
+                await executor.stop(key, key, "cancel", 1.5)
+            elif isinstance(event, End):
+                found.append(time.monotonic() - began)
+        await executor.remove(key, key)
+    return found
+
+
+async def main(means: list[str]) -> None:
+    shown("bare: bash -c", bare("bash", "-c"))
+    shown("bare: sh -c 'bash -c'; exit", bare("sh", "-c", 'bash -c "$0"; exit 0'))
+    for name in means:
+        with tempfile.TemporaryDirectory() as folder:
+            executor = ProcessExecutor(root=Path(folder), installation="benchmark", containment=name)
+            await executor.open()
+            print(executor.containment_note())
+            shown(f"{name}: start to the step's first instruction", await ours(executor, "a", Limits()))
+            limits = Limits(cpu_milli=1000, memory_bytes=1 << 30, pids=1000)
+            shown(f"{name}: the same with limits", await ours(executor, "l", limits))
+            print(f"{name}: jobs per second, ten at once: {await sustained(executor, 'b'):.0f}")
+            shown(f"{name}: stop, heeding TERM", await stops(executor, "c", "echo x; sleep 1000", 30))
+            deaf = "trap '' TERM; setsid sleep 1000 & echo x; while :; do sleep 1; done"
+            shown(f"{name}: stop, deaf to TERM (grace 1.5 s)", await stops(executor, "d", deaf, 3))
+            await executor.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:] or ["auto"]))

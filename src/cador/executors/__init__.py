@@ -1,0 +1,1 @@
+"""Where the processes of jobs run: one file per executor, one contract (``cador.ports.executor``)."""

@@ -1,0 +1,517 @@
+"""How all processes of a job are found and ended, whatever they did to get away. The best means a machine offers first.
+
+========== ===================================================== ==========================================
+means      what holds the processes                              what it cannot catch
+========== ===================================================== ==========================================
+cgroup2    a cgroup v2 per job, entered at birth                 root processes that move out of it
+freezer    a cgroup v1 of the freezer hierarchy                  the same; starting costs some 10 ms more
+pidns      a PID namespace, whose first process is the driver    nothing below root with ptrace rights
+tree       parents, session, and ``CADOR_JOB`` in the            a process that leaves the session, loses its
+           environment of processes                              parent and drops the variable
+========== ===================================================== ==========================================
+
+All calls block, briefly; they are made on a thread.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from cador.ports.executor import Limits
+
+KILL_S: Final = 5.0
+"""Longest wait for killed processes to be gone; what is left then sits in the kernel (a dead network disk)."""
+
+MEANS: Final = ("cgroup2", "freezer", "pidns", "tree")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What the spawner does before a driver's first instruction: be born in *cgroup* (a cgroup v2 folder), write
+    itself into each of *procs*, be the first process of a new PID namespace, have at most *nproc* processes."""
+
+    cgroup: str | None = None
+    procs: tuple[str, ...] = ()
+    new_pid: bool = False
+    nproc: int = 0
+
+
+class Containment(Protocol):
+    """One means. A *driver* is the process id of the job's first process, None when it is known to be gone."""
+
+    name: str
+    note: str
+
+    def place(self, key: str, limits: Limits) -> Placement: ...
+
+    def pids(self, key: str, driver: int | None) -> set[int]:
+        """Every living process of the job, the driver included."""
+
+    def kill(self, key: str, driver: int | None, spare: int | None = None) -> None:
+        """End all processes but *spare* with SIGKILL; return when they are gone, or after ``KILL_S``."""
+
+    def forget(self, key: str) -> str:
+        """Remove what holds an ended job; returns a line for people when a limit killed something, else ``""``."""
+
+    def keys(self) -> set[str]:
+        """Jobs that may have processes here."""
+
+
+def cgroup_mounts() -> tuple[Path | None, dict[str, Path]]:
+    """Where cgroup v2 and the v1 controllers are mounted. Source: /proc/self/mountinfo."""
+    unified: Path | None = None
+    controllers: dict[str, Path] = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        where = Path(before.split(" ")[4])
+        if kind == "cgroup2" and unified is None:
+            unified = where
+        elif kind == "cgroup":
+            for name in options.split(","):
+                if name in ("freezer", "memory", "pids", "cpu"):
+                    controllers[name] = where
+    return unified, controllers
+
+
+def own_cgroup(controller: str) -> str:
+    """Path of this process's cgroup, ``/`` at the root. ``""`` is cgroup v2. Source: /proc/self/cgroup."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        if controller in names.split(","):
+            return path
+    return "/"
+
+
+def _base(mount: Path, controller: str, installation: str) -> Path:
+    """As root a folder of its own at the top, so that a stop of the server's service leaves jobs alone; else below the
+    server's own cgroup, which a user's session may divide."""
+    own = "" if os.geteuid() == 0 else own_cgroup(controller).lstrip("/")
+    return mount / own / f"cador-{re.sub('[^A-Za-z0-9_-]', '-', installation)}"
+
+
+class Controllers:
+    """Limits: memory, processes, cores. In the job's own cgroup v2 where that has the controllers, else in v1."""
+
+    def __init__(self, installation: str, unified: Path | None, v1: dict[str, Path]) -> None:
+        self._v1 = {
+            name: _base(mount, name, installation)
+            for name, mount in v1.items()
+            if name != "freezer" and _writable(_base(mount, name, installation))
+        }
+        self._unified = unified
+        if unified is not None:
+            for folder in (unified.parent, unified):
+                for name in ("memory", "pids", "cpu"):
+                    with contextlib.suppress(OSError):
+                        (folder / "cgroup.subtree_control").write_text(f"+{name}")
+        active = _words(unified / "cgroup.subtree_control") if unified is not None else set()
+        self.names = tuple(name for name in ("memory", "pids", "cpu") if name in active or name in self._v1)
+        self._active = active
+
+    def apply(self, key: str, limits: Limits, cgroup: Path | None) -> tuple[str, ...]:
+        """Set *limits* for the job; returns the ``cgroup.procs`` files its first process must enter."""
+        procs = []
+        wanted = {"memory": limits.memory_bytes, "pids": limits.pids, "cpu": limits.cpu_milli}
+        for name, value in wanted.items():
+            if value <= 0:
+                continue
+            if cgroup is not None and name in self._active:
+                self._set_v2(cgroup, name, value)
+            elif name in self._v1:
+                folder = self._v1[name] / key
+                folder.mkdir(exist_ok=True)
+                self._set_v1(folder, name, value)
+                procs.append(str(folder / "cgroup.procs"))
+        return tuple(procs)
+
+    def _set_v2(self, cgroup: Path, name: str, value: int) -> None:
+        if name == "memory":
+            (cgroup / "memory.max").write_text(str(value))
+            with contextlib.suppress(OSError):
+                (cgroup / "memory.swap.max").write_text("0")
+        elif name == "pids":
+            (cgroup / "pids.max").write_text(str(value))
+        else:
+            (cgroup / "cpu.max").write_text(f"{value * 100} 100000")
+
+    def _set_v1(self, folder: Path, name: str, value: int) -> None:
+        if name == "memory":
+            (folder / "memory.limit_in_bytes").write_text(str(value))
+            with contextlib.suppress(OSError):  # only where the kernel counts swap
+                (folder / "memory.memsw.limit_in_bytes").write_text(str(value))
+        elif name == "pids":
+            (folder / "pids.max").write_text(str(value))
+        else:
+            (folder / "cpu.cfs_period_us").write_text("100000")
+            (folder / "cpu.cfs_quota_us").write_text(str(max(value * 100, 1000)))
+
+    def forget(self, key: str, cgroup: Path | None) -> str:
+        """Remove the v1 folders of an ended job; says when the memory limit killed a process of it."""
+        places = [folder / key / "memory.oom_control" for name, folder in self._v1.items() if name == "memory"]
+        if cgroup is not None:
+            places.append(cgroup / "memory.events")
+        killed = any(_field(place, "oom_kill") > 0 for place in places)
+        for folder in self._v1.values():
+            _rmdir(folder / key)
+        return "the memory limit of the job was reached and a process of it was killed" if killed else ""
+
+
+class Cgroup2:
+    """One cgroup v2 per job. ``cgroup.kill`` needs Linux 5.14; before that: freeze, kill each, thaw."""
+
+    name = "cgroup2"
+
+    def __init__(self, installation: str, mount: Path, v1: dict[str, Path]) -> None:
+        self._base = _base(mount, "", installation)
+        self._base.mkdir(exist_ok=True)
+        self._controllers = Controllers(installation, self._base, v1)
+        limits = ", ".join(self._controllers.names) or "none"
+        self.note = (
+            f"a cgroup v2 per job below {self._base}; limits: {limits}. "
+            "Not caught: a job that runs as root and moves a process out of its cgroup."
+        )
+
+    def place(self, key: str, limits: Limits) -> Placement:
+        folder = self._base / key
+        folder.mkdir(exist_ok=True)
+        return Placement(cgroup=str(folder), procs=self._controllers.apply(key, limits, folder))
+
+    def pids(self, key: str, driver: int | None) -> set[int]:
+        return {pid for folder in _below(self._base / key) for pid in _procs(folder)}
+
+    def kill(self, key: str, driver: int | None, spare: int | None = None) -> None:
+        folder = self._base / key
+        if not folder.exists():
+            return
+        deadline = time.monotonic() + KILL_S
+        if spare is None and (folder / "cgroup.kill").exists():
+            if _field(folder / "cgroup.events", "populated") == 0:
+                return
+            with _unless_gone():
+                (folder / "cgroup.kill").write_text("1")
+            _wait_event(folder / "cgroup.events", "populated", 0, deadline)
+            return
+        freeze = folder / "cgroup.freeze"
+        while self.pids(key, driver) - {spare} and time.monotonic() < deadline:
+            with _unless_gone():
+                freeze.write_text("1")
+                try:
+                    _wait_event(folder / "cgroup.events", "frozen", 1, min(deadline, time.monotonic() + 1))
+                    _signal(self.pids(key, driver) - {spare}, signal.SIGKILL)
+                finally:
+                    freeze.write_text("0")
+            _settle(lambda: not self.pids(key, driver) - {spare}, min(deadline, time.monotonic() + 0.5))
+
+    def forget(self, key: str) -> str:
+        reason = self._controllers.forget(key, self._base / key)
+        _remove(self._base / key)
+        return reason
+
+    def keys(self) -> set[str]:
+        return _folders(self._base)
+
+
+class Freezer:
+    """One cgroup v1 per job in the freezer hierarchy: nothing forks while it is killed."""
+
+    name = "freezer"
+
+    def __init__(self, installation: str, v1: dict[str, Path]) -> None:
+        self._base = _base(v1["freezer"], "freezer", installation)
+        self._base.mkdir(exist_ok=True)
+        self._controllers = Controllers(installation, None, v1)
+        limits = ", ".join(self._controllers.names) or "none"
+        self.note = (
+            f"a cgroup v1 per job below {self._base}; limits: {limits}. "
+            "Not caught: a job that runs as root and moves a process out of its cgroup."
+        )
+
+    def place(self, key: str, limits: Limits) -> Placement:
+        folder = self._base / key
+        folder.mkdir(exist_ok=True)
+        return Placement(procs=(str(folder / "cgroup.procs"), *self._controllers.apply(key, limits, None)))
+
+    def pids(self, key: str, driver: int | None) -> set[int]:
+        return {pid for folder in _below(self._base / key) for pid in _procs(folder)}
+
+    def kill(self, key: str, driver: int | None, spare: int | None = None) -> None:
+        folder = self._base / key
+        state = folder / "freezer.state"
+        deadline = time.monotonic() + KILL_S
+        while self.pids(key, driver) - {spare} and time.monotonic() < deadline:
+            with _unless_gone():
+                state.write_text("FROZEN")
+                try:
+                    _settle(lambda: state.read_text() == "FROZEN\n", min(deadline, time.monotonic() + 1))
+                    _signal(self.pids(key, driver) - {spare}, signal.SIGKILL)
+                finally:
+                    state.write_text("THAWED")
+            _settle(lambda: not self.pids(key, driver) - {spare}, min(deadline, time.monotonic() + 0.5))
+
+    def forget(self, key: str) -> str:
+        reason = self._controllers.forget(key, None)
+        _remove(self._base / key)
+        return reason
+
+    def keys(self) -> set[str]:
+        return _folders(self._base)
+
+
+class Processes:
+    """Without cgroups: a PID namespace (*namespace*) or, in the worst case, what ``/proc`` tells."""
+
+    def __init__(self, installation: str, v1: dict[str, Path], *, namespace: bool) -> None:
+        self._namespace = namespace
+        self._controllers = Controllers(installation, None, v1)
+        self.name = "pidns" if namespace else "tree"
+        limits = ", ".join(self._controllers.names) or "none (the number of processes as far as the user's limit goes)"
+        if namespace:
+            self.note = f"a PID namespace per job; limits: {limits}. Numbers in /proc differ from those jobs see."
+        else:
+            self.note = (
+                f"parents, session and environment of processes; limits: {limits}. Not caught: a process that leaves "
+                "its session, loses its parent and drops the variable CADOR_JOB."
+            )
+
+    def place(self, key: str, limits: Limits) -> Placement:
+        procs = self._controllers.apply(key, limits, None)
+        nproc = 0
+        if limits.pids and "pids" not in self._controllers.names:
+            # The kernel counts per user, not per job: what the user runs already is added.
+            nproc = limits.pids + sum(1 for _ in _same_user())
+        return Placement(procs=procs, new_pid=self._namespace, nproc=nproc)
+
+    def pids(self, key: str, driver: int | None) -> set[int]:
+        marker = b"\0CADOR_JOB=" + key.encode() + b"\0"
+        namespace = _link(driver, "ns/pid") if driver is not None and self._namespace else ""
+        parents: dict[int, int] = {}
+        found = set() if driver is None or _state(driver) is None else {driver}
+        for pid in _all_pids():
+            state = _state(pid)
+            if state is None:
+                continue
+            parents[pid], session = state
+            if (driver is not None and session == driver) or (namespace and _link(pid, "ns/pid") == namespace):
+                found.add(pid)
+            else:
+                with contextlib.suppress(OSError):
+                    environment = Path(f"/proc/{pid}/environ").read_bytes()
+                    if marker in b"\0" + environment:
+                        found.add(pid)
+        children: dict[int, list[int]] = {}
+        for pid, parent in parents.items():
+            children.setdefault(parent, []).append(pid)
+        queue = list(found)
+        while queue:
+            for child in children.get(queue.pop(), ()):
+                if child not in found:
+                    found.add(child)
+                    queue.append(child)
+        return found
+
+    def kill(self, key: str, driver: int | None, spare: int | None = None) -> None:
+        deadline = time.monotonic() + KILL_S
+        if self._namespace and spare is None and driver is not None:
+            _signal({driver}, signal.SIGKILL)  # the kernel ends the rest of its namespace
+        while (left := self.pids(key, driver) - {spare}) and time.monotonic() < deadline:
+            _signal(left, signal.SIGSTOP)  # so that the next look finds no new child of these
+            _signal(left | (self.pids(key, driver) - {spare}), signal.SIGKILL)
+            time.sleep(0.002)
+
+    def forget(self, key: str) -> str:
+        return self._controllers.forget(key, None)
+
+    def keys(self) -> set[str]:
+        return set()
+
+
+def available(installation: str, wanted: str) -> dict[str, Containment]:
+    """What this machine offers, best first; *wanted*: ``auto``, or one of :data:`MEANS` to have that alone.
+
+    Raises: ValueError: *wanted* is none of them. OSError: it cannot be had here.
+    """
+    if wanted not in ("auto", *MEANS):
+        raise ValueError(f"containment {wanted} is none of: auto, {', '.join(MEANS)}")
+    unified, v1 = cgroup_mounts()
+    found: dict[str, Containment] = {}
+    for name in MEANS if wanted == "auto" else (wanted,):
+        try:
+            found[name] = _make(name, installation, unified, v1)
+        except OSError:
+            if wanted != "auto":
+                raise
+    return found
+
+
+def _make(name: str, installation: str, unified: Path | None, v1: dict[str, Path]) -> Containment:
+    if name == "cgroup2":
+        if unified is None:
+            raise OSError("cgroup v2 is not mounted")
+        holder: Cgroup2 | Freezer = Cgroup2(installation, unified, v1)
+    elif name == "freezer":
+        if "freezer" not in v1:
+            raise OSError("the cgroup v1 freezer is not mounted")
+        holder = Freezer(installation, v1)
+    else:
+        if name == "pidns" and os.geteuid() != 0:
+            raise OSError("a PID namespace needs root")
+        return Processes(installation, v1, namespace=name == "pidns")
+    _prove(holder)
+    return holder
+
+
+def _prove(holder: Cgroup2 | Freezer) -> None:
+    """Put a process in and end it there. Raises: OSError: not allowed here."""
+    key = f"probe.{os.getpid()}"
+    placement = holder.place(key, Limits())
+    waiting = subprocess.Popen(["/bin/sh", "-c", "read -r line"], stdin=subprocess.PIPE, env={}, close_fds=True)
+    try:
+        procs = placement.procs or (f"{placement.cgroup}/cgroup.procs",)
+        for path in procs:
+            Path(path).write_text(str(waiting.pid))
+        holder.kill(key, waiting.pid)
+        if waiting.wait(KILL_S) != -signal.SIGKILL:
+            raise OSError(f"{holder.name} does not hold a process")
+    finally:
+        waiting.kill()
+        waiting.communicate()
+        holder.forget(key)
+
+
+def _writable(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        folder.mkdir(exist_ok=True)
+        return os.access(folder, os.W_OK)
+    return False
+
+
+def _words(path: Path) -> set[str]:
+    with contextlib.suppress(OSError):
+        return set(path.read_text().split())
+    return set()
+
+
+def _folders(base: Path) -> set[str]:
+    return {entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith("probe.")}
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """*folder* and all cgroups in it, outer ones first; nothing when it is not there."""
+    for path, _, _ in os.walk(folder):
+        yield Path(path)
+
+
+def _procs(folder: Path) -> set[int]:
+    with contextlib.suppress(OSError):
+        return {int(line) for line in (folder / "cgroup.procs").read_text().split()} - {0}
+    return set()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a cgroup, and those a job made in it."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError:
+        for inner in reversed(list(_below(folder))):
+            _rmdir(inner)
+
+
+def _rmdir(folder: Path) -> None:
+    """Remove an emptied cgroup. The last process may still be on its way out; what stays is swept later."""
+    deadline = time.monotonic() + 0.5
+    while True:
+        try:
+            folder.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.002)
+
+
+def _field(path: Path, name: str) -> int:
+    """Value of *name* in a file of ``name value`` lines; 0 when it is not there."""
+    with contextlib.suppress(OSError):
+        for line in path.read_text().splitlines():
+            if line.startswith(f"{name} "):
+                return int(line.split()[1])
+    return 0
+
+
+def _wait_event(path: Path, name: str, value: int, deadline: float) -> None:
+    """Wait until *name* in a cgroup's events file is *value*; the kernel tells of changes."""
+    with _unless_gone(), path.open() as events:
+        watch = select.poll()
+        watch.register(events, select.POLLPRI)
+        while True:
+            events.seek(0)
+            if f"{name} {value}\n" in events.read():
+                return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            watch.poll(min(left, 0.1) * 1000)
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    """A cgroup removed under our hands has nothing left in it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
+
+
+def _settle(done: Callable[[], bool], deadline: float) -> None:
+    """Wait, a millisecond at a time, for what no descriptor tells."""
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _all_pids() -> Iterator[int]:
+    own = os.getpid()
+    return (int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != own)
+
+
+def _state(pid: int) -> tuple[int, int] | None:
+    """Parent and session of a living process. Source: proc(5), /proc/pid/stat."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+        if words and words[0] not in (b"Z", b"X"):
+            return int(words[1]), int(words[3])
+    return None
+
+
+def _link(pid: int, name: str) -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/{name}")
+    return ""
+
+
+def _same_user() -> Iterator[int]:
+    user = os.geteuid()
+    for pid in _all_pids():
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{pid}").st_uid == user:
+                yield pid

@@ -1,0 +1,430 @@
+"""Job folders on disk: where everything of one execution is, and how it is written and taken away.
+
+    <root>/<key>/
+        job.json        what the server must know after a restart (no secrets)
+        run, steps/     the driver and the steps' texts
+        files/          the job's private files, 0600
+        output          everything the job prints, in order
+        marks/          started, step marks, exit: written by the driver
+        outputs/        RESULTS_DIR     workspace/  WORKSPACE     home/  HOME     tmp/  TMPDIR
+        stop, gate, reporting     written by the server when it stops the job
+
+When jobs run as a user of their own, that user owns what he must write to and can replace nothing else; the server
+follows no link below a job folder, whoever made it.
+
+A folder appears under its key complete, by one rename, so that a server that dies while writing leaves nothing to
+find. Nothing is synced to disk: what a killed server wrote stays in the page cache, and a power failure ends the jobs
+as well; a folder of an earlier boot is therefore written anew when its job never started.
+"""
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import re
+import secrets
+import stat
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cador.executors.driver import driver, number, prelude, script
+from cador.ports.executor import JobFolder, Limits, StartRefused
+
+KEY: Final = re.compile(r"[A-Za-z0-9-][A-Za-z0-9.-]{0,199}\Z")
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TOMBSTONE_S: Final = 24 * 3600.0
+_HALF_WRITTEN_S: Final = 600.0
+_VARIABLE_BYTES: Final = 131_072
+_ENVIRONMENT_BYTES: Final = (2 << 20) - 65_536
+_OPENAT2: Final = 437
+_NO_LINKS: Final = 0x4 | 0x8  # RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_libc = ctypes.PyDLL(
+    None, use_errno=True
+)  # keeps the interpreter lock: these calls are over sooner than it is handed on
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The user jobs run as."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """``job.json``. ``boot``: boot id of the host that wrote it; ``means``: how the job's processes are contained."""
+
+    boot: str
+    means: str
+    steps: int
+    outputs: tuple[str, ...]
+    report_s: float
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """First act of a driver: its process id and start time (clock ticks since boot) on the boot named."""
+
+    pid: int
+    born: int
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A stop that was asked for. ``at``: Unix seconds."""
+
+    reason: str
+    grace_s: float
+    at: float
+
+
+class Folders:
+    """The folders below one *root*, a folder of this installation alone. Blocking calls; none follows links."""
+
+    def __init__(self, root: Path, boot: str, owner: Owner | None) -> None:
+        self.root, self._boot, self._owner = root, boot, owner
+        self._descriptor = -1
+
+    def prepare(self) -> None:
+        """Make the root and take away what killed servers left half-written or half-removed."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.chmod(0o711 if self._owner else 0o700)
+        for name in (".new", ".removed", ".tombstones"):
+            (self.root / name).mkdir(mode=0o700, exist_ok=True)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove leftovers and tombstones past their time."""
+        now = time.time()
+        for name, age_s in ((".new", _HALF_WRITTEN_S), (".removed", 0.0)):
+            for entry in os.scandir(self.root / name):
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_mtime + age_s <= now:
+                        remove_tree(Path(entry.path))
+        for entry in os.scandir(self.root / ".tombstones"):
+            with contextlib.suppress(FileNotFoundError):
+                if entry.stat(follow_symlinks=False).st_mtime + TOMBSTONE_S <= now:
+                    os.unlink(entry.path)
+
+    def _root_descriptor(self) -> int:
+        if self._descriptor < 0:
+            self._descriptor = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._descriptor
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def keys(self) -> set[str]:
+        return {entry.name for entry in os.scandir(self.root) if not entry.name.startswith(".")}
+
+    def folder(self, key: str) -> Path:
+        return self.root / key
+
+    def exists(self, key: str) -> bool:
+        return self.folder(key).is_dir()
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def write(self, key: str, job: JobFolder, means: str) -> None:
+        """Write the folder of *job*, or leave the one that is there."""
+        new = self.root / ".new" / f"{key}.{secrets.token_hex(4)}"
+        try:
+            self._fill(new, job, means)
+            os.rename(new, self.folder(key))
+        except (OSError, StartRefused) as error:
+            remove_tree(new)
+            if not isinstance(error, OSError) or error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+
+    def _fill(self, new: Path, job: JobFolder, means: str) -> None:
+        new.mkdir(mode=0o710 if self._owner else 0o700)
+        self._own_group(new)
+        record = {
+            "boot": self._boot,
+            "means": means,
+            "steps": len(job.steps),
+            "outputs": list(job.outputs),
+            "report_s": job.report_s,
+            "limits": [job.limits.cpu_milli, job.limits.memory_bytes, job.limits.pids],
+        }
+        _create(new / "job.json", json.dumps(record).encode(), 0o600)
+        _create(new / "output", b"", 0o600)
+        self._private(new / "run", driver(job).encode())
+        (new / "steps").mkdir(mode=0o710 if self._owner else 0o700)
+        self._own_group(new / "steps")
+        for index, step in enumerate(job.steps):
+            self._private(new / "steps" / number(index), script(step).encode("utf-8", "surrogateescape"))
+            if before := prelude(step):
+                self._private(new / "steps" / f"{number(index)}.pre", before.encode())
+        for name in ("files", "marks", "outputs", "workspace", "home", "tmp"):
+            self._folder(new / name)
+        for path, content in job.files.items():
+            self._file(new / "files", path, content)
+
+    def _file(self, base: Path, path: str, content: bytes) -> None:
+        parts = path.split("/")
+        if not path or any(part in ("", ".", "..") for part in parts):
+            raise StartRefused(f"a file of the job has no usable path: {path!r}")
+        for part in parts[:-1]:
+            base = base / part
+            if not base.exists():
+                self._folder(base)
+        self._private(base / parts[-1], content, 0o600)
+
+    def _folder(self, path: Path) -> None:
+        path.mkdir(mode=0o700)
+        if self._owner:
+            os.chown(path, self._owner.uid, self._owner.gid)
+
+    def _private(self, path: Path, content: bytes, mode: int = 0o400) -> None:
+        _create(path, content, mode)
+        if self._owner:
+            os.chown(path, self._owner.uid, self._owner.gid)
+
+    def _own_group(self, path: Path) -> None:
+        if self._owner:
+            os.chown(path, -1, self._owner.gid)
+            os.chmod(path, 0o710)  # noqa: S103  the group is that of the job's user
+
+    def environment(self, key: str, job: JobFolder) -> dict[str, str]:
+        """The whole environment of the driver of *job*. A ``PATH`` of the job comes before ours.
+
+        Raises: StartRefused: no process can have it. Source: execve(2), limits on size of arguments and environment.
+        """
+        folder = self.folder(key)
+        for name, value in job.env.items():
+            if not name or "=" in name or "\0" in name:
+                raise StartRefused(f"{name!r} is no name of a variable")
+            if "\0" in value:
+                raise StartRefused(f"the variable {name} has a NUL in it")
+            if len(os.fsencode(name)) + len(os.fsencode(value)) + 2 > _VARIABLE_BYTES:
+                raise StartRefused(f"the variable {name} is longer than 128 KiB")
+        if sum(len(os.fsencode(name + value)) + 10 for name, value in job.env.items()) > _ENVIRONMENT_BYTES:
+            raise StartRefused("the variables of the job are longer than 2 MiB together")
+        own = job.env.get("PATH", "").split(":") if job.env.get("PATH") else []
+        return {
+            **job.env,
+            "PATH": ":".join(own + [part for part in PATH.split(":") if part not in own]),
+            "HOME": str(folder / "home"),
+            "WORKSPACE": str(folder / "workspace"),
+            "RESULTS_DIR": str(folder / "outputs"),
+            "TMPDIR": str(folder / "tmp"),
+            "CADOR_JOB": key,
+            "CADOR_JOB_DIR": str(folder),
+        }
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def record(self, key: str) -> Record | None:
+        """None: no folder, or one that a power failure left unreadable."""
+        content = self.content(key, "job.json", 1 << 20)
+        if content is None:
+            return None
+        try:
+            data = json.loads(content[0])
+            return Record(
+                boot=data["boot"],
+                means=data["means"],
+                steps=data["steps"],
+                outputs=tuple(data["outputs"]),
+                report_s=data["report_s"],
+                limits=Limits(*data["limits"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def started(self, key: str) -> Started | None:
+        """None: nothing, or the driver died between creating the file and filling it; see :meth:`has_started`."""
+        content = self.content(key, "marks/started", 256)
+        if content is None:
+            return None
+        words = content[0].decode("ascii", "replace").split()
+        if len(words) != 3 or not (words[0].isdigit() and words[1].isdigit()):
+            return None
+        return Started(int(words[0]), int(words[1]), words[2])
+
+    def has_started(self, key: str) -> bool:
+        return os.path.lexists(self.folder(key) / "marks" / "started")
+
+    def stop(self, key: str) -> Stop | None:
+        content = self.content(key, "stop", 256)
+        if content is None:
+            return None
+        words = content[0].decode("ascii", "replace").split()
+        return Stop(words[0], float(words[1]), content[1]) if len(words) == 2 else None
+
+    def content(self, key: str, path: str, limit: int) -> tuple[bytes, float] | None:
+        """At most *limit* bytes of a regular file below the folder and its modification time; None: no such file."""
+        try:
+            with self.opened(key, path) as descriptor:
+                return os.read(descriptor, limit), os.fstat(descriptor).st_mtime
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    @contextlib.contextmanager
+    def opened(self, key: str, path: str, flags: int = 0) -> Iterator[int]:
+        """Descriptor of the regular file *path* below the folder, no part of which may be a link.
+
+        Raises: FileNotFoundError: also for links, devices and FIFOs.
+        """
+        descriptor = self.open(key, path, flags)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def open(self, key: str, path: str, flags: int = 0) -> int:
+        """As :meth:`opened`; the caller closes."""
+        try:
+            descriptor = open_beneath(self._root_descriptor(), f"{key}/{path}", _FLAGS | flags)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOTDIR):
+                raise FileNotFoundError(error.errno, "not a regular file", path) from error
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise FileNotFoundError(errno.ENOENT, "not a regular file", path)
+        return descriptor
+
+    # --- stopping and removing ----------------------------------------------------------------------------------
+
+    def write_stop(self, key: str, stop: Stop) -> None:
+        """Tell the driver. The file appears complete; the gate is there before it. Raises: FileNotFoundError."""
+        folder = self.folder(key)
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(folder / "gate")
+            os.chmod(folder / "gate", 0o644)
+        new = folder / f".stop.{secrets.token_hex(4)}"
+        _create(new, f"{stop.reason} {stop.grace_s}\n".encode(), 0o644)
+        os.rename(new, folder / "stop")
+
+    def tombstone(self, key: str) -> str:
+        """``""`` none; ``stopped``: a stop came before the start; ``removed``; ``refused``: a start came after it."""
+        try:
+            return (self.root / ".tombstones" / key).read_text()
+        except FileNotFoundError:
+            return ""
+
+    def bury(self, key: str, word: str) -> None:
+        """Keep *key* from ever starting again."""
+        new = self.root / ".tombstones" / f".{key}.{secrets.token_hex(4)}"
+        _create(new, word.encode(), 0o600)
+        os.rename(new, self.root / ".tombstones" / key)
+
+    def remove(self, key: str) -> None:
+        """The key is gone at once, its folder when this returns."""
+        away = self.root / ".removed" / f"{key}.{secrets.token_hex(4)}"
+        try:
+            os.rename(self.folder(key), away)
+        except FileNotFoundError:
+            return
+        remove_tree(away)
+
+    def forget_secrets(self, key: str) -> None:
+        """Remove the private files and the steps' texts; an ended job needs neither."""
+        try:
+            os.rmdir(self.folder(key) / "files")
+        except FileNotFoundError:
+            return
+        except OSError:
+            remove_tree(self.folder(key) / "files")
+        remove_tree(self.folder(key) / "steps")
+
+
+def open_beneath(folder: int, path: str, flags: int) -> int:
+    """Open *path* below *folder*; no part of it may be a link or lead out. Source: openat2(2), Linux 5.6.
+
+    Raises: OSError: ELOOP for links.
+    """
+    how = struct.pack("3Q", flags, 0, _NO_LINKS)
+    descriptor = _libc.syscall(_OPENAT2, folder, os.fsencode(path), how, len(how))
+    if descriptor >= 0:
+        return int(descriptor)
+    number = ctypes.get_errno()
+    if number != errno.ENOSYS:
+        raise OSError(number, os.strerror(number), path)
+    *above, name = path.split("/")
+    folder = os.dup(folder)
+    try:
+        for part in above:
+            inner = os.open(part, _FLAGS | os.O_DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(name, flags, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove *path* whatever permissions its folders have, following no link, though somebody changes them meanwhile.
+
+    Raises: OSError for what cannot be removed.
+    """
+    try:
+        folder = os.open(path, _FLAGS | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        _empty(folder)
+    except RecursionError:  # a tree deeper than Python's stack
+        subprocess.run(["rm", "-rf", "--", os.fspath(path)], check=True, stdin=subprocess.DEVNULL)
+        return
+    finally:
+        os.close(folder)
+    os.rmdir(path)
+
+
+def _empty(folder: int) -> None:
+    with os.scandir(folder) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in found:
+        try:
+            _remove_entry(folder, name, is_folder=is_folder)
+        except PermissionError:  # read-only folders, where we are not root
+            os.fchmod(folder, 0o700)
+            if is_folder:
+                os.chmod(name, 0o700, dir_fd=folder)
+            _remove_entry(folder, name, is_folder=is_folder)
+
+
+def _remove_entry(folder: int, name: str, *, is_folder: bool) -> None:
+    if not is_folder:
+        os.unlink(name, dir_fd=folder)
+        return
+    try:
+        os.rmdir(name, dir_fd=folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        inner = os.open(name, _FLAGS | os.O_DIRECTORY, dir_fd=folder)
+        try:
+            _empty(inner)
+        finally:
+            os.close(inner)
+        os.rmdir(name, dir_fd=folder)
+
+
+def _create(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    finally:
+        os.close(descriptor)
+    if mode & 0o077:  # the umask of the server must not decide what a job can read
+        os.chmod(path, mode)

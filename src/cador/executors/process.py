@@ -1,0 +1,560 @@
+"""Executor ``process``: jobs run as processes of this host, in sessions of their own, and survive the server.
+
+Everything of an execution is found by its key: the folder (``job_folder.py``), its processes (``containment.py``). In
+memory there is only what makes hearing quick, rebuilt when a server starts: a ``Run`` (``running.py``) per execution it
+has to do with. The driver (``driver.py``) alone decides what the job does next; this module starts it, reads what it
+says, ends it (``stopping.py``), and clears up after it.
+
+Two orders keep a start and a stop that meet from missing each other. The driver makes ``started`` and then looks for
+``stop``; who stops writes ``stop`` and then looks for ``started``. A start makes the folder and then looks for a
+tombstone; who stops what has no folder leaves a tombstone and then looks for the folder.
+"""
+
+import asyncio
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Set
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar, TypeVarTuple
+
+import structlog
+
+from cador.executors.containment import Containment, available
+from cador.executors.driver import shell
+from cador.executors.job_folder import KEY, Folders, Owner, Record, Started, Stop
+from cador.executors.marks import Marks, OutputFile, last_sign, read_exit
+from cador.executors.outputs import read_outputs
+from cador.executors.running import Run
+from cador.executors.spawner import Spawner
+from cador.executors.stopping import Ladder
+from cador.executors.watch import IN_CLOSE_WRITE, IN_MODIFY, FileWatch, punch
+from cador.ports.executor import End, Gone, Harvest, JobFolder, Output, StartRefused, StepMark
+
+Ts = TypeVarTuple("Ts")
+R = TypeVar("R")
+
+_START_S: Final = 10.0
+_PUNCH_BYTES: Final = 1 << 20
+_BLOCK: Final = 4096
+_THREADS: Final = 8
+
+log = structlog.get_logger(__name__)
+
+
+class ProcessExecutor:
+    """Runs jobs below *root*, a folder that belongs to *installation* and this host alone.
+
+    *user*: as root, the user jobs run as; None: the server's own. *stop_grace_s* is used where a stop names no time.
+    *containment*: ``auto`` or one of ``cgroup2 freezer pidns tree``. *child_nofile*: soft and hard RLIMIT_NOFILE of
+    jobs, for a server that raised its own.
+    """
+
+    name = "process"
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        installation: str,
+        user: str | None = None,
+        stop_grace_s: float = 1.5,
+        containment: str = "auto",
+        child_nofile: tuple[int, int] | None = None,
+    ) -> None:
+        self._root, self._installation = root, installation
+        self._user, self._grace_s, self._wanted, self._nofile = user, stop_grace_s, containment, child_nofile
+        self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        self._owner = _owner(user)
+        self._folders = Folders(root, self._boot, self._owner)
+        self._ladder = Ladder(self._folders, self._blocking)
+        self._spawner = Spawner()
+        self._runs: dict[str, Run] = {}
+        self._starting: dict[str, asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._punched: dict[str, int] = {}
+        self._machine = ""
+        self._closed = False
+
+    async def open(self) -> None:
+        """Make the root, find out what can contain jobs, clear leftovers. Call once, on the loop that is to be used.
+
+        Raises: OSError: the root cannot be made, or the containment asked for cannot be had.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="executor")
+        await self._blocking(self._folders.prepare)
+        self._machine = await self._blocking(self._machine_id)
+        self._holders = await self._blocking(available, self._installation, self._wanted)
+        self._holder = next(iter(self._holders.values()))
+        self._watch = FileWatch()
+
+    def containment_note(self) -> str:
+        """One line for people: how jobs are contained here, and what that cannot catch."""
+        return f"{self._holder.name}: {self._holder.note}"
+
+    @property
+    def place(self) -> str:
+        return f"{self._machine}:{self._boot}"
+
+    # --- start --------------------------------------------------------------------------------------------------
+
+    async def start(self, key: str, job: JobFolder) -> str:
+        if not KEY.match(key):
+            raise StartRefused(f"the execution key {key!r} is not made of letters, digits, - and .")
+        while (other := self._starting.get(key)) is not None:
+            await other.wait()
+        if key in self._runs:
+            return key
+        self._starting[key] = asyncio.Event()
+        try:
+            spawned = await self._holding(self._start, key, job)
+            if spawned is not None:
+                await self._begun(key, *spawned)
+        finally:
+            self._starting.pop(key).set()
+        return key
+
+    async def _begun(self, key: str, record: Record, pid: int, pidfd: int) -> None:
+        """Wait for a fresh driver's first act, and adopt it; one that came second just ends.
+
+        Raises: OSError: it ended before it began.
+        """
+        run = self._known(key, record, pid, pidfd)
+        listener = asyncio.Event()
+        run.listeners.add(listener)
+        try:
+            async with asyncio.timeout(_START_S):
+                while (started := self._folders.started(key)) is None and not run.dead.is_set():
+                    await listener.wait()
+                    listener.clear()
+        except BaseException:
+            self._forget(run)
+            raise
+        finally:
+            run.listeners.discard(listener)
+        if started is not None and started.pid == pid:
+            run.begun = True
+            self._runs[key] = run
+            if run.dead.is_set():
+                self._go(self._settle(run))
+            return
+        self._forget(run)
+        if started is None and not self._folders.has_started(key):
+            await self._blocking(self._explain, key)
+
+    def _explain(self, key: str) -> None:
+        """A driver did not begin: because a stop or a removal came first, or because it could not. Raises: OSError."""
+        if self._folders.tombstone(key) or self._folders.stop(key) or not self._folders.exists(key):
+            return
+        content = self._folders.content(key, "output", 2000)
+        told = content[0].decode("utf-8", "replace").strip() if content else ""
+        raise OSError(told or "the first process of the job ended before it began")
+
+    def _start(self, key: str, job: JobFolder) -> tuple[Record, int, int] | None:
+        """Blocking. Returns the record, process id and pidfd of a fresh driver; None: there is nothing to start."""
+        if self._refused(key):
+            return None
+        environment = self._folders.environment(key, job)  # may refuse: before anything is made
+        if not self._folders.exists(key):
+            self._write(key, job)
+        elif self._folders.has_started(key):
+            return None
+        record = self._folders.record(key)
+        if record is None or record.boot != self._boot:  # never started, and maybe torn by a power failure
+            self._folders.remove(key)
+            self._write(key, job)
+            record = self._folders.record(key)
+        if record is None or self._refused(key):
+            return None
+        try:
+            return record, *self._spawn(key, job, record, environment)
+        except OSError:
+            if self._folders.has_started(key):  # by another server, which may even have cleared up already
+                return None
+            raise
+
+    def _refused(self, key: str) -> bool:
+        if not self._folders.tombstone(key):
+            return False
+        self._folders.bury(key, "refused")
+        return True
+
+    def _write(self, key: str, job: JobFolder) -> None:
+        self._folders.write(key, job, self._holder.name)
+
+    def _spawn(self, key: str, job: JobFolder, record: Record, environment: dict[str, str]) -> tuple[int, int]:
+        try:
+            placement = self._holder_of(record).place(key, job.limits)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise StartRefused(f"the limits of the job cannot be set here: {job.limits}") from error
+            raise
+        folder = self._folders.folder(key)
+        return self._spawner.spawn(
+            [shell(job.env), str(folder / "run")],
+            environment,
+            cwd=str(folder / "workspace"),
+            output=str(folder / "output"),
+            owner=(self._owner.uid, self._owner.gid, self._owner.groups) if self._owner else None,
+            cgroup=placement.cgroup,
+            procs=placement.procs,
+            new_pid=placement.new_pid,
+            nofile=self._nofile,
+            nproc=placement.nproc,
+        )
+
+    # --- attach -------------------------------------------------------------------------------------------------
+
+    def _adopt(self, key: str, record: Record, pid: int | None, pidfd: int) -> Run:
+        """Register an execution that has begun. *pid* None: its driver is dead."""
+        run = self._runs[key] = self._known(key, record, pid, pidfd)
+        run.begun = True
+        if pid is None:
+            run.dead.set()
+            self._go(self._settle(run))
+        return run
+
+    def _known(self, key: str, record: Record, pid: int | None, pidfd: int) -> Run:
+        """An execution with ears: woken by its marks, its output and the end of its driver.
+
+        The watches stay until the folder goes: the kernel then drops them itself, which is much cheaper than asking.
+        """
+        run = Run(key, record, self._holder_of(record))
+        run.pid, run.pidfd = pid, pidfd
+        if pid is not None:
+            folder = self._folders.folder(key)
+            for path, mask in ((folder / "marks", IN_CLOSE_WRITE), (folder / "output", IN_MODIFY)):
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile: the driver ends by itself
+                    run.watches.append(self._watch.add(path, mask, run.wake))
+            self._loop.add_reader(pidfd, self._died, run)
+        return run
+
+    def _died(self, run: Run) -> None:
+        self._loop.remove_reader(run.pidfd)
+        os.close(run.pidfd)
+        run.pidfd, run.died_at = -1, time.time()
+        run.dead.set()
+        run.wake()
+        if run.begun:
+            self._go(self._settle(run))
+
+    async def _settle(self, run: Run) -> None:
+        """The driver is gone: end what it left running, free what held it."""
+        try:
+            run.reason = await self._blocking(self._clear, run)
+        except OSError as error:  # the end must be heard all the same; the sweep tries again
+            log.warning("job_not_cleared", execution=run.key, error=str(error))
+        finally:
+            run.over.set()
+            run.wake()
+
+    def _clear(self, run: Run) -> str:
+        run.holder.kill(run.key, None if run.holder.name != "tree" else run.pid)
+        reason = run.holder.forget(run.key)
+        self._folders.forget_secrets(run.key)
+        return reason
+
+    async def _find(self, key: str) -> Run:
+        """The execution *key*, known or found on this host. Raises: Gone."""
+        if (starting := self._starting.get(key)) is not None:
+            await starting.wait()
+        run = self._runs.get(key)
+        if run is not None:
+            return run
+        record = await self._blocking(self._folders.record, key)
+        if record is None or not self._folders.has_started(key):
+            await self._blocking(self._bury_unstarted, key)
+            record = await self._blocking(self._folders.record, key)
+            if record is None or not self._folders.has_started(key):
+                raise Gone(key)
+        started = self._folders.started(key)
+        pid, pidfd = await self._holding(self._living, key, record, started)
+        if (run := self._runs.get(key)) is not None:  # somebody found it meanwhile
+            if pidfd >= 0:
+                os.close(pidfd)
+            return run
+        run = self._adopt(key, record, pid, pidfd)
+        if stop := self._folders.stop(key):
+            self._climb(run, stop)
+        return run
+
+    def _bury_unstarted(self, key: str) -> None:
+        """Before *gone* is said of a folder whose job never started: keep a late driver of it from starting."""
+        if not self._folders.exists(key):
+            return
+        self._folders.bury(key, "removed")
+        with contextlib.suppress(FileNotFoundError):
+            self._folders.write_stop(key, Stop("cancel", 0.0, time.time()))
+
+    def _living(self, key: str, record: Record, started: Started | None) -> tuple[int | None, int]:
+        """Process id and pidfd of the driver of *key* if it lives, else (None, -1)."""
+        if record.boot != self._boot:
+            return None, -1
+        if started is None:
+            # It died, or is between two instructions: whoever has the job's mark in its environment and is the
+            # leader of the session is the driver.
+            for pid in self._holder_of(record).pids(key, None):
+                with contextlib.suppress(ProcessLookupError):
+                    if os.getsid(pid) == pid:
+                        return pid, os.pidfd_open(pid)
+            return None, -1
+        if started.boot != self._boot:
+            return None, -1
+        try:
+            pidfd = os.pidfd_open(started.pid)
+        except OSError:
+            return None, -1
+        if _born(started.pid) != started.born:
+            os.close(pidfd)
+            return None, -1
+        return started.pid, pidfd
+
+    def _forget(self, run: Run) -> None:
+        if self._runs.get(run.key) is run:
+            del self._runs[run.key]
+        for watch in run.watches:
+            self._watch.forget(watch, run.wake)
+        run.watches.clear()
+        if run.ladder is not None:
+            run.ladder.cancel()
+        if run.pidfd >= 0:
+            self._loop.remove_reader(run.pidfd)
+            os.close(run.pidfd)
+            run.pidfd = -1
+
+    # --- follow -------------------------------------------------------------------------------------------------
+
+    async def follow(self, key: str, ref: str, after: int) -> AsyncIterator[Output | StepMark | End]:
+        if key not in self._runs and self._folders.tombstone(key) in ("stopped", "refused"):
+            yield End(None, time.time(), stopped="cancel", reason="stopped before it started")
+            return
+        run = await self._find(key)
+        listener = asyncio.Event()
+        marks = Marks(self._folders, key, run.record.steps)
+        try:
+            output = OutputFile(self._folders, key, after)
+        except FileNotFoundError as error:
+            raise Gone(key) from error
+        run.listeners.add(listener)
+        try:
+            while True:
+                listener.clear()
+                over = run.over.is_set()
+                made = marks.news()  # before the output is measured: a step's output comes before its end
+                size = output.size()
+                while data := output.read(size):
+                    yield Output(output.offset - len(data), data)
+                for mark in made:
+                    yield mark
+                if over:
+                    break
+                await listener.wait()
+            end = self._end(run, marks)
+            for mark in marks.rest(end):
+                yield mark
+            yield end
+        finally:
+            run.listeners.discard(listener)
+            output.close()
+
+    def _end(self, run: Run, marks: Marks) -> End:
+        if not self._folders.exists(run.key):
+            raise Gone(run.key)
+        stop = self._folders.stop(run.key)
+        if (told := read_exit(self._folders, run.key)) is not None:
+            return End(told.code, told.at, told.stopped, told.failed_step, run.reason)
+        at = run.died_at if run.died_at is not None else last_sign(self._folders, run.key)
+        if stop is not None:
+            failed = marks.first_failure()
+            code, step = (failed.exit_code, failed.index) if failed else (None, None)
+            return End(code, at, stop.reason, step, run.reason)
+        if run.record.boot != self._boot:
+            return End(None, at, reason="the host was restarted while the job ran")
+        return End(None, at, reason=run.reason or "the job's first process was killed from outside")
+
+    # --- stop ---------------------------------------------------------------------------------------------------
+
+    async def stop(self, key: str, ref: str, reason: str, grace_s: float) -> None:
+        stop = Stop(reason, grace_s if grace_s >= 0 else self._grace_s, time.time())
+        if key not in self._runs and not await self._blocking(self._stop_unstarted, key):
+            return
+        try:
+            run = await self._find(key)
+        except Gone:
+            return
+        before = await self._blocking(self._folders.stop, key)
+        if run.over.is_set() or (before is not None and before.reason in (reason, "cancel")):
+            if before is not None:
+                self._climb(run, before)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            await self._blocking(self._folders.write_stop, key, stop)
+        self._climb(run, stop)
+
+    def _stop_unstarted(self, key: str) -> bool:
+        """Whether the job has started; if not, it never will."""
+        if self._folders.has_started(key):
+            return True
+        if self._folders.tombstone(key):
+            return False
+        self._folders.bury(key, "stopped")
+        if self._folders.exists(key):
+            with contextlib.suppress(FileNotFoundError):
+                self._folders.write_stop(key, Stop("cancel", 0.0, time.time()))
+        return self._folders.has_started(key)
+
+    def _climb(self, run: Run, stop: Stop) -> None:
+        """Carry out *stop*, unless that is under way. A server that finds the file ``stop`` goes on with it."""
+        if run.over.is_set() or (run.ladder is not None and run.ladder_reason in (stop.reason, "cancel")):
+            return
+        if run.ladder is not None:
+            run.ladder.cancel()
+        run.ladder_reason = stop.reason
+        run.ladder = self._go(
+            self._ladder.cancel(run, stop) if stop.reason == "cancel" else self._ladder.time_out(run, stop)
+        )
+
+    # --- after the end ------------------------------------------------------------------------------------------
+
+    async def harvest(self, key: str, ref: str) -> Harvest:
+        record = await self._blocking(self._folders.record, key)
+        if record is None:
+            raise Gone(key)
+        values, problems = await self._blocking(read_outputs, self._folders, key, record.outputs)
+        return Harvest(values, problems, self._folders.folder(key) / "workspace")
+
+    def consumed(self, key: str, upto: int) -> None:
+        start, end = self._punched.get(key, 0), upto - upto % _BLOCK
+        if end - start < _PUNCH_BYTES:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(self._folders.folder(key) / "output", os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                punch(descriptor, start, end)
+            finally:
+                os.close(descriptor)
+        self._punched[key] = end
+
+    async def remove(self, key: str, ref: str) -> None:
+        run = self._runs.get(key)
+        if run is not None:
+            self._forget(run)
+        self._punched.pop(key, None)
+        await self._blocking(self._remove, key)
+        if run is not None:
+            run.dead.set()
+            run.over.set()
+            run.wake()
+
+    def _remove(self, key: str) -> None:
+        if not self._folders.tombstone(key):
+            self._folders.bury(key, "removed")
+        record, started = self._folders.record(key), self._folders.started(key)
+        holders = [self._holder_of(record)] if record else list(self._holders.values())
+        for holder in holders:
+            pid, pidfd = self._living(key, record, started) if record and started else (None, -1)
+            holder.kill(key, pid)
+            if pidfd >= 0:
+                os.close(pidfd)
+            holder.forget(key)
+        self._folders.remove(key)
+
+    async def sweep(self, live_keys: Set[str]) -> Set[str]:
+        await self._blocking(self._folders.tidy)
+        found = await self.existing() - live_keys
+        for key in found:
+            await self.remove(key, key)
+        return found
+
+    async def existing(self) -> Set[str]:
+        return await self._blocking(self._existing)
+
+    def _existing(self) -> set[str]:
+        keys = self._folders.keys()
+        for holder in self._holders.values():
+            keys |= holder.keys()
+        return keys
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for run in tuple(self._runs.values()):
+            self._forget(run)
+        self._watch.close()
+        self._folders.close()
+        await self._blocking(self._spawner.close)
+        self._threads.shutdown(wait=True)
+
+    # --- plumbing -----------------------------------------------------------------------------------------------
+
+    async def _blocking(self, function: Callable[[*Ts], R], *args: *Ts) -> R:
+        return await self._loop.run_in_executor(self._threads, function, *args)
+
+    async def _holding(self, function: Callable[[*Ts], R], *args: *Ts) -> R:
+        """As :meth:`_blocking`, for functions whose result ends with a descriptor: closed if nobody waits any more."""
+        work = self._loop.run_in_executor(self._threads, function, *args)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(_close_last)
+            raise
+
+    def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A child of this executor: ends by itself or with :meth:`close`. What it raises is logged."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._gone)
+        return task
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("process_executor_failed", exc_info=error)
+
+    def _holder_of(self, record: Record) -> Containment:
+        """The means a job was started under, which may be another than today's."""
+        return self._holders.get(record.means, self._holder)
+
+    def _machine_id(self) -> str:
+        with contextlib.suppress(OSError):
+            if known := Path("/etc/machine-id").read_text().strip():
+                return known
+        own = self._root / ".machine-id"
+        with contextlib.suppress(FileExistsError), open(own, "x") as file:
+            file.write(os.urandom(16).hex())
+        return own.read_text()
+
+
+def _owner(user: str | None) -> Owner | None:
+    """Raises: LookupError: no such user. PermissionError: only root can run jobs as somebody else."""
+    if user is None:
+        return None
+    entry = pwd.getpwnam(user)
+    if entry.pw_uid == os.geteuid():
+        return None
+    if os.geteuid() != 0:
+        raise PermissionError(f"only root can run jobs as {user}")
+    groups = {entry.pw_gid, *(group.gr_gid for group in grp.getgrall() if user in group.gr_mem)}
+    return Owner(entry.pw_uid, entry.pw_gid, tuple(sorted(groups)))
+
+
+def _close_last(work: asyncio.Future[Any]) -> None:
+    if not work.cancelled() and work.exception() is None and (result := work.result()) is not None and result[-1] >= 0:
+        os.close(result[-1])
+
+
+def _born(pid: int) -> int | None:
+    """Start time of a process, clock ticks since boot. Source: proc(5), /proc/pid/stat, field 22."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[19])
+    except (OSError, IndexError):
+        return None

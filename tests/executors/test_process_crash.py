@@ -1,0 +1,184 @@
+"""A server killed at any point of a start, and one that comes after it: exactly one run, and the log goes on."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cador.ports.executor import FolderStep, JobFolder
+from contracts.executor_contract import ExecutorFactory, hear, sh, until
+from executors.conftest import eventually
+
+SERVER = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from cador.executors import job_folder
+from cador.executors.process import ProcessExecutor
+from cador.ports.executor import FolderStep, JobFolder
+
+root, installation, point, text = sys.argv[1:5]
+
+def die(at):
+    if at == point:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Folders(job_folder.Folders):
+    def _fill(self, new, job, means):
+        super()._fill(new, job, means)
+        die("filled")
+
+class Dying(ProcessExecutor):
+    def _write(self, key, job):
+        super()._write(key, job)
+        die("written")
+    def _spawn(self, *arguments):
+        die("before spawn")
+        result = super()._spawn(*arguments)
+        die("spawned")
+        return result
+    def _known(self, *arguments):
+        die("begun")
+        return super()._known(*arguments)
+
+async def main():
+    executor = Dying(root=Path(root), installation=installation)
+    executor._folders.__class__ = Folders
+    await executor.open()
+    await executor.start("k-1", JobFolder(steps=(FolderStep("s", "shell", text, quiet=True),)))
+    die("started")
+    async for event in executor.follow("k-1", "k-1", 0):
+        die("followed")
+
+asyncio.run(main())
+"""
+POINTS = ("filled", "written", "before spawn", "spawned", "begun", "started", "followed")
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_while_starting(
+    point: str, root: Path, installation: str, tmp_path: Path, process: Callable[..., ExecutorFactory]
+) -> None:
+    runs, go = tmp_path / "runs", tmp_path / "go"
+    text = f'echo run >>"{runs}"; echo one; until [ -e "{go}" ]; do sleep 0.01; done; echo two'
+    killed = subprocess.run(
+        [sys.executable, "-c", SERVER, str(root), installation, point, text], timeout=60, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, "the point was never reached"
+
+    async def next_server() -> None:
+        async with process()() as executor:
+            await executor.start("k-1", JobFolder(steps=(sh(text),)))
+            go.touch()
+            heard = await hear(executor, "k-1")
+            assert heard.output == b"one\ntwo\n"
+            assert heard.end.exit_code == 0
+            await executor.remove("k-1", "k-1")
+
+    asyncio.run(asyncio.wait_for(next_server(), 30))
+    assert runs.read_text() == "run\n"
+
+
+def test_two_servers_start_the_same_key_at_once(tmp_path: Path, process: Callable[..., ExecutorFactory]) -> None:
+    runs = tmp_path / "runs"
+
+    async def race() -> None:
+        async with process()() as one, process()() as two:
+            for number in range(15):
+                key, job = f"k-{number}", JobFolder(steps=(sh(f'echo {number} >>"{runs}"; echo done'),))
+                await asyncio.gather(one.start(key, job), two.start(key, job))
+                first, second = await asyncio.gather(hear(one, key), hear(two, key))
+                assert first.output == second.output == b"done\n"
+                assert first.end == second.end
+
+    asyncio.run(asyncio.wait_for(race(), 60))
+    assert runs.read_text().split() == [str(number) for number in range(15)]
+
+
+def test_the_end_is_known_to_a_server_that_was_away(
+    root: Path, installation: str, tmp_path: Path, process: Callable[..., ExecutorFactory]
+) -> None:
+    text = "echo one; exit 9"
+    subprocess.run([sys.executable, "-c", SERVER, str(root), installation, "started", text], timeout=60, check=False)
+    told = root / "k-1" / "marks" / "exit"
+    eventually(lambda: told.exists() and told.read_text().endswith("\n"))
+
+    async def next_server() -> None:
+        async with process()() as executor:
+            heard = await hear(executor, "k-1")
+            assert heard.output == b"one\n"
+            assert (heard.end.exit_code, heard.end.failed_step) == (9, 0)
+            assert heard.end.at == told.stat().st_mtime
+
+    asyncio.run(asyncio.wait_for(next_server(), 30))
+
+
+@pytest.mark.parametrize("reason", ["cancel", "timeout"])
+def test_a_stop_is_carried_out_by_the_next_server(reason: str, process: Callable[..., ExecutorFactory]) -> None:
+    job = JobFolder(
+        steps=(
+            sh("trap '' TERM; echo began; while :; do sleep 0.05; done"),
+            FolderStep("report", "shell", "echo report", on_failure=True, quiet=True),
+        )
+    )
+
+    async def main() -> None:
+        async with process()() as first:
+            await first.start("k-1", job)
+            await until(first, "k-1", b"began\n")
+            await first.stop("k-1", "k-1", reason, 0.4)
+        async with process()() as second:
+            heard = await hear(second, "k-1")
+            assert heard.end.stopped == reason
+            assert heard.output.endswith(b"report\n") is (reason == "timeout")
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_a_folder_of_an_earlier_boot(root: Path, process: Callable[..., ExecutorFactory]) -> None:
+    """Started: lost with the host. Not started: maybe torn, so it is written anew."""
+    job = JobFolder(steps=(sh("echo fresh"),))
+
+    async def main() -> None:
+        async with process()() as executor:
+            await executor.start("k-1", job)
+            await hear(executor, "k-1")
+        for key in ("k-1", "k-2"):
+            if key == "k-2":
+                (root / key / "marks").mkdir(parents=True)
+                (root / key / "output").touch()
+                (root / key / "job.json").touch()
+                (root / key / "run").touch()
+            else:
+                record = root / key / "job.json"
+                record.write_text(record.read_text().replace(executor.place.rpartition(":")[2], "an-earlier-boot"))
+                (root / key / "marks" / "exit").unlink()
+        async with process()() as executor:
+            await executor.start("k-1", job)
+            heard = await hear(executor, "k-1")
+            assert heard.output == b"fresh\n"
+            assert heard.end.exit_code is None
+            assert heard.end.reason == "the host was restarted while the job ran"
+            assert heard.end.at <= (root / "k-1" / "marks" / "00.end").stat().st_mtime + 0.1
+            await executor.start("k-2", job)
+            assert (await hear(executor, "k-2")).output == b"fresh\n"
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_the_spawner_is_started_again(process: Callable[..., ExecutorFactory]) -> None:
+    async def main() -> None:
+        async with process()() as executor:
+            await executor.start("k-1", JobFolder(steps=(sh("echo $PPID; exec sleep 100000"),)))
+            spawner = executor._spawner._process  # type: ignore[attr-defined]
+            spawner.kill()
+            spawner.wait()
+            await executor.start("k-2", JobFolder(steps=(sh("echo two"),)))
+            assert (await hear(executor, "k-2")).output == b"two\n"
+            await executor.stop("k-1", "k-1", "cancel", 1.0)
+            assert (await hear(executor, "k-1")).end.stopped == "cancel"
+
+    asyncio.run(asyncio.wait_for(main(), 30))
