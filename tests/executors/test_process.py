@@ -240,7 +240,7 @@ def test_no_descriptor_and_no_disposition_is_inherited(run: Run) -> None:
         os.set_inheritable(leaked, True)
         old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
-            text = "ls /proc/$$/fd; readlink /proc/$$/fd/0; grep -E 'SigBlk|SigIgn' /proc/$$/status"
+            text = "ls /proc/$$/fd; readlink /proc/$$/fd/0; grep -E 'SigBlk|SigIgn' /proc/self/status"
             heard = await once(executor, JobFolder(steps=(sh(text, interpreter=("/bin/sh",)),)))
             words = heard.output.decode().split()
             # 10 is where dash keeps the script it reads.
