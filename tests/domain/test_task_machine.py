@@ -223,7 +223,7 @@ def test_cancel_of_a_waiting_task_is_final_at_once():
 
 def test_cancel_of_a_passed_task_is_refused():
     d = admitted(job(1)).run(1)
-    with pytest.raises(WrongStatus, match="^task: wf:7 is passed, cannot cancel$"):
+    with pytest.raises(WrongStatus, match=r"^task: wf:7 is passed, cannot cancel$"):
         d.say(ev.CancelRequested, user_id="ann", user_name="Ann")
 
 
@@ -258,9 +258,9 @@ def test_stage_approval_gives_the_slot_back_and_wants_a_new_one():
     assert d.task.slot is Slot.NONE
     assert d.said(WatchApproval) == [WatchApproval(1, 1, d.at + 3600)]
     d.say(ev.Voted, approval_id=1, user_id="ann", user_name="Ann", approve=True, comment="")
-    with pytest.raises(VotedAlready, match="^Ann have approve already$"):
+    with pytest.raises(VotedAlready, match=r"^Ann have approve already$"):
         d.say(ev.Voted, approval_id=1, user_id="ann", user_name="Ann", approve=False, comment="")
-    with pytest.raises(NotAnApprover, match="^user Eve has no authority to approve$"):
+    with pytest.raises(NotAnApprover, match=r"^user Eve has no authority to approve$"):
         d.say(ev.Voted, approval_id=1, user_id="eve", user_name="Eve", approve=True, comment="")
     d.say(ev.Voted, approval_id=1, user_id="ben", user_name="Ben", approve=True, comment="go")
     assert (d.stages(), d.task.slot) == (["passed", "running"], Slot.WANTED)

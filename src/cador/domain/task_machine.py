@@ -128,7 +128,7 @@ class _Change:
             elif job.policy is Policy.RETRY and job.retry_count < job.maximum_retry:
                 pause = WaitRetry(job.id, job.attempt, at + RETRY_PAUSE_S)
                 self.put(move(job, cause, JobStatus.RETRY_PAUSE, error=error, end_at=at, stopping="",
-                              retry_count=job.retry_count + 1))  # fmt: skip
+                              retry_count=job.retry_count + 1, failed_as=status.value))  # fmt: skip
                 self.commands.append(pause)
                 return
             elif job.policy is Policy.MANUAL:
@@ -333,25 +333,24 @@ def _job_ended(change: _Change, event: ev.JobEnded) -> None:
 
 def _verdict(job: JobTask, event: ev.JobEnded) -> tuple[JobStatus, str]:
     """What an ended attempt counts as. A result of its own counts, however late it is heard, unless its deadline had
-    passed by then."""
+    passed when it came about."""
+    natural = event.result in (ev.Result.PASSED, ev.Result.FAILED)
+    if job.stopping == "cancel" and not natural:
+        return JobStatus.CANCELLED, ""
+    if natural and job.deadline_at is not None and event.at > job.deadline_at and job.stopping != "cancel":
+        return JobStatus.TIMEOUT, _timed_out(job)
     match event.result:
-        case ev.Result.PASSED | ev.Result.FAILED | ev.Result.BROKEN:
-            if job.deadline_at is not None and event.at > job.deadline_at and not job.stopping:
-                return JobStatus.TIMEOUT, _timed_out(job)
-            if event.result is ev.Result.PASSED:
-                return JobStatus.PASSED, ""
+        case ev.Result.PASSED:
+            return JobStatus.PASSED, ""
+        case ev.Result.FAILED | ev.Result.BROKEN:
             return JobStatus.FAILED, event.error
         case ev.Result.TIMEOUT:
             return JobStatus.TIMEOUT, event.error or _timed_out(job)
-        case ev.Result.CANCELLED if job.stopping == "cancel":
-            return JobStatus.CANCELLED, ""
         case ev.Result.CANCELLED:
             return JobStatus.FAILED, event.error or "stopped from outside"
+        case ev.Result.LOST if job.stopping == "timeout":
+            return JobStatus.TIMEOUT, _timed_out(job)
         case ev.Result.LOST:
-            if job.stopping == "cancel":
-                return JobStatus.CANCELLED, ""
-            if job.stopping == "timeout":
-                return JobStatus.TIMEOUT, _timed_out(job)
             return JobStatus.FAILED, event.error or INTERRUPTED
 
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
 
+from cador.domain.errors import Unavailable
 from cador.engine.executions import Executions
 from cador.engine.handlers import Handlers
 from cador.engine.hearing import Claim, Fenced, Outcome
@@ -16,6 +18,7 @@ from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
 from cador.ports.executor import Executor
 from cador.ports.logs import LogStore
+from cador.ports.metrics import Meter, SilentMeter
 from cador.ports.stores import CommandRow, Database, Tx
 
 log = structlog.get_logger(__name__)
@@ -26,6 +29,9 @@ SWEEP_S = 5.0
 RESERVE = 8
 """Starts reserved for one transaction; what it does not use is given back after its commit."""
 BATCH = 64
+AWAY_S = 1.0
+"""Pause before the database is asked again after it was away."""
+LAG_SAMPLE_S = 5.0
 MAX_TRIES = 6
 """Infrastructure errors of one command before its job fails with the reason."""
 
@@ -61,8 +67,10 @@ class Engine:
         max_artifact_bytes: int = 2 << 30,
         lost_after_s: float = 60.0,
         tell: Callable[[int, str], Coroutine[Any, Any, None]] | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._me = me
+        self.meter: Meter = meter or SilentMeter()
         self._db, self._clock = db, clock
         self._limits = limits
         self._tell = tell
@@ -135,6 +143,10 @@ class Engine:
         finally:
             self._busy -= reserved - taken
         self._announce(outcome.tasks)
+        for _, waited_s in outcome.admitted:
+            self.meter.task_started("", waited_s)
+        for status, took_s in outcome.ended:
+            self.meter.task_ended(status, took_s)
         for row in outcome.rows:
             self._carry_out(row)
         if outcome.soonest is not None and outcome.soonest < self._sleep_until:
@@ -169,14 +181,22 @@ class Engine:
 
     # -- running
 
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Add a child to the one tree of tasks of this process."""
+    def spawn(self, name: str, work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        """Add a child that runs ``work(*args)`` to the one tree of tasks of this process."""
         if self._group is None or self._closing:
-            work.close()
             return
-        child = self._group.create_task(work, name=name)
+        child = self._group.create_task(self._edge(name, work, *args), name=name)
         self._work.add(child)
         child.add_done_callback(self._work.discard)
+
+    @staticmethod
+    async def _edge(name: str, work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        """One child's failure is told and ends there: it must not take the tree down. What it was about is still in
+        the tables and found by the next process."""
+        try:
+            await work(*args)
+        except Exception as error:
+            log.exception("child_failed", child=name, error=repr(error))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -212,6 +232,10 @@ class Engine:
             try:
                 rows, due = await self._db.write(_claim_due, self._me, BATCH, starts)
                 taken = sum(row.kind == "start" for row in rows)
+            except Unavailable as error:
+                log.warning("database_away", error=str(error))
+                await asyncio.sleep(AWAY_S)
+                continue
             finally:
                 self._busy -= starts - taken
             # With all room taken, more starts may be due: whoever ends wakes us for them.
@@ -231,7 +255,7 @@ class Engine:
             if row.kind == "start":
                 self._busy -= 1
             return
-        self.spawn(self._guarded(row), row.key)
+        self.spawn(row.key, self._guarded, row)
 
     async def _guarded(self, row: CommandRow) -> None:
         """Carry out one command. The one edge where any error of a handler ends: it is tried again, then it fails."""
@@ -247,12 +271,27 @@ class Engine:
                 self.freed()
 
     async def _again(self, row: CommandRow, error: Exception) -> None:
-        if row.tries + 1 >= MAX_TRIES and await self._handlers.give_up(row, error):
-            return
-        due_at = self._clock.now() + min(60.0, 0.2 * 4**row.tries)
-        await self._db.write(_postpone, row, self._me, due_at)
+        self.meter.command_retried(row.kind)
+        while True:
+            try:
+                if row.tries + 1 >= MAX_TRIES and await self._handlers.give_up(row, error):
+                    return
+                # Jitter, so that what failed together is not tried together.
+                due_at = self._clock.now() + min(60.0, 0.2 * 4**row.tries) * random.uniform(0.7, 1.3)  # noqa: S311
+                await self._db.write(_postpone, row, self._me, due_at)
+            except Unavailable:
+                await asyncio.sleep(AWAY_S)
+            else:
+                break
         if due_at < self._sleep_until:
             self._wake.set()
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_SAMPLE_S
+            await asyncio.sleep(LAG_SAMPLE_S)
+            self.meter.loop_lag(max(0.0, loop.time() - due))
 
 
 def _release_others(tx: Tx, me: str) -> None:

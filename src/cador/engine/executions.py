@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from cador.domain import events as ev
-from cador.domain.errors import CadorError, NotFound
+from cador.domain.errors import CadorError, NotFound, Unavailable
 from cador.domain.task import WorkflowTask
 from cador.engine.hearing import Claim, Ear, Outcome
-from cador.engine.preparing import Prepared, Preparer
+from cador.engine.preparing import Loaded, Prepared, Preparer
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
 from cador.ports.executor import End, Executor, Gone, Output, StartRefused, StepMark, StepState, Unreachable
@@ -100,6 +100,7 @@ class Executions:
             self._engine.me, self._clock.now(),
         )  # fmt: skip
         await self._engine.transact(_started, command, row, prepared.warnings)
+        self._engine.meter.job_started(executor.name, max(0.0, row.created_at - (loaded.job.start_at or 0.0)))
         await self._follow(row, prepared)
 
     async def _fail_start(self, command: CommandRow, name: str, attempt: int, recovery: int, reason: str) -> None:
@@ -189,6 +190,7 @@ class Executions:
             raise
         event = ev.JobEnded(end.at, row.job_id, row.attempt, row.recovery, conclusion.result, conclusion.error)
         await self._engine.transact(_ended, row, event, conclusion.outputs, conclusion.facts, followed.steps)
+        self._engine.meter.job_ended(prepared.type.name, conclusion.result.value, max(0.0, end.at - row.created_at))
         await executor.remove(row.key, row.ref)
 
     # -- stop
@@ -217,21 +219,21 @@ class Executions:
             executor = self._executors.get(row.executor)
             if executor is not None and _same_host(row.place, executor.place):
                 self._engine.adopted()
-                self._engine.spawn(self._adopt(row), f"adopt {row.key}")
+                self._engine.spawn(f"adopt {row.key}", self._adopt, row)
             else:
-                self._engine.spawn(self._lose(row), f"lose {row.key}")
+                self._engine.spawn(f"lose {row.key}", self._lose, row)
         live = {row.key for row in rows} | {self.key(*ids) for ids in pending}
         for name, keys in found.items():
             if keys - live:
                 swept = await self._executors[name].sweep(live)
                 log.info("orphans_swept", executor=name, keys=sorted(swept))
         if rows:
+            self._engine.meter.recovered("adopted", len(rows))
             log.info("executions_adopted", count=len(rows))
 
     async def _adopt(self, row: ExecutionRow) -> None:
         try:
-            await self._engine.db.write(_take, row.key, self._engine.me)
-            loaded = await self._engine.db.read(self._preparer.load, row.task_id, row.job_id)
+            loaded = await self._take_on(row)
             prepared = None
             if loaded is not None:
                 try:
@@ -244,6 +246,14 @@ class Executions:
             await self._follow(row, prepared, adopted=True)
         finally:
             self._engine.freed()
+
+    async def _take_on(self, row: ExecutionRow) -> Loaded | None:
+        while True:
+            try:
+                await self._engine.db.write(_take, row.key, self._engine.me)
+                return await self._engine.db.read(self._preparer.load, row.task_id, row.job_id)
+            except Unavailable:
+                await asyncio.sleep(AGAIN_S)
 
     async def _lose(self, row: ExecutionRow) -> None:
         """Nobody here reaches that place. It may only be away for a moment, so the job is not run again."""

@@ -41,6 +41,10 @@ class Outcome(Generic[R_co]):
     tasks: tuple[int, ...] = ()
     soonest: float | None = None
     short: bool = False
+    admitted: tuple[tuple[int, float], ...] = ()
+    """Tasks that became running, with the seconds they had waited."""
+    ended: tuple[tuple[str, float], ...] = ()
+    """Status of each task that ended, with the seconds it took."""
 
 
 class Ear:
@@ -53,6 +57,8 @@ class Ear:
         self._tasks: list[int] = []
         self._soonest: float | None = None
         self._short = False
+        self._admitted: list[tuple[int, float]] = []
+        self._ended: list[tuple[str, float]] = []
 
     def settle(self, row: CommandRow | None) -> None:
         """Delete the command that this transaction is the effect of. Raises: Fenced."""
@@ -78,6 +84,10 @@ class Ear:
         self._tx.tasks.append_event(task_id, event)
         self.command(task_id, commands)
         self._tasks.append(task_id)
+        if task.status is TaskStatus.WAITING and moved.status is not TaskStatus.WAITING and moved.start_at is not None:
+            self._admitted.append((task_id, moved.start_at - moved.create_at))
+        if moved.final and not task.final:
+            self._ended.append((moved.status.value, (moved.end_at or 0.0) - (moved.start_at or moved.end_at or 0.0)))
         return moved
 
     def command(self, task_id: int, commands: tuple[Command, ...]) -> None:
@@ -133,4 +143,12 @@ class Ear:
             self.command(task_id, (Admit(),))
 
     def outcome(self, value: R) -> Outcome[R]:
-        return Outcome(value, tuple(self._rows), tuple(dict.fromkeys(self._tasks)), self._soonest, self._short)
+        return Outcome(
+            value,
+            tuple(self._rows),
+            tuple(dict.fromkeys(self._tasks)),
+            self._soonest,
+            self._short,
+            tuple(self._admitted),
+            tuple(self._ended),
+        )

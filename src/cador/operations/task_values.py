@@ -78,7 +78,7 @@ class ApprovalView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """``spec``: what clients see, from the job type's ``view``, credentials masked; an approval job has ``approval``."""
+    """``spec``: what clients see, from the job type's ``view``, credentials masked; an approval job has its own."""
 
     row: JobRow
     spec: Mapping[str, Any]

@@ -307,14 +307,20 @@ def _open_approval(tx: Tx, task: WorkflowTask, name: str, uid: str) -> int | Non
 async def decide(ctx: Context, actor: Actor, workflow_key: str, number: int, job: str, *, ignore: bool) -> None:
     """Decide about a failed job whose error policy asks people: ignore the failure, or let it stand.
 
-    Raises: NotFound, Forbidden; WrongStatus: that job waits for no decision; NotAnApprover.
+    Being listed is what it takes, or being a system administrator.
+
+    Raises: NotFound; WrongStatus: that job waits for no decision; NotAnApprover.
     """
-    task_id = await find_task(ctx, actor, "get_workflow", workflow_key, number)
-    await ctx.engine.transact(_decide, task_id, job, ignore, actor)
+    await ctx.engine.transact(_decide, workflow_key, number, job, ignore, actor)
 
 
-def _decide(tx: Tx, claim: Claim, task_id: int, name: str, ignore: bool, actor: Actor) -> Outcome[None]:
+def _decide(
+    tx: Tx, claim: Claim, workflow_key: str, number: int, name: str, ignore: bool, actor: Actor
+) -> Outcome[None]:
     ear = Ear(tx, claim)
+    task_id = tx.tasks.find_id(workflow_key, number)
+    if task_id is None:
+        raise NotFound("task", f"{workflow_key}:{number}")
     tx.tasks.lock(task_id)
     job = tx.tasks.find_job(task_id, name)
     if job is None:

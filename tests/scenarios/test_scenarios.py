@@ -1,0 +1,202 @@
+"""Every pair of files beside this one, on both databases: on the virtual clock, and with processes in real time."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from cador.domain.errors import CadorError
+from cador.operations.task_values import TaskDetail
+from support import virtual_loop
+from support.world import World, describe
+
+if TYPE_CHECKING:
+    from support.databases import PostgresServer
+
+HERE = Path(__file__).parent
+NAMES = sorted(path.name.removesuffix(".expect.yaml") for path in HERE.glob("*.expect.yaml"))
+
+
+def load(name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    workflows = list(yaml.safe_load_all((HERE / f"{name}.workflow.yaml").read_text()))
+    return workflows, yaml.safe_load((HERE / f"{name}.expect.yaml").read_text())
+
+
+def names(mode: str) -> list[str]:
+    return [name for name in NAMES if mode in load(name)[1].get("modes", ["virtual", "real"])]
+
+
+class Play:
+    """One scenario being played in a world."""
+
+    def __init__(self, world: World, workflows: list[dict[str, Any]], script: Mapping[str, Any]) -> None:
+        self.world, self.script = world, script
+        self.workflows = workflows
+        self.key: str = workflows[0]["name"]
+        self.started: list[tuple[str, int]] = []
+
+    async def run(self) -> None:
+        limits = self.script.get("limits", {})
+        self.world.max_running_tasks = limits.get("max_running_tasks", 50)
+        self.world.max_jobs = limits.get("max_jobs", 50)
+        for resource in self.script.get("setup", ()):
+            await self.world.add(**resource)
+        for workflow in self.workflows:
+            await self.world.define(workflow)
+        await self.world.boot()
+        try:
+            for step in self.script.get("do", [{"start": {}}]):
+                await self.step(step)
+            await self.judge()
+        finally:
+            await self.world.kill()
+
+    async def step(self, step: Mapping[str, Any]) -> None:
+        (verb, given), *_ = ((key, value) for key, value in step.items() if key != "error")
+        heard = None
+        try:
+            await getattr(self, f"do_{verb}")(given if isinstance(given, dict) else {"value": given})
+        except CadorError as error:
+            heard = str(error)
+        assert heard == step.get("error"), step
+
+    def at(self, given: Mapping[str, Any]) -> tuple[str, int]:
+        """Which task a step is about: ``task`` counts the starts from 1, else the last one."""
+        return self.started[given.get("task", 0) - 1] if "number" not in given else (self.key, given["number"])
+
+    async def do_start(self, given: dict[str, Any]) -> None:
+        given = {key: value for key, value in given.items() if key != "value"}
+        key, times = given.pop("workflow", self.key), given.pop("times", 1)
+        numbers = await asyncio.gather(*(self.world.start(key, **given) for _ in range(times)))
+        self.started += [(key, number) for number in sorted(numbers)]
+
+    async def do_until(self, given: dict[str, Any]) -> None:
+        def reached(detail: TaskDetail) -> bool:
+            jobs = {job.row.name: job.row.status for stage in detail.stages for job in stage.jobs}
+            stages = {stage.name: stage.status for stage in detail.stages}
+            return (
+                ("status" not in given or detail.row.status == given["status"])
+                and all(jobs.get(name) == status for name, status in given.get("jobs", {}).items())
+                and all(stages.get(name) == status for name, status in given.get("stages", {}).items())
+                and (not given.get("ended") or detail.row.end_at is not None)
+            )
+
+        await self.world.until(*self.at(given), reached, within_s=given.get("within_s", 60.0))
+
+    async def do_approve(self, given: dict[str, Any]) -> None:
+        await self.world.approve(
+            *self.at(given), given["stage"], by=given["by"], approve=given.get("approve", True),
+            comment=given.get("comment", ""),
+        )  # fmt: skip
+
+    async def do_reject(self, given: dict[str, Any]) -> None:
+        await self.do_approve({**given, "approve": False})
+
+    async def do_cancel(self, given: dict[str, Any]) -> None:
+        await self.world.cancel(*self.at(given))
+
+    async def do_retry(self, given: dict[str, Any]) -> None:
+        await self.world.retry(*self.at(given))
+
+    async def do_decide(self, given: dict[str, Any]) -> None:
+        await self.world.decide(*self.at(given), given["job"], ignore=given["ignore"], by=given.get("by", "admin"))
+
+    async def do_kill(self, given: dict[str, Any]) -> None:
+        await self.world.kill()
+
+    async def do_boot(self, given: dict[str, Any]) -> None:
+        await self.world.boot()
+
+    async def do_restart(self, given: dict[str, Any]) -> None:
+        await self.world.restart()
+
+    async def do_pass_s(self, given: dict[str, Any]) -> None:
+        await asyncio.sleep(given["value"])
+
+    async def judge(self) -> None:
+        expected = self.script["expect"]
+        if isinstance(expected, list):
+            assert len(expected) == len(self.started)
+            for task, ends in zip(self.started, expected, strict=True):
+                await self.judge_task(task, ends)
+        elif self.started:
+            await self.judge_task(self.started[-1], expected)
+        if isinstance(expected, dict) and "tasks" in expected:
+            rows = await self.world.db.read(lambda tx: tx.workflows.find(self.key) and tx.tasks.count(self.key))
+            assert rows == expected["tasks"]
+
+    async def judge_task(self, task: tuple[str, int], ends: Mapping[str, Any]) -> None:
+        detail = await self.world.done(*task, within_s=self.script.get("within_s", 120.0))
+        jobs = {job.row.name: job for stage in detail.stages for job in stage.jobs}
+        shown = describe(detail)
+        assert detail.row.status == ends.get("status", "passed"), shown
+        if "stages" in ends:
+            assert [stage.status for stage in detail.stages] == ends["stages"], shown
+        if "jobs" in ends:
+            assert {name: job.row.status for name, job in jobs.items()} == ends["jobs"], shown
+        for name, error in ends.get("errors", {}).items():
+            assert error in jobs[name].row.error, shown
+        for name, outputs in ends.get("outputs", {}).items():
+            for key, value in outputs.items():
+                assert jobs[name].row.outputs.get(key) == value, (name, jobs[name].row.outputs)
+        for name, count in ends.get("attempts", {}).items():
+            assert jobs[name].row.attempt == count, shown
+        for name, counted in ends.get("retry_count", {}).items():
+            assert jobs[name].row.retry_count == counted, shown
+        for name, texts in ends.get("log", {}).items():
+            log = self.world.log(*task, name, jobs[name].row.attempt)
+            for text in texts:
+                assert text in log, f"{name}: {text!r} is not in\n{log}"
+        for name, texts in ends.get("not_in_log", {}).items():
+            log = self.world.log(*task, name, jobs[name].row.attempt)
+            assert log, f"{name} has no log"
+            for text in texts:
+                assert text not in log, f"{name}: {text!r} is in\n{log}"
+        for text in ends.get("warnings", ()):
+            assert any(text in warning for warning in detail.warnings), detail.warnings
+        if "retry_num" in ends:
+            assert detail.row.retry_num == ends["retry_num"]
+        if "revoker" in ends:
+            assert detail.row.revoker == ends["revoker"]
+        if "started" in ends:
+            assert (detail.row.start_at is not None) == ends["started"]
+        if "took_s" in ends:
+            low, high = ends["took_s"]
+            assert low <= detail.row.end_at - detail.row.create_at <= high, shown
+
+
+@pytest.mark.parametrize("name", names("virtual"))
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_on_the_virtual_clock(name: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = ""
+    if kind == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        url = server.create()
+
+    async def play() -> None:
+        world = await World.virtual(tmp_path, url)
+        try:
+            await Play(world, *load(name)).run()
+        finally:
+            await world.close()
+
+    virtual_loop.run(play(), limit_s=7 * 86_400.0)
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", names("real"))
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+async def test_in_real_time(name: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = ""
+    if kind == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        url = server.create()
+    world = await World.real(tmp_path, url)
+    try:
+        await Play(world, *load(name)).run()
+    finally:
+        await world.close()

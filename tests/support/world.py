@@ -1,0 +1,249 @@
+"""A server without HTTP: real stores, real engine, real job types, on a clock and an executor of the test's choice.
+
+``World.virtual`` runs on the virtual loop with the scripted executor and an inline database; ``World.real`` on the
+host's clock with real processes. Both keep what survives a kill (tables, logs, blobs, what the executor holds), so
+that ``kill`` and ``boot`` are a crash and a restart.
+"""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cador.engine.engine import Engine, Limits
+from cador.engine.preparing import Catalogues, Preparer
+from cador.executors.scripted import Script, ScriptedExecutor, ScriptedWorld
+from cador.jobs.definition import check_workflow, normalise, parse_workflow
+from cador.jobs.types import load_types
+from cador.operations import tasks
+from cador.operations.actor import Actor
+from cador.operations.context import Context, Options
+from cador.operations.task_values import Ballot, JobInput, StartRequest, TaskDetail
+from cador.ports.code_hosts import Resolved
+from cador.ports.executor import Executor, JobFolder
+from cador.ports.logs import LogName
+from cador.ports.stores import Resource, Tx, User, WorkflowRow
+from cador.storage.artifacts import collect
+from cador.storage.blobs import LocalBlobs
+from cador.storage.database import open_database
+from cador.storage.logs import FileLogs
+from cador.storage.sealing import AesSealer
+from support.inline_database import InlineDatabase
+
+PROJECT = "shop"
+PEOPLE = ("admin", "ann", "ben", "cid", "eve")
+DEADLINE_S = 60.0
+
+
+class Ticking:
+    """A clock port from a function."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+
+
+async def _unresolved(repos: Sequence[Any], within_s: float) -> list[Resolved]:
+    return [Resolved({}) for _ in repos]
+
+
+class World:
+    def __init__(self, folder: Path, db: Any, clock: Callable[[], float], executor: Executor) -> None:
+        self.db, self.clock, self.executor = db, clock, executor
+        self.folder = folder
+        self.logs = FileLogs(folder / "logs", clock=clock)
+        self.blobs = LocalBlobs(folder / "blobs")
+        self.sealer = AesSealer(b"k" * 32)
+        self.types = load_types()
+        self.max_running_tasks = 50
+        self.max_jobs = 50
+        self.resolve: Any = _unresolved
+        self.scripted: ScriptedWorld | None = None
+        self.scripts: dict[str, Script] = {}
+        self._stack: contextlib.AsyncExitStack | None = None
+        self.boots = 0
+
+    @classmethod
+    async def virtual(cls, folder: Path, url: str = "") -> "World":
+        loop = asyncio.get_running_loop()
+        clock = loop.clock  # type: ignore[attr-defined]
+        held = ScriptedWorld(clock)
+        world = cls(folder, InlineDatabase(clock, url=url), clock, ScriptedExecutor(held))
+        world.scripted = held
+        await world.prepare()
+        return world
+
+    @classmethod
+    async def real(cls, folder: Path, url: str = "") -> "World":
+        import time
+
+        db = await open_database(url or f"sqlite:///{folder / 'cador.db'}", pool=4)
+        world = cls(folder, db, time.time, await cls._processes(folder))
+        await world.prepare()
+        return world
+
+    @staticmethod
+    async def _processes(folder: Path) -> Any:
+        from cador.executors.process import ProcessExecutor
+
+        executor = ProcessExecutor(root=folder / "jobs", installation="test", stop_grace_s=1.0)
+        await executor.open()
+        return executor
+
+    async def prepare(self) -> None:
+        def fill(tx: Tx) -> None:
+            for account in PEOPLE:
+                tx.people.add_user(User(account, account, account.title(), admin=account == "admin"))
+            project = {"project_key": PROJECT, "project_name": "The shop"}
+            tx.resources.add(Resource("project", "", PROJECT, project))
+
+        await self.db.write(fill)
+
+    # -- life
+
+    async def boot(self) -> None:
+        """Start a server process on what there is."""
+        self.boots += 1
+        if self.scripted is not None:
+            self.executor = ScriptedExecutor(self.scripted, self._script if self.scripts else None)
+        elif self.boots > 1:
+            self.executor = await self._processes(self.folder)
+        catalogues = Catalogues()
+        self.engine = Engine(
+            me=uuid.uuid4().hex,
+            installation="test",
+            db=self.db,
+            clock=Ticking(self.clock),
+            logs=self.logs,
+            blobs=self.blobs,
+            executors={self.executor.name: self.executor},
+            preparer=Preparer(
+                types=self.types,
+                sealer=self.sealer,
+                catalogues=catalogues,
+                collect=self._collect,
+                default_executor=self.executor.name,
+            ),
+            limits=lambda: Limits(self.max_running_tasks, self.max_jobs),
+            stop_grace_s=1.0,
+        )
+        self.ctx = Context(
+            db=self.db,
+            clock=Ticking(self.clock),
+            sealer=self.sealer,
+            logs=self.logs,
+            blobs=self.blobs,
+            types=self.types,
+            engine=self.engine,
+            catalogues=catalogues,
+            resolve_commits=lambda repos, within_s: self.resolve(repos, within_s),
+            options=lambda: Options(base_url="http://ci.example.com"),
+        )
+        self._stack = contextlib.AsyncExitStack()
+        await self._stack.enter_async_context(self.engine.running())
+
+    def _collect(self, workspace: Path, keeps: Any, prefix: str, max_bytes: int) -> tuple[tuple[str, ...], bool]:
+        found = collect(workspace, keeps, prefix, max_bytes, blobs=self.blobs)
+        return found.problems, found.failed
+
+    def _script(self, key: str, job: JobFolder) -> Script | None:
+        return self.scripts.get(job.env.get("CADOR_TEST_JOB", ""))
+
+    async def kill(self) -> None:
+        """The server process is gone; nothing it had in memory is left."""
+        if self._stack is not None:
+            stack, self._stack = self._stack, None
+            await stack.aclose()
+            await self.executor.close()
+
+    async def restart(self) -> None:
+        await self.kill()
+        await self.boot()
+
+    async def close(self) -> None:
+        await self.kill()
+        await self.db.close()
+
+    # -- doing
+
+    def actor(self, account: str = "admin") -> Actor:
+        return Actor(account, account.title(), account, admin=account == "admin")
+
+    async def add(self, kind: str, name: str, document: Mapping[str, Any], *, system: bool = False) -> Resource:
+        resource = Resource(kind, "" if system else PROJECT, name, document)
+        return await self.db.write(lambda tx: tx.resources.add(resource))
+
+    async def define(self, document: Mapping[str, Any]) -> None:
+        """Store a workflow definition, checked as the API does."""
+        doc = normalise({"project": PROJECT, "concurrency_limit": -1, **document})
+        workflow = parse_workflow(doc)
+        check_workflow(workflow, self.types)
+        row = WorkflowRow(
+            workflow.key, PROJECT, workflow.display_name, workflow.type, workflow.concurrency_limit,
+            workflow.disabled, msgspec.json.encode(doc).decode(), 1, "Admin", self.clock(), "Admin", self.clock(),
+        )  # fmt: skip
+        await self.db.write(lambda tx: tx.workflows.add(row))
+
+    async def start(self, key: str, *, by: str = "admin", jobs: Sequence[str] | None = None, **request: Any) -> int:
+        if "inputs" not in request:
+            row = await self.db.read(lambda tx: tx.workflows.find(key))
+            workflow = parse_workflow(msgspec.json.decode(row.definition)) if row else None
+            names = [job.name for stage in workflow.stages for job in stage.jobs] if workflow else []
+            request["inputs"] = tuple(JobInput(name) for name in (names if jobs is None else jobs))
+        request["inputs"] = tuple(
+            JobInput(**entry) if isinstance(entry, dict) else entry for entry in request["inputs"]
+        )
+        request["parameters"] = tuple(request.get("parameters", ()))
+        started = await tasks.start_task(self.ctx, self.actor(by), StartRequest(key, PROJECT, **request))
+        self.warnings = started.warnings
+        return started.number
+
+    async def approve(self, key: str, number: int, stage: str, *, by: str, approve: bool = True, comment: str = ""):
+        await tasks.approve(self.ctx, self.actor(by), Ballot(key, number, stage, approve, comment))
+
+    async def cancel(self, key: str, number: int, by: str = "admin") -> None:
+        await tasks.cancel_task(self.ctx, self.actor(by), key, number)
+
+    async def retry(self, key: str, number: int, by: str = "admin") -> None:
+        await tasks.retry_task(self.ctx, self.actor(by), key, number)
+
+    async def decide(self, key: str, number: int, job: str, *, ignore: bool, by: str = "admin") -> None:
+        await tasks.decide(self.ctx, self.actor(by), key, number, job, ignore=ignore)
+
+    async def detail(self, key: str, number: int) -> TaskDetail:
+        return await tasks.task_detail(self.ctx, self.actor(), key, number)
+
+    async def until(
+        self, key: str, number: int, reached: Callable[[TaskDetail], bool], *, within_s: float = DEADLINE_S
+    ) -> TaskDetail:
+        """Wait for a condition of the task; fails the test after *within_s* of the world's own time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within_s
+        while True:
+            detail = await self.detail(key, number)
+            if reached(detail):
+                return detail
+            left = deadline - loop.time()
+            assert left > 0, f"{key}:{number} did not get there: {describe(detail)}"
+            await self.engine.changed(detail.row.id, min(left, 0.25))
+
+    async def done(self, key: str, number: int, *, within_s: float = DEADLINE_S) -> TaskDetail:
+        """Wait until the task has ended and everything of it is down."""
+        return await self.until(key, number, lambda d: d.row.end_at is not None, within_s=within_s)
+
+    def log(self, key: str, number: int, job: str, attempt: int = 1) -> str:
+        name = LogName(key, number, job, attempt)
+        return self.logs.read(name, 0, 1 << 24).data.decode() if self.logs.exists(name) else ""
+
+
+def describe(detail: TaskDetail) -> dict[str, Any]:
+    """A task in a few words, for failures of tests."""
+    return {
+        "status": detail.row.status,
+        "stages": [(stage.name, stage.status) for stage in detail.stages],
+        "jobs": {job.row.name: (job.row.status, job.row.error) for stage in detail.stages for job in stage.jobs},
+        "error": detail.row.error,
+    }
