@@ -17,8 +17,8 @@ from sqlalchemy.exc import IntegrityError
 
 from cador.domain.errors import Conflict, Invalid, Unavailable
 from cador.ports.stores import Database, Token, Tx
-from cador.storage.database import OpenDatabase, open_database
-from cador.storage.sqlite import SqliteDatabase
+from cador.storage.database import OpenDatabase, Work, migrate, open_database
+from cador.storage.sqlite import SqliteDatabase, Writer, engine_for, path_of
 from support.inline_database import InlineDatabase
 from support.rows import workflow_row
 
@@ -303,6 +303,29 @@ async def test_an_answer_given_on_what_never_came_to_be_is_taken_back(sqlite_dat
     )
     assert isinstance(first, sqlite3.IntegrityError)
     assert isinstance(second, int)
+
+
+def test_nobody_waits_twice_for_a_file_that_another_process_holds(sqlite_url: str) -> None:
+    migrate(sqlite_url)
+    path = path_of(sqlite_url)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    loop = asyncio.new_event_loop()
+    writer = Writer(engine_for(path, busy_s=0.05).connect(), lambda: 1.0)
+    batch = [Work(lambda tx, n=n: put(tx, f"n{n}"), loop.create_future(), read_only=False) for n in range(4)]
+    waits: list[str] = []
+    raw = writer._raw
+    raw.set_trace_callback(waits.append)
+    writer.commit(batch)
+    assert [type(work.error) for work in batch] == [Unavailable] * 4
+    assert waits == ["BEGIN IMMEDIATE"]
+
+    holder.execute("ROLLBACK")
+    holder.close()
+    writer.commit(batch)
+    assert [(work.result, work.error) for work in batch] == [("x", None)] * 4
+    writer.close()
+    loop.close()
 
 
 async def test_what_is_no_database_is_said_in_words(tmp_path: Path) -> None:

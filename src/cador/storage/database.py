@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
+import structlog
 from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from cador.domain.errors import Invalid, Unavailable
-from cador.ports.stores import Database
+from cador.ports.stores import Database, Tx
 from cador.storage.audit import Audit
 from cador.storage.commands import Commands
 from cador.storage.errors import DatabaseTooNew, OutcomeUnknown
@@ -83,6 +84,8 @@ def kind_of(url: str) -> str:
         kind = make_url(url).get_backend_name()
     except ArgumentError as error:
         raise Invalid("database: the URL must look like sqlite:///<path> or postgresql://<host>/<name>") from error
+    if kind == "postgres":  # an older spelling that hosting services still hand out
+        return "postgresql"
     if kind not in ("sqlite", "postgresql"):
         raise Invalid(f"database: {kind} is not supported, use sqlite:///<path> or postgresql://<host>/<name>")
     return kind
@@ -168,7 +171,7 @@ class Work:
 
     __slots__ = ("calls", "error", "future", "read_only", "result", "run")
 
-    def __init__(self, run: Callable[[Any], Any], future: "asyncio.Future[Any]", *, read_only: bool) -> None:
+    def __init__(self, run: Callable[[Tx], Any], future: "asyncio.Future[Any]", *, read_only: bool) -> None:
         self.run = run
         self.future = future
         self.read_only = read_only
@@ -230,6 +233,8 @@ class Door:
                 work.future.set_exception(work.error)
 
 
+log: Final = structlog.get_logger(__name__)
+
 _END: Final = None
 """In a queue: no more work comes."""
 
@@ -251,12 +256,18 @@ class ThreadedDatabase:
         self._threads.append((thread, jobs))
         thread.start()
 
-    async def _submit(self, jobs: Jobs, run: Callable[[Any], Any], *, read_only: bool) -> Any:
+    async def _submit(self, jobs: Jobs, run: Callable[[Tx], Any], *, read_only: bool) -> Any:
         if self._closed:
             raise Unavailable("database: closed")
         future = self._loop.create_future()
         jobs.put(Work(run, future, read_only=read_only))
         return await future
+
+    def _surprise(self, works: "list[Work]", error: BaseException) -> None:
+        """What no rule foresees must not end a thread: its callers hear of it, and so does the log."""
+        log.error("database_thread_surprised", error=repr(error), exc_info=error)
+        for work in works:
+            work.fail(error)
 
     async def _close(self, threads: "list[tuple[threading.Thread, Jobs]]") -> None:
         """End *threads* after all that was given to them is done."""
@@ -266,14 +277,12 @@ class ThreadedDatabase:
             await asyncio.to_thread(thread.join)
 
 
-def bind(
-    fn: Callable[Concatenate[Any, P], R], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Callable[[Transaction], R]:
+def bind(fn: Callable[Concatenate[Any, P], R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Tx], R]:
     """*fn* as a function of its transaction alone."""
     if not args and not kwargs:
         return fn
 
-    def run(tx: Transaction) -> R:
+    def run(tx: Tx) -> R:
         return fn(tx, *args, **kwargs)
 
     return run

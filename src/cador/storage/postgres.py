@@ -56,6 +56,8 @@ _AWAY: Final = (
     (pg.ReadOnlySqlTransaction, "the database server is read-only"),
     (pg.QueryCanceled, "the database server was too slow"),
     (pg.LockNotAvailable, "the database was locked for too long"),
+    (pg.SerializationFailure, "too many transactions were in each other's way"),
+    (pg.DeadlockDetected, "too many transactions were in each other's way"),
 )
 
 
@@ -154,9 +156,8 @@ class Worker:
             work.fail(away)
 
     def close(self) -> None:
-        if self._stores is not None:
-            self._stores.connection.close()
-            self._stores = None
+        """What is left open is taken back by the server."""
+        self._drop()
 
     def _once(self, work: Work) -> bool:
         """False: it was not carried out, may be tried again, and ``work.error`` says why."""
@@ -303,6 +304,10 @@ class PostgresDatabase(ThreadedDatabase):
     def _loop_of_thread(self, jobs: Jobs) -> None:
         worker = Worker(self._engine, self._clock)
         while (work := jobs.get()) is not None:
-            worker.carry_out(work)
+            try:
+                worker.carry_out(work)
+            except Exception as error:  # the edge of this thread
+                self._surprise([work], error)
+                worker.close()
             self._door.deliver([work])
         worker.close()

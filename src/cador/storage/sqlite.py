@@ -103,12 +103,24 @@ class Writer:
         """Carry *batch* out; afterwards each work holds its result or its error, and all that succeeded is durable."""
         if len(batch) > 1 and self._together(batch):
             return
-        for work in batch:
+        for number, work in enumerate(batch):
+            if not self._begin(batch[number:]):
+                return
             self._alone(work)
+
+    def _begin(self, works: list[Work]) -> bool:
+        """False: nobody can write now, which all *works* hear at once; one by one each would wait its turn anew."""
+        try:
+            self._raw.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            for work in works:
+                work.fail(error)
+                _explain(work)
+            return False
+        return True
 
     def _alone(self, work: Work) -> None:
         try:
-            self._raw.execute("BEGIN IMMEDIATE")
             work.attempt(self._stores, self._clock())
             if work.error is None:
                 self._raw.execute("COMMIT")
@@ -121,9 +133,10 @@ class Writer:
         _explain(work)
 
     def _together(self, batch: list[Work]) -> bool:
-        """False: nothing of it happened, and it is not known whose fault that is."""
+        """False: nothing of it happened, it is not known whose fault that is, and each has to run alone."""
+        if not self._begin(batch):
+            return True
         try:
-            self._raw.execute("BEGIN IMMEDIATE")
             now = self._clock()
             for work in batch:
                 self._raw.execute("SAVEPOINT work")
@@ -257,6 +270,11 @@ class SqliteDatabase(ThreadedDatabase):
             except (sqlite3.Error, DBAPIError) as error:  # no connection: the next batch tries again
                 for work in batch:
                     work.fail(unavailable(error) or error)
+            except Exception as error:  # the edge of this thread
+                self._surprise(batch, error)
+                if self.writer is not None:
+                    self.writer.close()
+                    self.writer = None
             self._door.deliver(batch)
         if self.writer is not None:
             self.writer.close()
@@ -270,6 +288,11 @@ class SqliteDatabase(ThreadedDatabase):
                 read(stores, work, self._clock)
             except (sqlite3.Error, DBAPIError) as error:
                 work.fail(unavailable(error) or error)
+            except Exception as error:  # the edge of this thread
+                self._surprise([work], error)
+                if stores is not None:
+                    stores.connection.close()
+                    stores = None
             self._door.deliver([work])
         if stores is not None:
             stores.connection.close()
