@@ -28,26 +28,36 @@ def step(text: str) -> JobFolder:
     return JobFolder(steps=(FolderStep("s", "shell", text, quiet=True),))
 
 
-def bare(*command: str) -> list[float]:
-    found = []
-    for _ in range(SAMPLES):
-        began = time.time()
-        out = subprocess.run([*command, STAMP], capture_output=True, check=True).stdout
-        found.append(float(out) - began)
-    return found
+def bare(*command: str) -> float:
+    began = time.time()
+    out = subprocess.run([*command, STAMP], capture_output=True, check=True).stdout
+    return float(out) - began
 
 
-async def ours(executor: ProcessExecutor, prefix: str, limits: Limits) -> list[float]:
-    found = []
+async def ours(executor: ProcessExecutor, key: str, limits: Limits) -> float:
+    began = time.time()
+    first = 0.0
+    await executor.start(key, JobFolder(steps=step(STAMP).steps, limits=limits))
+    async for event in executor.follow(key, key, 0):
+        if isinstance(event, Output):
+            first = float(event.data) - began
+    await executor.remove(key, key)
+    return first
+
+
+async def starts(executor: ProcessExecutor, name: str) -> None:
+    """In turns, so that whatever else the machine does disturbs all alike."""
+    limits = Limits(cpu_milli=1000, memory_bytes=1 << 30, pids=1000)
+    figures: dict[str, list[float]] = {}
     for number in range(SAMPLES):
-        key = f"{prefix}-{number}"
-        began = time.time()
-        await executor.start(key, JobFolder(steps=step(STAMP).steps, limits=limits))
-        async for event in executor.follow(key, key, 0):
-            if isinstance(event, Output):
-                found.append(float(event.data) - began)
-        await executor.remove(key, key)
-    return found
+        figures.setdefault("bare: bash -c", []).append(bare("bash", "-c"))
+        figures.setdefault("bare: sh -c 'bash -c ...; exit'", []).append(bare("sh", "-c", 'bash -c "$0"; exit 0'))
+        figures.setdefault(f"{name}: start to first instruction", []).append(
+            await ours(executor, f"a-{number}", Limits())
+        )
+        figures.setdefault(f"{name}: the same with limits", []).append(await ours(executor, f"l-{number}", limits))
+    for what, values in figures.items():
+        shown(what, values)
 
 
 async def sustained(executor: ProcessExecutor, prefix: str, seconds: float = 5.0) -> float:
@@ -89,16 +99,12 @@ async def stops(executor: ProcessExecutor, prefix: str, text: str, count: int) -
 
 
 async def main(means: list[str]) -> None:
-    shown("bare: bash -c", bare("bash", "-c"))
-    shown("bare: sh -c 'bash -c'; exit", bare("sh", "-c", 'bash -c "$0"; exit 0'))
     for name in means:
         with tempfile.TemporaryDirectory() as folder:
             executor = ProcessExecutor(root=Path(folder), installation="benchmark", containment=name)
             await executor.open()
             print(executor.containment_note())
-            shown(f"{name}: start to the step's first instruction", await ours(executor, "a", Limits()))
-            limits = Limits(cpu_milli=1000, memory_bytes=1 << 30, pids=1000)
-            shown(f"{name}: the same with limits", await ours(executor, "l", limits))
+            await starts(executor, name)
             print(f"{name}: jobs per second, ten at once: {await sustained(executor, 'b'):.0f}")
             shown(f"{name}: stop, heeding TERM", await stops(executor, "c", "echo x; sleep 1000", 30))
             deaf = "trap '' TERM; setsid sleep 1000 & echo x; while :; do sleep 1; done"
