@@ -471,3 +471,10 @@ audit_head = Table(
 )
 
 meta = Table("meta", metadata, _text("name", primary_key=True), _text("value"))
+
+FIRST_ROWS: Final = (
+    (admission, {"id": 1}),
+    (catalogue_version, {"id": 1, "version": 0}),
+    (audit_head, {"id": 1, "hash": ""}),
+)
+"""Tables of one row, which is locked and changed, never added or removed."""
