@@ -1,1 +1,0 @@
-from support.databases import *  # noqa: F403
