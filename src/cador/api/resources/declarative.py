@@ -1,0 +1,66 @@
+"""Routes of the declarative form: apply and export."""
+
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from cador.api.catalogue import NO_DOCUMENTS
+from cador.api.errors import Refusal, bad_request
+from cador.api.params import PROJECT
+from cador.api.permissions import by_operation
+from cador.api.routing import Call, Routes
+from cador.domain.errors import NotFound
+from cador.operations.apply import DEFAULT_SET, Order, apply, export, read_text
+
+ROUTES: Final = Routes("declarative")
+YAML_TYPE: Final = "application/yaml; charset=utf-8"
+
+
+def _no_documents(error: Exception) -> Refusal:
+    return bad_request(NO_DOCUMENTS)
+
+
+@ROUTES.post("/openapi/apply", by_operation("admin_project"), query=("dryRun", "prune", "delete", "diff", "set"))
+async def apply_documents(call: Call) -> dict[str, Any]:
+    """Make the server say what the YAML or JSON documents of the body say: all of them, or none."""
+    try:
+        text = (await call.body()).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise bad_request(f"the body is not UTF-8 at byte {error.start}") from None
+    if not text.strip():
+        raise bad_request("request body is required")
+    order = Order(
+        dry_run=call.flag("dryRun") or False,
+        prune=call.flag("prune") or False,
+        delete=call.flag("delete") or False,
+        set_name=call.value("set") or DEFAULT_SET,
+        with_diff=call.flag("diff") or False,
+    )
+    done = await apply(call.ctx, call.actor, read_text(text), order, sessions=call.sessions)
+    return {
+        "results": [
+            {
+                "kind": result.kind,
+                "name": result.name,
+                "project": result.project,
+                "action": result.action,
+                "error": result.error,
+                **({"diff": result.diff} if order.with_diff else {}),
+            }
+            for result in done.results
+        ],
+        "warnings": list(done.warnings),
+    }
+
+
+@ROUTES.get(
+    "/openapi/export",
+    by_operation("get_project"),
+    query=("projectKey",),
+    faults={NotFound: _no_documents},
+    reply_type="application/yaml",
+)
+async def export_documents(call: Call) -> Response:
+    """A project (or without one the system) as YAML that can be applied again; secrets are ``${NAME}``."""
+    text = await export(call.ctx, call.actor, call.text(PROJECT))
+    return Response(text.encode(), media_type=YAML_TYPE)

@@ -1,0 +1,80 @@
+"""Routes of projects. Source: API documents, "Projects"."""
+
+from typing import Any, Final
+
+from cador.api.catalogue import Operation
+from cador.api.errors import bad_request
+from cador.api.params import PROJECT
+from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, in_query
+from cador.api.routing import Call, Routes
+from cador.domain.errors import AlreadyExists, Conflict, NotFound
+from cador.operations import projects
+from cador.operations.models.project import ProjectBody, ProjectChange
+
+ROUTES: Final = Routes("projects")
+PATH: Final = "/openapi/projects/project"
+
+
+@ROUTES.post(PATH, SYSTEM_ADMIN, faults={AlreadyExists: Operation.CREATE_PROJECT}, body=ProjectBody)
+async def create(call: Call) -> None:
+    """Create a project; who creates it becomes its administrator."""
+    await projects.create(call.ctx, call.actor, await call.object())
+
+
+@ROUTES.get(PATH, LOGGED_IN, query=("pageNum", "pageSize"))
+async def list_projects(call: Call) -> dict[str, Any]:
+    """The projects the caller may see."""
+    page, size = call.page()
+    found, total = await projects.list_projects(call.ctx, call.actor, page, size)
+    return {
+        "total": total,
+        "projects": [
+            {
+                "project_name": project.document["project_name"],
+                "project_key": project.name,
+                "description": project.document["description"],
+                "deploy_type": project.document["deploy_type"],
+            }
+            for project in found
+        ],
+    }
+
+
+@ROUTES.get(f"{PATH}/detail", in_query("get_project"), faults={NotFound: Operation.GET_PROJECT}, query=("projectKey!",))
+async def detail(call: Call) -> dict[str, Any]:
+    """One project."""
+    project = await projects.find(call.ctx, call.need(PROJECT))
+    return {
+        "project_name": project.document["project_name"],
+        "project_key": project.name,
+        "is_public": project.document["is_public"],
+        "desc": project.document["description"],
+        "deploy_type": project.document["deploy_type"],
+        "create_time": int(project.create_at),
+        "created_by": project.created_by,
+    }
+
+
+@ROUTES.put(
+    PATH,
+    in_query("admin_project"),
+    faults={NotFound: Operation.UPDATE_PROJECT},
+    query=("projectKey!",),
+    body=ProjectChange,
+)
+async def change(call: Call) -> None:
+    """Change name, description or visibility of a project."""
+    await projects.change(call.ctx, call.actor, call.need(PROJECT), await call.object())
+
+
+@ROUTES.delete(
+    PATH,
+    in_query("admin_project"),
+    faults={NotFound: Operation.DELETE_PROJECT, Conflict: Operation.DELETE_PROJECT},
+    query=("projectKey!", "isDelete!"),
+)
+async def delete(call: Call) -> None:
+    """Delete a project with all that belongs to it; running tasks are cancelled."""
+    if call.flag("isDelete") is None:
+        raise bad_request("isDelete is required")
+    await projects.delete(call.ctx, call.actor, call.need(PROJECT))

@@ -1,0 +1,93 @@
+"""Routes of YAML services, with twins for production ones. Source: API documents, "Services"."""
+
+from typing import Any, Final
+
+from cador.api.catalogue import Operation
+from cador.api.params import PROJECT
+from cador.api.permissions import Permission, in_query
+from cador.api.routing import Call, Routes
+from cador.domain.errors import AlreadyExists, NotFound
+from cador.operations import services
+from cador.operations.models.service import ServiceBody, ServiceChange, VariableChange
+
+ROUTES: Final = Routes("services")
+_FAULTS: Final = {NotFound: Operation.GET_SERVICE, AlreadyExists: Operation.UPDATE_SERVICE}
+_WRITE_FAULTS: Final = {NotFound: Operation.UPDATE_SERVICE, AlreadyExists: Operation.UPDATE_SERVICE}
+_QUERY: Final = ("projectKey!",)
+
+
+def _allowed(verb: str, production: bool) -> Permission:
+    return in_query(f"{verb}_{services.kind_of(production)}", required="projectKey cannot be empty")
+
+
+def _register(base: str, *, production: bool) -> None:
+    """The routes below *base*. Fixed paths come before those with a name."""
+
+    @ROUTES.post(f"{base}/raw", _allowed("create", production), faults=_WRITE_FAULTS, query=_QUERY, body=ServiceBody)
+    async def create(call: Call) -> None:
+        """Create a service from its YAML."""
+        await services.create(call.ctx, call.actor, call.need(PROJECT), await call.object(), production=production)
+
+    @ROUTES.get(f"{base}/services", _allowed("get", production), faults=_FAULTS, query=_QUERY)
+    async def list_services(call: Call) -> list[dict[str, Any]]:
+        """The services of a project with their modules."""
+        found = await services.list_services(call.ctx, call.need(PROJECT), production=production)
+        return [
+            {
+                "service_name": service.name,
+                "source": service.document["source"],
+                "type": service.document["type"],
+                "containers": [
+                    {key: container[key] for key in ("name", "image", "image_name")}
+                    for container in service.document["containers"]
+                ],
+            }
+            for service in found
+        ]
+
+    @ROUTES.put(
+        f"{base}/{{name}}", _allowed("edit", production), faults=_WRITE_FAULTS, query=_QUERY, body=ServiceChange
+    )
+    async def change(call: Call) -> None:
+        """Replace the YAML of a service: a new revision."""
+        project, name = call.need(PROJECT), call.path_value("name")
+        await services.change(call.ctx, call.actor, project, name, await call.object(), production=production)
+
+    @ROUTES.put(
+        f"{base}/{{name}}/variable",
+        _allowed("edit", production),
+        faults=_WRITE_FAULTS,
+        query=_QUERY,
+        body=VariableChange,
+        also=("/openapi/service/production/{name}/variable",) if production else (),
+    )
+    async def change_variables(call: Call) -> None:
+        """Replace the variables of a service: a new revision."""
+        project, name = call.need(PROJECT), call.path_value("name")
+        await services.change_variables(call.ctx, call.actor, project, name, await call.object(), production=production)
+
+    @ROUTES.get(f"{base}/{{name}}", _allowed("get", production), faults=_FAULTS, query=_QUERY)
+    async def detail(call: Call) -> dict[str, Any]:
+        """One service with its YAML, modules and variables."""
+        service = await services.find(call.ctx, call.need(PROJECT), call.path_value("name"), production=production)
+        return {
+            "service_name": service.name,
+            "source": service.document["source"],
+            "type": service.document["type"],
+            "template_name": "",
+            "created_by": service.created_by,
+            "created_time": int(service.create_at),
+            "revision": service.revision,
+            "yaml": service.document["yaml"],
+            "containers": service.document["containers"],
+            "service_variable_kvs": service.document["service_variable_kvs"],
+        }
+
+    @ROUTES.delete(f"{base}/{{name}}", _allowed("delete", production), faults=_WRITE_FAULTS, query=_QUERY)
+    async def delete(call: Call) -> None:
+        """Delete a service."""
+        await services.delete(call.ctx, call.actor, call.need(PROJECT), call.path_value("name"), production=production)
+
+
+_register("/openapi/service/yaml/production", production=True)
+_register("/openapi/service/yaml", production=False)

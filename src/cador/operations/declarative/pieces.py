@@ -1,0 +1,156 @@
+"""Parts that several sections of the short form share: repositories, variables, tools, resources, modules."""
+
+from typing import Any
+
+from cador.operations.declarative.nodes import Node
+from cador.operations.declarative.reader import Reader, scalar_text
+
+_REPO_KEYS = (
+    "codehost",
+    "repo",
+    "branch",
+    "tag",
+    "commit",
+    "remote",
+    "path",
+    "submodules",
+    "primary",
+)
+
+
+def repository(entry: Reader) -> dict[str, Any]:
+    """``repo: ns/name`` (the last ``/`` splits) and ``codehost``."""
+    entry.only(*_REPO_KEYS)
+    namespace, slash, name = entry.need("repo").strip("/").removesuffix(".git").rpartition("/")
+    if not slash or not namespace:
+        raise entry.misfit("must be namespace/name", "repo")
+    repo: dict[str, Any] = {
+        "codehost_name": entry.need("codehost"),
+        "repo_namespace": namespace,
+        "repo_name": name,
+        "branch": entry.text("branch"),
+        "remote_name": entry.text("remote", "origin"),
+        "checkout_path": entry.text("path"),
+        "submodules": entry.flag("submodules"),
+    }
+    if "tag" in entry:
+        repo["tag"] = entry.text("tag")
+    if "commit" in entry:
+        repo |= {"enable_commit": True, "commit_id": entry.text("commit")}
+    if "primary" in entry:
+        repo["is_primary"] = entry.flag("primary")
+    if not (repo["branch"] or "tag" in repo or "commit" in entry):
+        raise entry.misfit("'branch' is missing")
+    return repo
+
+
+def repositories(entry: Reader) -> list[dict[str, Any]]:
+    return [repository(repo) for repo in entry.items("repos")]
+
+
+def tools(entry: Reader) -> list[dict[str, str]]:
+    """``tools: {go: 1.22.3}``; the version is taken as written."""
+    return [
+        {"name": name, "version": scalar_text(node, f"{entry.place}.tools.{name}")}
+        for name, node in entry.pairs("tools")
+    ]
+
+
+def _variable(place: str, key: str, node: Node, value_key: str, known: tuple[str, ...]) -> dict[str, Any]:
+    variable: dict[str, Any] = {"key": key, "type": "string", "is_credential": False}
+    if node.mapping is None:
+        return {**variable, value_key: scalar_text(node, place)}
+    entry = Reader(node, place).only("value", "default", "secret", "type", "options", "description", *known)
+    options = entry.texts("options")
+    variable |= {
+        "type": entry.text("type", "choice" if options else "string"),
+        value_key: entry.text("value", entry.text("default")),
+        "is_credential": entry.flag("secret"),
+    }
+    if options:
+        variable["choice_option"] = options
+    if "description" in entry:
+        variable["description"] = entry.text("description")
+    for name in known:
+        if name in entry:
+            variable[name] = entry.flag(name)
+    return variable
+
+
+def parameters(entry: Reader) -> list[dict[str, Any]]:
+    """Variables of a build or test: ``{K: value}`` or ``{K: {value, secret, type, options, description}}``."""
+    place = f"{entry.place}.parameters"
+    return [_variable(f"{place}.{key}", key, node, "default_value", ()) for key, node in entry.pairs("parameters")]
+
+
+def environment(entry: Reader) -> list[dict[str, Any]]:
+    """Variables of a job, same forms."""
+    return [_variable(f"{entry.place}.env.{key}", key, node, "value", ()) for key, node in entry.pairs("env")]
+
+
+def module(text: str) -> dict[str, str]:
+    """``svc/module``; ``svc`` alone means all of its modules."""
+    service, slash, name = text.partition("/")
+    return {"service_name": service, "service_module": name} if slash else {"service_name": service}
+
+
+def targets(entry: Reader, key: str) -> list[dict[str, str]]:
+    found = []
+    for number, text in enumerate(entry.texts(key)):
+        target = module(text)
+        if not all(target.values()):
+            raise entry.misfit(f"[{number}] must be service/module or service", key)
+        found.append(target)
+    return found
+
+
+def resources(entry: Reader) -> dict[str, int]:
+    """``{cpu: 2, memory: 4Gi}`` as limits in millicores and MiB; ``cpu_request`` and ``memory_request`` likewise."""
+    inner = Reader(entry.child("resources"), f"{entry.place}.resources")
+    inner.only("cpu", "memory", "cpu_request", "memory_request")
+    spec: dict[str, int] = {}
+    for key, field in (("cpu", "cpu_limit"), ("cpu_request", "cpu_req")):
+        if key in inner:
+            spec[field] = inner.millicores(key)
+    for key, field in (("memory", "memory_limit"), ("memory_request", "memory_req")):
+        if key in inner:
+            spec[field] = inner.mebibytes(key)
+    return spec
+
+
+def advanced_settings(entry: Reader) -> dict[str, Any] | None:
+    """``timeout``, ``resources``, ``cache``, ``outputs``, ``cluster``, ``privileged``; None when none is given."""
+    spec: dict[str, Any] = {}
+    if "timeout" in entry:
+        spec["timeout"] = entry.minutes("timeout", 60)
+    if "resources" in entry:
+        spec["resource_spec"] = resources(entry)
+    if "cache" in entry:
+        node = entry.child("cache")
+        enabled = node.value is not False
+        spec["cache_setting"] = {
+            "enabled": enabled,
+            "cache_dir": "" if isinstance(node.value, bool) else entry.text("cache"),
+        }
+    if "outputs" in entry:
+        spec["outputs"] = entry.texts("outputs")
+    if "privileged" in entry:
+        spec["privileged_mode"] = entry.flag("privileged")
+    if not spec and "cluster" not in entry:
+        return None
+    return {"cluster_name": entry.text("cluster", "local"), **spec}
+
+
+def docker_step(entry: Reader) -> dict[str, Any]:
+    entry.only("context", "dockerfile", "args", "buildkit", "platforms", "template")
+    spec: dict[str, Any] = {
+        "dockerfile_source": "template" if "template" in entry else "local",
+        "build_context_dir": entry.text("context", "."),
+        "dockerfile_directory": entry.text("dockerfile", "Dockerfile"),
+    }
+    for key, field in (("args", "build_args"), ("platforms", "platforms"), ("template", "template_name")):
+        if key in entry:
+            spec[field] = entry.text(key)
+    if "buildkit" in entry:
+        spec["enable_buildkit"] = entry.flag("buildkit")
+    return spec

@@ -1,0 +1,245 @@
+"""A workflow of the short form. A job has short keys of its type, or ``spec`` with the API's own JSON, verbatim."""
+
+from typing import Any, Final
+
+from cador.operations.declarative.documents import UNSUPPORTED
+from cador.operations.declarative.pieces import environment, module, repositories, repository, resources, tools
+from cador.operations.declarative.reader import Reader, scalar_text
+
+APPROVAL_MIN: Final = 60
+JOB_MIN: Final = 60
+_APPROVAL: Final = ("type", "users", "needed", "timeout", "description")
+_ENVELOPE: Final = ("name", "type", "run_policy", "error_policy", "execute_policy")
+
+
+def workflow_spec(name: str, entry: Reader) -> dict[str, Any]:
+    """The body of "Create a Workflow"; names stand where ids will."""
+    for key in ("notify", "triggers"):
+        if key in entry:
+            raise entry.misfit(f"{key} {UNSUPPORTED}", key)
+    entry.only(
+        "name",
+        "description",
+        "concurrency",
+        "params",
+        "stages",
+        "notify",
+        "triggers",
+        "disabled",
+        "remark_required",
+        "approval_ticket",
+        "type",
+    )
+    spec: dict[str, Any] = {
+        "display_name": entry.text("name", name),
+        "concurrency_limit": entry.number("concurrency", -1),
+        "stages": [_stage(stage) for stage in entry.items("stages")],
+    }
+    if "description" in entry:
+        spec["description"] = entry.text("description")
+    if "params" in entry:
+        spec["params"] = [_param(key, param) for key, param in entry.entries("params")]
+    for key, field in (
+        ("disabled", "disabled"),
+        ("remark_required", "remark_required"),
+        ("approval_ticket", "enable_approval_ticket"),
+    ):
+        if key in entry:
+            spec[field] = entry.flag(key)
+    if "type" in entry:
+        spec["workflow_type"] = entry.text("type")
+    return spec
+
+
+def _param(name: str, entry: Reader) -> dict[str, Any]:
+    if entry.text("type") == "repo":
+        keys = ("codehost", "repo", "branch", "tag", "commit", "remote", "path", "submodules", "primary")
+        entry.only("type", "description", "required", *keys)
+        inner = entry.node
+        repo = repository(
+            Reader(
+                type(inner)({k: entry.child(k) for k in keys if k in entry}, inner.mark, keys=inner.keys), entry.place
+            )
+        )
+        param: dict[str, Any] = {"name": name, "type": "repo", "repo": repo}
+    else:
+        entry.only("type", "description", "required", "default", "value", "options", "secret")
+        options = entry.texts("options")
+        default = entry.text("default")
+        param = {
+            "name": name,
+            "type": entry.text("type", "choice" if options else "string"),
+            "value": entry.text("value", default),
+            "default": default,
+            "is_credential": entry.flag("secret"),
+        }
+        if options:
+            param["choice_option"] = options
+    if "description" in entry:
+        param["description"] = entry.text("description")
+    if "required" in entry:
+        param["required"] = entry.flag("required")
+    return param
+
+
+def _stage(entry: Reader) -> dict[str, Any]:
+    entry.only("name", "parallel", "approval", "jobs")
+    stage: dict[str, Any] = {"name": entry.need("name"), "parallel": entry.flag("parallel")}
+    if "approval" in entry:
+        inner = Reader(entry.child("approval"), f"{entry.place}.approval").only(*_APPROVAL)
+        stage["approval"] = {"enabled": True, **_approval(inner)}
+    stage["jobs"] = [_job(job) for job in entry.items("jobs")]
+    return stage
+
+
+def _approval(entry: Reader) -> dict[str, Any]:
+    kind = entry.text("type", "native")
+    if kind not in ("native", "approval"):
+        raise entry.misfit(f"approval of type {kind} {UNSUPPORTED}", "type")
+    users = [{"type": "user", "user_name": account} for account in entry.texts("users")]
+    if not users:
+        raise entry.misfit("'users' is missing")
+    return {
+        "type": "native",
+        "description": entry.text("description"),
+        "native_approval": {
+            "approve_users": users,
+            "timeout": entry.minutes("timeout", APPROVAL_MIN),
+            "needed_approvers": entry.number("needed", 1),
+        },
+    }
+
+
+def _job(entry: Reader) -> dict[str, Any]:
+    job: dict[str, Any] = {"name": entry.need("name"), "type": entry.need("type")}
+    if "run_policy" in entry:
+        job["run_policy"] = entry.text("run_policy")
+    for key in ("error_policy", "execute_policy"):
+        if key in entry:
+            job[key] = entry.raw(key)
+    if "spec" in entry:
+        entry.only(*_ENVELOPE, "spec")
+        job["spec"] = entry.raw("spec")
+        return job
+    make = _SHORT.get(job["type"])
+    if make is None:
+        known = ", ".join(_SHORT)
+        raise entry.misfit(f"type {job['type']} has no short form (only {known} have): give its 'spec'", "type")
+    job["spec"] = make(entry)
+    return job
+
+
+def _build(entry: Reader) -> dict[str, Any]:
+    entry.only(*_ENVELOPE, "registry", "services", "from")
+    spec: dict[str, Any] = {"docker_registry_id": entry.text("registry")}
+    if "from" in entry:
+        spec |= {"source": "fromjob", "job_name": entry.text("from")}
+    spec["service_and_builds"] = []
+    for number, node in enumerate(entry.nodes("services")):
+        place = f"{entry.place}.services[{number}]"
+        if node.mapping is None:
+            spec["service_and_builds"].append(module(scalar_text(node, place)))
+            continue
+        service = Reader(node, place).only("service", "build", "image", "env", "repos")
+        target: dict[str, Any] = dict(module(service.need("service")))
+        if "build" in service:
+            target["build_name"] = service.text("build")
+        if "image" in service:
+            target["image_name"] = service.text("image")
+        if "env" in service:
+            target["key_vals"] = environment(service)
+        if "repos" in service:
+            target["repos"] = repositories(service)
+        spec["service_and_builds"].append(target)
+    return spec
+
+
+def _test(entry: Reader) -> dict[str, Any]:
+    entry.only(*_ENVELOPE, "tests", "services", "from")
+    tests = [{"name": name} for name in entry.texts("tests")]
+    if not tests:
+        raise entry.misfit("'tests' is missing")
+    if "services" not in entry and "from" not in entry:
+        return {"test_type": "", "test_modules": tests}
+    spec: dict[str, Any] = {"test_type": "service_test", "source": "runtime"}
+    if "from" in entry:
+        spec |= {"source": "fromjob", "job_name": entry.text("from")}
+    spec["service_and_tests"] = [{**module(text), **test} for text in entry.texts("services") for test in tests]
+    return spec
+
+
+def _deploy(entry: Reader) -> dict[str, Any]:
+    entry.only(*_ENVELOPE, "env", "production", "from", "services", "contents")
+    spec: dict[str, Any] = {
+        "env": entry.need("env"),
+        "production": entry.flag("production"),
+        "deploy_contents": entry.texts("contents") or ["image"],
+        "source": "runtime",
+    }
+    if "from" in entry:
+        spec |= {"source": "fromjob", "job_name": entry.text("from")}
+    spec["service_and_images"] = [module(text) for text in entry.texts("services")]
+    return spec
+
+
+def _approval_job(entry: Reader) -> dict[str, Any]:
+    entry.only(*_ENVELOPE, *_APPROVAL)
+    approval = _approval(entry)
+    return {"timeout": approval["native_approval"]["timeout"], **approval}
+
+
+def _freestyle(entry: Reader) -> dict[str, Any]:
+    """Tools, checkout, script, artifacts: one step each, in this order."""
+    entry.only(
+        *_ENVELOPE,
+        "script",
+        "env",
+        "repos",
+        "outputs",
+        "image",
+        "os",
+        "timeout",
+        "tools",
+        "resources",
+        "artifacts",
+        "cache",
+    )
+    if "image" in entry and "os" in entry:
+        raise entry.misfit("'image' and 'os' exclude each other", "image")
+    properties: dict[str, Any] = {
+        "timeout": entry.minutes("timeout", JOB_MIN),
+        "res_req": "low",
+        "cluster_id": "",
+        "build_os": entry.text("image", entry.text("os")),
+        "image_id": "",
+        "image_from": "custom" if "image" in entry else "koderover",
+        "envs": environment(entry),
+        "cache_enable": entry.flag("cache"),
+        "cache_dir_type": "workspace",
+        "cache_user_dir": "",
+    }
+    if "resources" in entry:
+        properties |= {"res_req": "define", "res_req_spec": resources(entry)}
+    steps: list[dict[str, Any]] = []
+    if "tools" in entry:
+        steps.append({"name": "tools", "type": "tools", "spec": {"installs": tools(entry)}})
+    if "repos" in entry:
+        steps.append({"name": "git", "type": "git", "spec": {"repos": repositories(entry)}})
+    steps.append({"name": "shell", "type": "shell", "spec": {"script": entry.need("script")}})
+    if "artifacts" in entry:
+        details = [{"file_path": path, "dest_path": ""} for path in entry.texts("artifacts")]
+        steps.append({"name": "archive", "type": "archive", "spec": {"upload_detail": details}})
+    return {
+        "properties": properties,
+        "steps": steps,
+        "outputs": [{"name": name, "description": ""} for name in entry.texts("outputs")],
+    }
+
+
+_SHORT: Final = {
+    "zadig-build": _build,
+    "zadig-deploy": _deploy,
+    "zadig-test": _test,
+    "freestyle": _freestyle,
+    "approval": _approval_job,
+}

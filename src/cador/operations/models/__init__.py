@@ -1,0 +1,1 @@
+"""One model per kind of configuration object: its fields, defaults and the texts of its faults."""

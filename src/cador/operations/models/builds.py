@@ -1,0 +1,127 @@
+"""Kinds ``build`` and ``test``: repositories, variables and a script. Source: API documents, "Builds", "Tests"."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from cador.domain.errors import Invalid
+from cador.operations.models.body import (
+    AdvancedSettings,
+    Body,
+    Entry,
+    ParameterBody,
+    RepoBody,
+    check_name,
+    check_parameters,
+    check_repositories,
+    require,
+)
+
+
+class TargetBody(Body):
+    service_name: str = ""
+    service_module: str = ""
+
+
+class DockerBuild(Body):
+    dockerfile_source: str = ""
+    build_context_dir: str = ""
+    dockerfile_directory: str = ""
+    template_name: str = ""
+    build_args: str = ""
+    enable_buildkit: bool = False
+    platforms: str = ""
+
+    @model_validator(mode="after")
+    def _rules(self) -> "DockerBuild":
+        if self.dockerfile_source not in ("local", "template"):
+            raise Invalid("unsupported dockerfile type, it can only be local or template", place="docker_build_step")
+        return self
+
+
+class FileArchive(Body):
+    file_location: str = ""
+
+
+class PostBuild(Body):
+    """``file_archive.file_location``: the folder where the script leaves the package ``PKG_FILE``."""
+
+    file_archive: FileArchive = FileArchive()
+
+
+class _Script(Body):
+    """What builds and tests have in common."""
+
+    name: str = ""
+    project_key: str = ""
+    description: str = ""
+    infrastructure: Literal["kubernetes", "vm"] = "kubernetes"
+    build_os: str = ""
+    installs: list[Entry] = Field(default_factory=list)
+    repo_info: list[RepoBody] = Field(default_factory=list)
+    parameters: list[ParameterBody] = Field(default_factory=list)
+    script_type: Literal["shell", "batch_file", "powershell"] = "shell"
+    advanced_settings: AdvancedSettings = AdvancedSettings(cluster_name="local")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cluster(cls, value: Any) -> Any:
+        advanced = value.get("advanced_settings") if isinstance(value, Mapping) else None
+        if isinstance(advanced, Mapping) and not advanced.get("cluster_name"):
+            raise Invalid("cluster_name cannot be empty", place="advanced_settings.cluster_name")
+        return value
+
+    def check_content(self) -> None:
+        require(self.build_os, "build_os cannot be empty")
+        check_repositories(self.repo_info)
+        check_parameters(self.parameters)
+
+
+class BuildBody(_Script):
+    """``services``: the modules this build makes. ``post_build``: ``file_archive {file_location}`` and the like."""
+
+    services: list[TargetBody] = Field(default_factory=list)
+    build_script: str = ""
+    docker_build_step: DockerBuild | None = None
+    post_build: PostBuild | None = None
+
+    @model_validator(mode="after")
+    def _rules(self) -> "BuildBody":
+        require(self.name, "build name cannot be empty")
+        require(self.project_key, "project key cannot be empty")
+        check_name(self.name, "build name")
+        for number, target in enumerate(self.services):
+            if not target.service_name or not target.service_module:
+                raise Invalid(f"services[{number}] service_name and service_module cannot be empty")
+        self.check_content()
+        return self
+
+    def document(self) -> dict[str, Any]:
+        doc = self.model_dump()
+        for key in ("docker_build_step", "post_build"):
+            if doc[key] is None:
+                del doc[key]
+        return doc
+
+
+class TestBody(_Script):
+    """``report_path``: directory of JUnit reports; ``pass_rate``: per cent of cases that must pass, 0 means 100."""
+
+    __test__ = False
+
+    script: str = ""
+    report_path: str = ""
+    html_report_path: str = ""
+    pass_rate: int = 0
+    artifact_paths: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _rules(self) -> "TestBody":
+        require(self.name, "test name cannot be empty")
+        require(self.project_key, "project key cannot be empty")
+        check_name(self.name, "test name")
+        if not 0 <= self.pass_rate <= 100:
+            raise Invalid("pass_rate must be between 0 and 100", place="pass_rate")
+        self.check_content()
+        return self

@@ -1,0 +1,411 @@
+"""Configuration objects: checked, sealed, stored, written down in the audit.
+
+The functions with a ``Tx`` are parts of transactions, so that many objects can change in one; the others are whole
+operations. Permissions of single operations are checked by who calls them (the routes say which).
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from cador.domain.errors import AlreadyExists, Conflict, Invalid, NotFound
+from cador.domain.masking import MASK
+from cador.domain.secrets import (
+    SECRET_KEYS,
+    change_credentials,
+    keep_masked,
+    mask_credentials,
+    masked_places,
+    seal_credentials,
+)
+from cador.operations.actor import Actor
+from cador.operations.context import Context
+from cador.operations.models.body import Body, read_body
+from cador.operations.models.builds import BuildBody, TestBody
+from cador.operations.models.codehost import CodeHostBody
+from cador.operations.models.registry import RegistryBody
+from cador.operations.models.system import BaseImageBody, SettingBody
+from cador.ports.sealing import Sealer
+from cador.ports.stores import Resource, Tx
+
+NO_DOCUMENTS: Final = "mongo: no documents in result"
+LOCAL_CLUSTER: Final = "0123456789abcdef12345678"
+_TEMPLATE: Final = re.compile(r"\s*\{\{[^{}]*\}\}\s*")
+_AUDIT_BYTES: Final = 32_768
+
+Doc = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """``named``: the field that is the resource's name. ``in_project``: whether it belongs to a project."""
+
+    name: str
+    model: type[Body]
+    named: str = "name"
+    in_project: bool = False
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    kind.name: kind
+    for kind in (
+        Kind("baseimage", BaseImageBody, named="label"),
+        Kind("codehost", CodeHostBody),
+        Kind("registry", RegistryBody),
+        Kind("setting", SettingBody),
+        Kind("build", BuildBody, in_project=True),
+        Kind("test", TestBody, in_project=True),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Who changes something, and what secrets are sealed with."""
+
+    actor: Actor
+    sealer: Sealer
+
+    def audit(self, tx: Tx, action: str, project: str, target: str, detail: Doc | None = None) -> None:
+        """Write it down; *detail* is masked here and left out when it is large."""
+        masked = mask_credentials(detail or {})
+        size = len(json.dumps(masked, default=str))
+        tx.audit.add(
+            at=tx.now,
+            actor=self.actor.account,
+            action=action,
+            project=project,
+            target=target,
+            detail=masked if size <= _AUDIT_BYTES else {"bytes": size},
+        )
+
+    def opened(self, document: Doc) -> dict[str, Any]:
+        """*document* with its secrets in clear, for comparing; never shown."""
+        return dict(change_credentials(document, self._open))
+
+    def _open(self, text: str) -> str:
+        return self.sealer.open(text) if self.sealer.is_sealed(text) else text
+
+    def sealed(self, document: Doc, label: str, old: Doc | None = None) -> dict[str, Any]:
+        """*document* as it is stored. ``********`` keeps the secret of *old*.
+
+        Raises: Invalid: a mask with nothing stored behind it, or a token of the sealer sent in.
+        """
+        refuse_sealed(document, self.sealer)
+        kept = keep_masked(document, old or {})
+        place = next(masked_places(kept), "")
+        if place:
+            raise Invalid(f"{place}: {MASK} keeps a stored secret, but none is stored", place=place)
+        return dict(
+            seal_credentials(
+                kept,
+                # a reference is no secret, what it stands for is
+                lambda text: (
+                    text if self.sealer.is_sealed(text) or _TEMPLATE.fullmatch(text) else self.sealer.seal(text, label)
+                ),
+            )
+        )
+
+
+def refuse_sealed(value: Any, sealer: Sealer) -> None:
+    """What is stored sealed must have been sealed here. Raises: Invalid."""
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Mapping):
+            waiting.extend(node.values())
+        elif isinstance(node, (list, tuple)):
+            waiting.extend(node)
+        elif isinstance(node, str) and sealer.is_sealed(node):
+            raise Invalid("a sealed secret cannot be sent: send its value")
+
+
+# -- parts of transactions
+
+
+def need_project(tx: Tx, project: str) -> Resource:
+    """Raises: NotFound."""
+    found = tx.resources.find("project", "", project)
+    if found is None:
+        raise NotFound("project", project)
+    return found
+
+
+def get(tx: Tx, kind: str, project: str, name: str) -> Resource:
+    """Raises: NotFound."""
+    found = tx.resources.find(kind, project, name)
+    if found is None:
+        raise NotFound(kind, name)
+    return found
+
+
+def put_new(tx: Tx, hand: Hand, kind: str, project: str, name: str, document: Doc, *, uid: str = "") -> Resource:
+    """Store a new resource. Raises: AlreadyExists, Invalid."""
+    stored = hand.sealed(document, f"{kind}/{project}/{name}")
+    resource = tx.resources.add(
+        Resource(
+            kind=kind,
+            project=project,
+            name=name,
+            document=stored,
+            uid=uid,
+            created_by=hand.actor.name,
+            create_at=tx.now,
+            updated_by=hand.actor.name,
+            update_at=tx.now,
+        )
+    )
+    hand.audit(tx, f"create_{kind}", project, f"{kind}/{name}", {"document": stored})
+    return resource
+
+
+def put_over(tx: Tx, hand: Hand, old: Resource, document: Doc) -> bool:
+    """Replace the document; False and nothing written when it says the same. Raises: Invalid."""
+    stored = hand.sealed(document, f"{old.kind}/{old.project}/{old.name}", old.document)
+    if hand.opened(stored) == hand.opened(old.document):
+        return False
+    tx.resources.replace(replace(old, document=stored, updated_by=hand.actor.name, update_at=tx.now))
+    hand.audit(tx, f"edit_{old.kind}", old.project, f"{old.kind}/{old.name}", {"document": stored})
+    return True
+
+
+def drop(tx: Tx, hand: Hand, resource: Resource) -> None:
+    """Raises: Conflict: something refers to it."""
+    user = next(users_of(tx, resource), "")
+    if user:
+        raise Conflict(f"{resource.kind} {resource.name} is used by {user}")
+    tx.resources.delete(resource.kind, resource.project, resource.name)
+    hand.audit(tx, f"delete_{resource.kind}", resource.project, f"{resource.kind}/{resource.name}")
+
+
+def check_references(tx: Tx, kind: str, document: Doc) -> None:
+    """What a build or test names must be there. Raises: Invalid with the documented texts."""
+    if kind not in ("build", "test"):
+        return
+    label = document["build_os"]
+    if tx.resources.find("baseimage", "", label) is None:
+        raise Invalid(f"failed to find the basic image of name: {label}, error is: {NO_DOCUMENTS}")
+    for repo in document["repo_info"]:
+        name = repo["codehost_name"]
+        if tx.resources.find("codehost", "", name) is None:
+            raise Invalid(f"failed to find codehost with name [{name}], error is: {NO_DOCUMENTS}")
+    cluster = document["advanced_settings"]["cluster_name"]
+    if tx.resources.find("cluster", "", cluster) is None:
+        raise Invalid(f"failed to find cluster with name: {cluster}, error is: {NO_DOCUMENTS}")
+
+
+def default_flags(tx: Tx, hand: Hand, name: str, document: dict[str, Any]) -> dict[str, Any]:
+    """One registry is the default: the first by itself, then the one that asks for it. Moves the flag."""
+    others = [other for other in tx.resources.list_kind("registry") if other.name != name]
+    holder = next((other for other in others if other.document.get("is_default")), None)
+    if holder is None:
+        return {**document, "is_default": True}
+    if document["is_default"]:
+        put_over(tx, hand, holder, {**hand.opened(holder.document), "is_default": False})
+    return document
+
+
+def users_of(tx: Tx, resource: Resource) -> Iterator[str]:
+    """What refers to *resource*: ``workflow build-deploy``, ``build api-build`` ..."""
+    kind, name = resource.kind, resource.name
+    if kind in ("codehost", "baseimage"):
+        for of in ("build", "test"):
+            for other in tx.resources.list_kind(of):
+                used = (
+                    other.document.get("build_os") == name
+                    if kind == "baseimage"
+                    else any(repo.get("codehost_name") == name for repo in other.document.get("repo_info", ()))
+                )
+                if used:
+                    yield f"{of} {other.name} of project {other.project}"
+    matches = _REFERENCES.get(kind)
+    if matches is None:
+        return
+    projects = [resource.project] if resource.project else [p.name for p in tx.resources.list_kind("project")]
+    for project in projects:
+        for listed in tx.workflows.list_workflows(project):
+            row = tx.workflows.find(listed.key)
+            if row is not None and any(matches(node, resource) for node in _objects(json.loads(row.definition))):
+                yield f"workflow {listed.key}"
+
+
+def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield node
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+
+
+def _names_registry(node: Doc, resource: Resource) -> bool:
+    return any(key.endswith("registry_id") and value == resource.uid for key, value in node.items())
+
+
+def _names_code_host(node: Doc, resource: Resource) -> bool:
+    return node.get("codehost_id") == resource.id or node.get("codehost_name") == resource.name
+
+
+def _names_build(node: Doc, resource: Resource) -> bool:
+    return node.get("build_name") == resource.name
+
+
+def _names_test(node: Doc, resource: Resource) -> bool:
+    tests = [*(node.get("test_modules") or ()), *(node.get("service_and_tests") or ())]
+    return any(isinstance(test, dict) and test.get("name") == resource.name for test in tests)
+
+
+def _names_base_image(node: Doc, resource: Resource) -> bool:
+    return node.get("image_id") == resource.uid
+
+
+_REFERENCES: Final[Mapping[str, Callable[[Doc, Resource], bool]]] = {
+    "registry": _names_registry,
+    "codehost": _names_code_host,
+    "build": _names_build,
+    "test": _names_test,
+    "baseimage": _names_base_image,
+}
+
+
+def store(
+    tx: Tx, hand: Hand, kind: str, project: str, document: dict[str, Any], *, wanted: str = ""
+) -> tuple[Resource, bool]:
+    """Add or replace one resource of :data:`KINDS` from its parsed document; the flag says whether anything changed.
+
+    *wanted*: ``new`` or ``old`` = it must not or must be there yet. Raises: AlreadyExists, NotFound, Invalid.
+    """
+    form = KINDS[kind]
+    name = document[form.named]
+    if form.in_project:
+        need_project(tx, project)
+    old = tx.resources.find(kind, project, name)
+    if old is None and wanted == "old":
+        raise NotFound(kind, name)
+    if old is not None and wanted == "new":
+        raise AlreadyExists(kind, name, project=project)
+    check_references(tx, kind, document)
+    if kind == "registry":
+        document = default_flags(tx, hand, name, document)
+    if old is None:
+        return put_new(tx, hand, kind, project, name, document), True
+    changed = put_over(tx, hand, old, document)
+    return (get(tx, kind, project, name) if changed else old), changed
+
+
+def with_kept_secrets(body: Doc, old: Resource) -> dict[str, Any]:
+    """A body for replacing *old*: a secret that is not in it stays as it is."""
+    kept = {key: MASK for key, value in old.document.items() if key in SECRET_KEYS and value and key not in body}
+    return {**body, **kept}
+
+
+# -- operations
+
+
+async def create(ctx: Context, actor: Actor, kind: str, project: str, body: Doc) -> Resource:
+    """Raises: Invalid, AlreadyExists, NotFound: the project."""
+    document = read_body(KINDS[kind].model, body).document()
+
+    def write(tx: Tx) -> Resource:
+        return store(tx, Hand(actor, ctx.sealer), kind, project, document, wanted="new")[0]
+
+    return await ctx.db.write(write)
+
+
+async def replace_named(ctx: Context, actor: Actor, kind: str, project: str, body: Doc) -> Resource:
+    """Replace the resource that *body* names. Raises: Invalid, NotFound."""
+    document = read_body(KINDS[kind].model, body).document()
+
+    def write(tx: Tx) -> Resource:
+        return store(tx, Hand(actor, ctx.sealer), kind, project, document, wanted="old")[0]
+
+    return await ctx.db.write(write)
+
+
+async def replace_by_id(ctx: Context, actor: Actor, kind: str, ident: str, body: Doc) -> Resource:
+    """Replace a resource of the system: what *body* leaves out of registries stays, secrets always do.
+
+    Names do not change. Raises: Invalid, NotFound.
+    """
+    form = KINDS[kind]
+
+    def write(tx: Tx) -> Resource:
+        old = by_id(tx, kind, ident)
+        merged = with_kept_secrets(body, old)
+        if kind == "registry":
+            stored = {key: value for key, value in old.document.items() if key not in SECRET_KEYS}
+            merged = {**stored, **merged}
+        given = merged.get(form.named)
+        if given not in (None, "", old.name):
+            raise Invalid(f"{form.named} cannot be changed", place=form.named)
+        document = read_body(form.model, {**merged, form.named: old.name}).document()
+        return store(tx, Hand(actor, ctx.sealer), kind, "", document, wanted="old")[0]
+
+    return await ctx.db.write(write)
+
+
+async def check(ctx: Context, kind: str, body: Doc) -> None:
+    """Whether *body* could be created, references included. Raises: Invalid, AlreadyExists."""
+    document = read_body(KINDS[kind].model, body).document()
+    name = document[KINDS[kind].named]
+
+    def read(tx: Tx) -> None:
+        if tx.resources.find(kind, "", name) is not None:
+            raise AlreadyExists(kind, name)
+        check_references(tx, kind, document)
+
+    await ctx.db.read(read)
+
+
+async def delete(ctx: Context, actor: Actor, kind: str, project: str, name: str) -> None:
+    """Raises: NotFound; Conflict: still used."""
+
+    def write(tx: Tx) -> None:
+        drop(tx, Hand(actor, ctx.sealer), get(tx, kind, project, name))
+
+    await ctx.db.write(write)
+
+
+async def delete_by_id(ctx: Context, actor: Actor, kind: str, ident: str) -> None:
+    """Raises: NotFound; Conflict: still used."""
+
+    def write(tx: Tx) -> None:
+        drop(tx, Hand(actor, ctx.sealer), by_id(tx, kind, ident))
+
+    await ctx.db.write(write)
+
+
+async def find(ctx: Context, kind: str, project: str, name: str) -> Resource:
+    """Raises: NotFound."""
+    return await ctx.db.read(get, kind, project, name)
+
+
+async def find_by_id(ctx: Context, kind: str, ident: str) -> Resource:
+    """Raises: NotFound."""
+    return await ctx.db.read(by_id, kind, ident)
+
+
+async def list_kind(ctx: Context, kind: str, project: str = "") -> list[Resource]:
+    """By name."""
+
+    def read(tx: Tx) -> list[Resource]:
+        return tx.resources.list_kind(kind, project)
+
+    return await ctx.db.read(read)
+
+
+def by_id(tx: Tx, kind: str, ident: str) -> Resource:
+    """Raises: NotFound."""
+    found = tx.resources.by_id(kind, ident)
+    if found is None:
+        raise NotFound(kind, ident)
+    return found
+
+
+def shown(resource: Resource) -> dict[str, Any]:
+    """The document as it may be shown."""
+    return dict(mask_credentials(resource.document))

@@ -1,0 +1,106 @@
+"""Services: a manifest with variables, revised with each change. Test and production services are two sets."""
+
+from typing import Any, Final
+
+from cador.domain.errors import AlreadyExists, NotFound
+from cador.operations.actor import Actor
+from cador.operations.context import Context
+from cador.operations.models.body import read_body
+from cador.operations.models.service import ServiceBody, ServiceChange, VariableChange
+from cador.operations.resources import Doc, Hand, drop, get, need_project, put_new, put_over
+from cador.ports.stores import Resource, Tx
+
+TEST: Final = "service"
+PRODUCTION: Final = "production_service"
+
+
+def kind_of(production: bool) -> str:
+    return PRODUCTION if production else TEST
+
+
+def store(
+    tx: Tx, hand: Hand, kind: str, project: str, document: dict[str, Any], *, new: bool = False
+) -> tuple[Resource, bool]:
+    """Add or replace a service from its parsed document; the flag says whether anything changed.
+
+    Raises: NotFound: the project. AlreadyExists: *new* and it is there.
+    """
+    need_project(tx, project)
+    name = document["service_name"]
+    old = tx.resources.find(kind, project, name)
+    if old is None:
+        return put_new(tx, hand, kind, project, name, document), True
+    if new:
+        raise AlreadyExists(kind, name, project=project)
+    changed = put_over(tx, hand, old, document)
+    return (get(tx, kind, project, name) if changed else old), changed
+
+
+async def create(ctx: Context, actor: Actor, project: str, body: Doc, *, production: bool = False) -> None:
+    """Raises: Invalid, AlreadyExists, NotFound: the project."""
+    document = read_body(ServiceBody, body).document()
+
+    def write(tx: Tx) -> None:
+        store(tx, Hand(actor, ctx.sealer), kind_of(production), project, document, new=True)
+
+    await ctx.db.write(write)
+
+
+async def change(ctx: Context, actor: Actor, project: str, name: str, body: Doc, *, production: bool = False) -> None:
+    """A new manifest; the variables stay. Raises: Invalid, NotFound."""
+    new = read_body(ServiceChange, body)
+
+    def write(tx: Tx) -> None:
+        old = get(tx, kind_of(production), project, name)
+        _rewrite(tx, Hand(actor, ctx.sealer), old, yaml=new.yaml)
+
+    await ctx.db.write(write)
+
+
+async def change_variables(
+    ctx: Context, actor: Actor, project: str, name: str, body: Doc, *, production: bool = False
+) -> None:
+    """New variables; the manifest stays. Raises: Invalid, NotFound."""
+    new = read_body(VariableChange, body)
+    variables = [kv.model_dump() for kv in new.service_variable_kvs]
+
+    def write(tx: Tx) -> None:
+        old = get(tx, kind_of(production), project, name)
+        _rewrite(tx, Hand(actor, ctx.sealer), old, variable_yaml=variables)
+
+    await ctx.db.write(write)
+
+
+def _rewrite(tx: Tx, hand: Hand, old: Resource, **changes: Any) -> None:
+    body = {
+        "service_name": old.name,
+        "yaml": old.document["yaml"],
+        "variable_yaml": old.document["service_variable_kvs"],
+        **changes,
+    }
+    put_over(tx, hand, old, read_body(ServiceBody, body).document())
+
+
+async def delete(ctx: Context, actor: Actor, project: str, name: str, *, production: bool = False) -> None:
+    """Raises: NotFound."""
+
+    def write(tx: Tx) -> None:
+        drop(tx, Hand(actor, ctx.sealer), get(tx, kind_of(production), project, name))
+
+    await ctx.db.write(write)
+
+
+async def list_services(ctx: Context, project: str, *, production: bool = False) -> list[Resource]:
+    """By name. Raises: NotFound: the project."""
+
+    def read(tx: Tx) -> list[Resource]:
+        if tx.resources.find("project", "", project) is None:
+            raise NotFound("project", project)
+        return tx.resources.list_kind(kind_of(production), project)
+
+    return await ctx.db.read(read)
+
+
+async def find(ctx: Context, project: str, name: str, *, production: bool = False) -> Resource:
+    """Raises: NotFound."""
+    return await ctx.db.read(get, kind_of(production), project, name)

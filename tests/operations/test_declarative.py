@@ -1,0 +1,299 @@
+"""Reading declarative files: positions, substitution, limits, expansion. Pure."""
+# ruff: noqa: E501 - faults are compared whole
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cador.operations.declarative.documents import FORMS, Document
+from cador.operations.declarative.merging import merge, shape_of
+from cador.operations.declarative.nodes import Misfit, plain, read_stream
+from cador.operations.declarative.pipeline import Prepared, Source, dump_all, prepare, to_wire, to_yaml, validate
+from cador.operations.declarative.substitution import escape, substitute
+
+SHORT = """\
+version: "1"
+project: { key: demo, name: Demo shop }
+system:
+  settings: { base_url: "https://ci.example.com", language: en }
+  codehosts:
+    main: { type: gitlab, address: "https://gitlab.example.com", access_token: "${TOKEN:?}" }
+  registries:
+    harbor: { provider: harbor, address: "https://harbor.example.com", namespace: test, default: true }
+  users:
+    alice: { name: Alice, email: alice@example.com, roles: [] }
+members:
+  alice: [project-admin]
+services:
+  api:
+    yaml: |
+      kind: Deployment
+      spec: { template: { spec: { containers: [{ name: api, image: x/api:1 }, { name: side, image: y }] } } }
+    variables:
+      port: { type: string, value: "8080" }
+builds:
+  api-build:
+    for: [api]
+    os: ubuntu 22.04
+    tools: { go: 1.20 }
+    repos:
+      - { codehost: main, repo: group/sub/api, branch: main }
+    parameters:
+      GOFLAGS: { value: "-mod=vendor" }
+      TOKEN: { secret: true, value: "${BUILD_TOKEN}" }
+    script: |
+      echo ${HOME} $$
+    timeout: 1h30m
+    resources: { cpu: 500m, memory: 4Gi }
+tests:
+  unit: { repos: [{ codehost: main, repo: group/api, branch: on }], script: make test, report: report/ }
+workflows:
+  build-deploy:
+    concurrency: 5
+    params:
+      VERSION: { type: string, default: "1.0" }
+      CODE: { type: repo, codehost: main, repo: group/api, branch: main }
+    stages:
+      - name: build
+        parallel: true
+        jobs:
+          - { name: build, type: zadig-build, registry: harbor, services: [api/api] }
+      - name: test
+        jobs:
+          - { name: unit, type: zadig-test, tests: [unit] }
+      - name: deploy
+        approval: { type: native, users: [alice], needed: 1, timeout: 60m, description: Need approval }
+        jobs:
+          - name: release
+            type: freestyle
+            script: echo {{.job.build.api.api.output.IMAGE}}
+            env: { A: 1, S: { value: "${BUILD_TOKEN}", secret: true } }
+            repos: [{ codehost: main, repo: group/api, branch: main }]
+            outputs: [NAME]
+            artifacts: [out/]
+            timeout: 2h
+            tools: { node: 18.0 }
+          - name: migrate
+            type: sql
+            spec: { id: mysql, type: mysql, sql: "select ${X};", source: fixed }
+"""
+ENVIRONMENT = {"TOKEN": "t0ken$$", "BUILD_TOKEN": "b0${x}"}
+
+
+def read(text: str, **options: Any) -> Prepared:
+    return prepare([Source("cador.yaml", text)], environment=ENVIRONMENT, **options)
+
+
+def faults(text: str, **options: Any) -> list[str]:
+    return [str(fault) for fault in read(text, **options).faults]
+
+
+def spec(prepared: Prepared, kind: str) -> dict[str, Any]:
+    return dict(next(document.spec for document in prepared.documents if document.kind == kind))
+
+
+def test_the_short_form_expands() -> None:
+    prepared = read(SHORT, plain_secrets=False)
+    assert prepared.faults == ()
+    assert [document.kind for document in prepared.documents] == [
+        "Setting", "Setting", "CodeHost", "Registry", "User", "Project", "RoleBinding", "Service", "Build", "Test",
+        "Workflow",
+    ]  # fmt: skip
+    build = spec(prepared, "Build")
+    assert build["installs"] == [{"name": "go", "version": "1.20"}]
+    assert build["services"] == [{"service_name": "api"}]
+    assert build["repo_info"][0]["repo_namespace"] == "group/sub"
+    assert build["build_script"] == "echo ${HOME} $$\n"
+    assert build["advanced_settings"] == {
+        "cluster_name": "local",
+        "timeout": 90,
+        "resource_spec": {"cpu_limit": 500, "memory_limit": 4096},
+    }
+    assert build["parameters"][1] == {
+        "key": "TOKEN", "type": "string", "default_value": "b0${x}", "is_credential": True
+    }  # fmt: skip
+    assert spec(prepared, "Test")["repo_info"][0]["branch"] == "on"
+    assert spec(prepared, "CodeHost")["access_token"] == "t0ken$$"
+    workflow = spec(prepared, "Workflow")
+    release, migrate = workflow["stages"][2]["jobs"]
+    assert [step["type"] for step in release["spec"]["steps"]] == ["tools", "git", "shell", "archive"]
+    assert release["spec"]["steps"][0]["spec"]["installs"] == [{"name": "node", "version": "18.0"}]
+    assert release["spec"]["properties"]["envs"][0]["value"] == "1"
+    assert release["spec"]["properties"]["timeout"] == 120
+    assert release["spec"]["outputs"] == [{"name": "NAME", "description": ""}]
+    assert migrate["spec"]["sql"] == "select ${X};"
+    assert workflow["stages"][2]["approval"]["native_approval"] == {
+        "approve_users": [{"type": "user", "user_name": "alice"}],
+        "timeout": 60,
+        "needed_approvers": 1,
+    }
+    assert workflow["params"][1]["repo"]["repo_name"] == "api"
+    assert validate(prepared).faults == ()
+
+
+def test_expanding_is_deterministic_and_the_long_form_reads_back() -> None:
+    first, second = read(SHORT), read(SHORT)
+    assert to_wire(first.documents) == to_wire(second.documents)
+    for text in (to_wire(first.documents), to_yaml(first.documents)):
+        again = prepare([Source("", text)])
+        assert again.faults == ()
+        assert [(d.identity, d.spec) for d in again.documents] == [(d.identity, d.spec) for d in first.documents]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("branch: main }\n    param", "brnach: main }\n    param", "cador.yaml:26:48: builds.api-build.repos[0]: unknown key 'brnach', did you mean 'branch'?"),
+        ("version: \"1\"", "version: 1\nbuild: {}", "cador.yaml:2:1: unknown key 'build', did you mean 'builds'?"),
+        ("concurrency: 5", "concurency: 5", "cador.yaml:38:5: workflows.build-deploy: unknown key 'concurency', did you mean 'concurrency'?"),
+        ("timeout: 1h30m", "timeout: soon", "cador.yaml:32:5: builds.api-build.timeout: 'soon' is no duration such as 30m, 2h or 1h30m"),
+        ("memory: 4Gi", "memory: 4Pi", "cador.yaml:33:29: builds.api-build.resources.memory: must be an amount such as 512Mi or 4Gi"),
+        ("members:", "scans: {}\nmembers:", "cador.yaml:11:1: scans is not supported yet by this server"),
+        ("type: zadig-test", "type: zadig-scanning", "has no short form"),
+        ("key: demo,", "key: Demo,", r"cador.yaml:2:10: Project/Demo: project key should match regex: ^[a-z-\d]+$"),
+        ('"${TOKEN:?}"', "literal", "cador.yaml:6:80: access_token: a secret does not stand in the file: write ${NAME} and set NAME in the environment"),
+        ('"${TOKEN:?}"', '"${OTHER:?get one}"', "variable OTHER: get one"),
+        ('"${TOKEN:?}"', '"${OTHER}"', "variable OTHER is not set"),
+    ],
+)  # fmt: skip
+def test_faults_tell_their_place(old: str, new: str, text: str) -> None:
+    assert old in SHORT
+    found = faults(SHORT.replace(old, new, 1), plain_secrets=False)
+    assert any(text in fault for fault in found), found
+
+
+LONG = """\
+apiVersion: cador.dev/v1
+kind: Build
+metadata: { name: b, project: demo }
+spec:
+  build_os: ubuntu 22.04
+  repo_info:
+    - { codehost_name: main, repo_namespace: a, repo_name: b, branch: main, remotename: x }
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (LONG, "cador.yaml:7:77: Build/b.repo_info[0]: unknown key 'remotename', did you mean 'remote_name'?"),
+        (LONG.replace("Build", "Buidl"), "cador.yaml:2:1: unknown kind 'Buidl', did you mean 'Build'?"),
+        (LONG.replace("Build", "Environment"), "cador.yaml:2:1: kind Environment is not supported yet by this server"),
+        (LONG.replace("v1", "v9"), "cador.yaml:1:1: apiVersion must be cador.dev/v1, not 'cador.dev/v9'"),
+        (LONG.replace(", remotename: x", "") + "---\n" + LONG.replace(", remotename: x", ""), "stands here twice"),
+        (LONG.replace("name: b, project", "name: ../b, project").replace(", remotename: x", ""),
+         "cador.yaml:5:3: Build/../b: build name should match regex: ^[a-zA-Z0-9-_]+$"),
+        ("- 1", "cador.yaml:1:3: a document must be a mapping"),
+        ("a: [", "this is not YAML"),
+        ("{a: 1, a: 2}", "cador.yaml:1:8: key 'a' stands here twice"),
+        ("a: !!python/object:os.system x", "is not allowed here"),
+        ("a: *b", "unknown alias *b"),
+        ("a: &b [*b]", "alias *b is used inside itself"),
+        ("[" * 200, "nested deeper than 100 levels"),
+        ("? [a]\n: 1", "a key must be a text"),
+        ("a: \x01", "this is not YAML"),
+        ("project: { key: x }\ninclude: [other.yaml]", "include is read by the command line"),
+    ],
+)  # fmt: skip
+def test_long_and_hostile_texts(text: str, fault: str) -> None:
+    found = faults(text)
+    assert any(fault in one for one in found), found
+
+
+def test_bombs_and_sizes() -> None:
+    lines = ["x-a: &a0 [" + "lol, " * 9 + "lol]"]
+    lines += [f"x-{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    with pytest.raises(Misfit, match="too large with its aliases"):
+        read_stream("\n".join(lines))
+    with pytest.raises(Misfit, match="larger than 10 MiB"):
+        read_stream("a: " + "x" * (10 * 1024 * 1024))
+    assert len(read_stream("a: " + "x" * (10 * 1024 * 1024 - 10))) == 1
+
+
+def test_the_core_schema_of_yaml_1_2() -> None:
+    (node,) = read_stream("{on: yes, a: true, b: 012, c: 0x1f, d: 1.50, e: 12:30, f: 2024-01-01, g: ~, h: '1', i: no}")
+    assert plain(node) == {
+        "on": "yes", "a": True, "b": 12, "c": 31, "d": 1.5, "e": "12:30", "f": "2024-01-01", "g": None, "h": "1",
+        "i": "no",
+    }  # fmt: skip
+    assert node.mapping is not None
+    assert node.mapping["d"].text == "1.50"
+
+
+def test_merge_keys_and_files(tmp_path: Path) -> None:
+    text = """\
+x-base: &base { codehost: main, branch: main }
+project: { key: demo }
+include: [more.yaml]
+builds:
+  b: { repos: [{ <<: *base, repo: a/b, branch: dev }], scriptFile: b.sh }
+"""
+    files = {"more.yaml": "project: { key: other }\nservices: { s: { yaml: 'a: 1' } }\n", "b.sh": "echo ${HOME} $$\n"}
+    prepared = prepare([Source("cador.yaml", text)], read_file=lambda beside, path: files[path])
+    assert prepared.faults == ()
+    build = spec(prepared, "Build")
+    assert build["repo_info"][0]["branch"] == "dev"
+    assert build["build_script"] == files["b.sh"]
+    assert {document.project for document in prepared.documents} == {"demo", "other"}
+    loop = prepare([Source("a.yaml", "include: [a.yaml]")], read_file=lambda beside, path: "include: [a.yaml]")
+    assert "includes itself" in str(loop.faults[0])
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text("ab$ {}\n#:'\"é", max_size=12)
+KEYS = st.text("abcdef-", min_size=1, max_size=6)
+TREES = st.recursive(SCALARS, lambda t: st.lists(t, max_size=3) | st.dictionaries(KEYS, t, max_size=3), max_leaves=12)
+
+
+@given(st.dictionaries(KEYS, TREES, max_size=4))
+@settings(max_examples=200)
+def test_what_is_escaped_is_read_as_it_was(value: dict[str, Any]) -> None:
+    nodes = read_stream(dump_all([escape(value)]))
+    assert (plain(substitute(nodes[0], {})) if value and nodes else {}) == value
+
+
+@given(st.dictionaries(KEYS, TREES, max_size=4))
+@settings(max_examples=200)
+def test_reading_agrees_with_pyyaml_on_what_it_wrote(value: dict[str, Any]) -> None:
+    text = yaml.safe_dump(value, allow_unicode=True)
+    nodes = read_stream(text)
+    assert (plain(nodes[0]) if nodes else {}) == yaml.safe_load(text)
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=300)
+def test_any_text_ends_in_documents_or_faults(text: str) -> None:
+    prepare([Source("x", text)])
+
+
+MAPS = st.dictionaries(st.sampled_from("abcd"), st.recursive(
+    st.integers(), lambda t: st.dictionaries(st.sampled_from("abcd"), t, max_size=3), max_leaves=8), max_size=4)  # fmt: skip
+
+
+@given(MAPS, MAPS, MAPS)
+@settings(max_examples=300)
+def test_merging(there: dict[str, Any], before: dict[str, Any], now: dict[str, Any]) -> None:
+    after = merge(there, {}, before)
+    assert merge(after, shape_of(before), before) == after, "applying twice changes nothing"
+    again = merge(after, shape_of(before), now)
+    assert _covers(again, now), "all that is given is there"
+    for key, value in there.items():
+        if key not in before and key not in now:
+            assert again[key] == value, "what others have set stays"
+    for key in before:
+        if key not in now and not isinstance(before[key], dict):
+            assert key not in again, "what is no longer given goes"
+
+
+def _covers(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, dict):
+        return isinstance(value, dict) and all(key in value and _covers(value[key], wanted[key]) for key in wanted)
+    return bool(value == wanted)
+
+
+def test_every_kind_has_a_place_in_the_order() -> None:
+    documents = [Document(kind, "n", "", {}) for kind in FORMS]
+    assert [document.form.kind for document in documents] == [form.kind for form in FORMS.values()]
