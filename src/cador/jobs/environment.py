@@ -57,6 +57,7 @@ def environment(
         "WORKFLOW": run.workflow,
         "TASK_ID": str(run.number),
         "TASK_URL": run.task_url,
+        "BUILD_URL": run.task_url,
     }
     env |= predefined
     env |= repo_variables(repos)
@@ -87,14 +88,14 @@ def repo_variables(repos: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         ident = repo_identifier(name)
         env |= {f"REPONAME_{index}": name, f"REPO_{index}": ident}
         branch = text(repo.get("branch"))
-        merged = [text(one) for one in repo.get("merge_branches") or ()]
+        merged = [branch, *(text(one) for one in repo.get("merge_branches") or ())]
         values = {
             "BRANCH": branch,
             "TAG": text(repo.get("tag")),
             "PR": ",".join(map(str, pull_requests(repo))),
             "COMMIT_ID": text(repo.get("commit_id")),
             "ORG": text(repo.get("repo_owner")) or namespace_of(repo),
-            "PRE_MERGE_BRANCHES": ",".join([branch, *merged]) if merged else "",
+            "PRE_MERGE_BRANCHES": ",".join(merged) if branch else "",
         }
         env |= {f"{ident}_{what}": value for what, value in values.items() if value}
     return env

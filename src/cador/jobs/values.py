@@ -264,7 +264,7 @@ def _complete(repo: Object, scope: Scope, where: str) -> Object:
     namespace = namespace_of(repo)
     numbers = pull_requests(repo)
     return {
-        **{key: value for key, value in repo.items() if key not in _SECRETS and key not in ("codehost_name", "pr")},
+        **{key: value for key, value in repo.items() if key not in _REPLACED},
         "codehost_id": host.id if host else 0,
         "source": text(document.get("type") or repo.get("source")).lower() or "other",
         "address": text(document.get("address") or repo.get("address")),
@@ -277,7 +277,10 @@ def _complete(repo: Object, scope: Scope, where: str) -> Object:
     }
 
 
-_SECRETS: Final = ("oauth_token", "password", "ssh_key", "private_access_token", "username")
+_REPLACED: Final = frozenset(
+    {"oauth_token", "password", "ssh_key", "private_access_token", "username", "codehost_name", "pr", "prs"}
+)
+"""Credentials of old definitions are not used; the others have one normal form."""
 
 
 def set_refs(stored: Iterable[Object], given: Sequence[RepoInput], scope: Scope, where: str) -> list[Object]:

@@ -27,7 +27,9 @@ FACTS: Final = "cador.repo."
 
 _BAD_REF: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 _COMMIT: Final = re.compile(r"[0-9a-fA-F]{7,64}")
-_SCP_LIKE: Final = re.compile(r"[^/]+@[^/:]+|[A-Za-z0-9._-]+")
+_NAME: Final = r"(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_][A-Za-z0-9._-]*)"
+_HOST: Final = re.compile(rf"{_NAME}(?::[0-9]+)?")
+_SSH_ADDRESS: Final = re.compile(rf"(?:ssh://|(?!ssh:/))(?:[A-Za-z0-9._~+][A-Za-z0-9._~+-]*@)?{_NAME}(?:[:/][^\s\\]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ def remote(repo: Mapping[str, Any], access: CodeHostAccess | None) -> Remote:
     if parts.scheme not in ("http", "https"):
         raise Invalid(f"address {access.address} of the code host is none of http, https, ssh or file")
     host = parts.netloc.rpartition("@")[2]
+    if not _HOST.fullmatch(host):
+        raise Invalid(f"address of the code host: {host!r} is no host")
     base = parts.path.rstrip("/")
     middle = f"/a/{percent_path(name if not namespace else path)}" if kind == "gerrit" else f"/{percent_path(path)}.git"
     user, password = _login(kind, access)
@@ -80,7 +84,7 @@ def _by_ssh(access: CodeHostAccess) -> bool:
 
 def _ssh_remote(access: CodeHostAccess, path: str) -> Remote:
     address = access.address.rstrip("/")
-    if "://" not in address and not _SCP_LIKE.fullmatch(address.partition(":")[0]):
+    if not _SSH_ADDRESS.fullmatch(address):
         raise Invalid(f"address {address} of the code host is no SSH address")
     glue = "/" if ":" in address else ":"
     key = access.ssh_key.replace("\r\n", "\n").strip("\n")
