@@ -238,6 +238,7 @@ async def test_default_registry_moves(server: Site) -> None:
     listed = await ok(await server.get(path))
     assert [(r["namespace"], r["is_default"]) for r in listed] == [("one", False), ("two", True)]
     assert "s3cret" not in (await server.get(path)).text
+    await ok(await server.call("PUT", second, json={"namespace": "three"}))
     # the credentials of the documents' update stay
     found = await server.world.db.read(lambda tx: tx.resources.by_id("registry", listed[1]["registry_id"]))
     assert server.world.sealer.open(found.document["secret_key"]) == "s3cret-key"

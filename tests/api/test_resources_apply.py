@@ -175,6 +175,13 @@ async def test_prune_and_delete(server: Site) -> None:
     results = await apply(server, smaller, diff="true")
     assert actions(results) == {"unchanged"}, results
     assert actions(await apply(server, smaller, prune="true", set="another")) == {"unchanged"}
+    # a token for services alone may not prune what else there is
+    zoe = (await server.get("/openapi/users", params={"account": "zoe"})).json()["users"][0]["uid"]
+    scopes = ["create_service", "edit_service", "delete_service", "admin_project"]
+    made = await server.post(f"/openapi/users/{zoe}/tokens", json={"name": "s", "scopes": scopes})
+    services = "project: { key: demo, name: Demo shop }\n" + FILE[FILE.index("services:") : FILE.index("builds:")]
+    results = await apply(server, wire(services), made.json()["token"], prune="true")
+    assert "permission denied" in {result["error"] for result in results}
     # what was in the larger file still belongs to the first set
     results = await apply(server, smaller, prune="true")
     assert [(r["kind"], r["name"]) for r in results if r["action"] == "deleted"] == [

@@ -220,7 +220,13 @@ def _prune(desk: Desk, documents: Sequence[Document], order: Order) -> list[Resu
             gone.append(_document_of(record))
     kinds = list(FORMS)
     gone.sort(key=lambda document: kinds.index(document.kind), reverse=True)
-    return [_guarded(document, _delete_one, desk, document, order) for document in gone]
+    return [_guarded(document, _prune_one, desk, document, order) for document in gone]
+
+
+def _prune_one(desk: Desk, document: Document, order: Order) -> Result:
+    """Raises: Forbidden: what is gone from the files may be of another kind than what was checked before."""
+    check_allowed(desk.hand.actor, document, lambda project: True, remove=True)
+    return _delete_one(desk, document, order)
 
 
 def _record_name(document: Document) -> str:

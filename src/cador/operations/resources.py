@@ -349,16 +349,10 @@ async def replace_by_id(ctx: Context, actor: Actor, kind: str, ident: str, body:
 
 
 async def check(ctx: Context, kind: str, body: Doc) -> None:
-    """Whether *body* could be created, references included. Raises: Invalid, AlreadyExists."""
+    """Whether *body* could be stored, references included; nothing is. Raises: Invalid."""
     document = read_body(KINDS[kind].model, body).document()
-    name = document[KINDS[kind].named]
-
-    def read(tx: Tx) -> None:
-        if tx.resources.find(kind, "", name) is not None:
-            raise AlreadyExists(kind, name)
-        check_references(tx, kind, document)
-
-    await ctx.db.read(read)
+    refuse_sealed(document, ctx.sealer)
+    await ctx.db.read(check_references, kind, document)
 
 
 async def delete(ctx: Context, actor: Actor, kind: str, project: str, name: str) -> None:

@@ -52,11 +52,8 @@ class RegistryBody(Body):
         else:
             require(self.namespace, "namespace cannot be empty")
         check_line(self.namespace, "namespace", 256)
-        if self.name:
-            if self.name != location(self.address, self.namespace):
-                check_free_name(self.name, "name")
-        else:
-            self.name = location(self.address, self.namespace)
+        self.name = self.name or location(self.address, self.namespace)
+        check_free_name(self.name.replace("/", "-"), "name")
         return self
 
     def document(self) -> dict[str, Any]:

@@ -1,0 +1,111 @@
+"""Applying on both databases, without HTTP; and the page about it."""
+
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cador.domain.errors import Conflict, Forbidden
+from cador.operations import projects, resources
+from cador.operations.apply import Order, apply, export, read_text
+from cador.operations.declarative.pipeline import Source, prepare, validate
+from cador.operations.first_start import bootstrap_data
+from support.world import World
+
+pytestmark = pytest.mark.anyio
+
+FILE = """\
+project: { key: demo }
+system:
+  codehosts: { git: { type: other, address: "file:///srv/git" } }
+  registries: { one: { provider: native, address: "https://r.example.com", namespace: x, secret_key: s3cret-value } }
+members: { ann: [read-only] }
+services: { api: { yaml: "kind: Deployment\\nspec: {template: {spec: {containers: [{name: api, image: a}]}}}" } }
+builds: { b: { for: [api], repos: [{ codehost: git, repo: a/b, branch: main }], script: make } }
+workflows:
+  w:
+    concurrency: 1
+    stages:
+      - name: s
+        jobs:
+          - { name: build, type: zadig-build, registry: one, services: [api] }
+      - name: say
+        jobs:
+          - { name: say, type: freestyle, script: "true" }
+"""
+
+
+@pytest.fixture
+async def world(tmp_path: Path, database_url: str) -> AsyncIterator[World]:
+    made = await World.real(tmp_path, database_url)
+    await made.boot()
+    await bootstrap_data(made.ctx)
+    yield made
+    await made.close()
+
+
+async def test_apply_run_change_delete(world: World) -> None:
+    ctx, admin = world.ctx, world.actor()
+    done = await apply(ctx, admin, read_text(FILE))
+    assert [result.error for result in done.results if result.error] == []
+    assert {result.action for result in done.results} == {"created"}
+    done = await apply(ctx, admin, read_text(FILE))
+    assert {result.action for result in done.results} == {"unchanged"}
+    done = await apply(ctx, admin, read_text(await export(ctx, admin, "demo")))
+    assert {result.action for result in done.results} == {"unchanged"}
+
+    done = await apply(ctx, admin, read_text(FILE.replace("concurrency: 1", "concurrency: 3")))
+    assert [(r.kind, r.action) for r in done.results if r.action != "unchanged"] == [("Workflow", "updated")]
+    row = await world.db.read(lambda tx: tx.workflows.find("w"))
+    assert (row.revision, row.concurrency_limit) == (2, 3)
+    registry = (await resources.list_kind(ctx, "registry"))[0]
+    with pytest.raises(Conflict, match="registry one is used by workflow w"):
+        await resources.delete(ctx, admin, "registry", "", "one")
+    assert world.sealer.open(registry.document["secret_key"]) == "s3cret-value"
+    assert "s3cret" not in repr(await world.db.read(lambda tx: tx.audit.list_entries(limit=100)))
+
+    for account in ("ann", "eve"):
+        with pytest.raises(Forbidden):
+            await apply(ctx, world.actor(account), read_text("project: { key: demo, name: Mine }"))
+    with pytest.raises(Forbidden):
+        await export(ctx, world.actor("eve"), "demo")
+
+    done = await apply(ctx, admin, read_text(FILE), Order(delete=True))
+    assert {result.action for result in done.results} == {"deleted"}
+    assert done.results[0].kind == "Workflow"
+    assert await resources.list_kind(ctx, "applied") == []
+
+
+async def test_project_deletion_leaves_nothing(world: World) -> None:
+    ctx, admin = world.ctx, world.actor()
+    await apply(ctx, admin, read_text(FILE))
+    await projects.delete(ctx, admin, "demo")
+    left = await world.db.read(lambda tx: [r for r in tx.resources.of_project("demo") if r.project == "demo"])
+    assert left == []
+    assert await world.db.read(lambda tx: tx.workflows.find("w")) is None
+    assert await world.db.read(lambda tx: dict(tx.people.roles("ann"))) == {}
+
+
+def test_the_page_about_the_short_form_is_right() -> None:
+    page = Path(__file__).parents[2].joinpath("docs/declarative.md").read_text()
+    blocks = [block.replace("?:", ":") for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    short, job, long = blocks
+    indented = "\n".join(f"          {line}" for line in job.splitlines())
+    text = short.replace("        jobs: []", f"        jobs:\n{indented}").replace(": main, tag: v1", ": main")
+    environment = defaultdict(lambda: "Replace-me-1")
+    prepared = prepare(
+        [Source("page", text), Source("long", long.replace("api-build", "other"))],
+        environment={name: environment[name] for name in ("TOKEN", "KEY", "PASSWORD", "PW")},
+        read_file=lambda beside, path: "kind: Deployment\nspec: {template: {spec: {containers: [{name: api}]}}}",
+        plain_secrets=False,
+    )
+    checked = validate(prepared)
+    assert [str(fault) for fault in checked.faults] == []
+    assert checked.warnings == ()
+    kinds = {document.kind for document in prepared.documents}
+    assert kinds == {
+        "Setting", "BaseImage", "CodeHost", "Registry", "User", "Project", "RoleBinding", "Service", "Build", "Test",
+        "Workflow",
+    }  # fmt: skip
