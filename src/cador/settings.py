@@ -66,6 +66,11 @@ class ProcessSettings:
         "Account that jobs run as when the server runs as root; empty takes `nobody`. Without root, jobs run as the "
         "server's own user.",
     )
+    root: str = _setting(
+        "",
+        "Folder of running jobs; empty takes `jobs` in the data folder or, when the server runs as root, "
+        "`/var/lib/cador/jobs`: the account of the jobs must be able to reach it.",
+    )
     stop_grace_s: float = _setting(1.5, "Seconds between TERM and KILL when a job is stopped.")
     memory_limit_bytes: int = _setting(0, "Most memory of one job where the machine can limit it; 0 is no limit.")
     cpu_limit_milli: int = _setting(

@@ -25,6 +25,7 @@ from cador.operations.context import Context, Options
 from cador.operations.task_values import Ballot, JobInput, StartRequest, TaskDetail
 from cador.ports.code_hosts import Resolved
 from cador.ports.executor import Executor, JobFolder
+from cador.ports.executor import Limits as JobLimits
 from cador.ports.logs import LogName
 from cador.ports.stores import Resource, Tx, User, WorkflowRow
 from cador.storage.artifacts import collect
@@ -126,6 +127,7 @@ class World:
                 catalogues=catalogues,
                 collect=self._collect,
                 default_executor=self.executor.name,
+                host_limits=JobLimits(),
             ),
             limits=lambda: Limits(self.max_running_tasks, self.max_jobs),
             stop_grace_s=1.0,

@@ -117,7 +117,7 @@ class Executions:
             command.key,
             int(command.payload["attempt"]),
             int(command.payload["recovery"]),
-            f"the job could not be started: {error}",
+            f"the job could not be started: {(str(error).splitlines() or [repr(error)])[-1]}",
         )
 
     # -- follow

@@ -3,7 +3,7 @@ on values; secrets are opened here and live no longer than the execution is foll
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -14,7 +14,7 @@ from cador.domain.variables import JobFacts, job_variables, may_run, render, ren
 from cador.domain.workflow import ExecutePolicy
 from cador.jobs.base import Catalogue, CodeHostAccess, Conclusion, JobType, Run
 from cador.ports.blobs import BlobStore
-from cador.ports.executor import End, Executor, Harvest, JobFolder, Keep
+from cador.ports.executor import End, Executor, Harvest, JobFolder, Keep, Limits
 from cador.ports.logs import LogName
 from cador.ports.sealing import Sealer
 from cador.ports.stores import ExecutionRow, JobRow, TaskRow, Tx
@@ -94,7 +94,11 @@ class Preparer:
         catalogues: Catalogues,
         collect: Collect,
         default_executor: str,
+        host_limits: Limits | None = None,
     ) -> None:
+        """*host_limits*: what jobs may use of a host they share with others (processes), in place of the resource
+        levels of their definitions, which are meant for containers."""
+        self._host_limits = host_limits
         self._types = types
         self._sealer = sealer
         self._catalogues = catalogues
@@ -148,7 +152,10 @@ class Preparer:
             number=task.number,
             job_task=job.name,
             task_url=str(snapshot.get("task_url", "")),
-            params={name: opener.open(value) for name, value in snapshot.get("env", {}).items()},
+            params={
+                name: opener.open(value) if self._sealer.is_sealed(value) else render_text(value, lookup, final=True)
+                for name, value in snapshot.get("env", {}).items()
+            },
             open=opener.open,
             codehost=lambda ident: _access(loaded.catalogue, ident, opener),
             secrets=opener.secrets,
@@ -156,6 +163,8 @@ class Preparer:
         for value in secret.values():
             opener.open(value)
         folder = job_type.compile(spec, run)
+        if self._host_limits is not None:
+            folder = replace(folder, limits=self._host_limits)
         return Prepared(
             job_type,
             spec,

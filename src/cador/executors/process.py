@@ -45,6 +45,9 @@ _THREADS: Final = 8
 
 log = structlog.get_logger(__name__)
 
+MOST_PROCESSES: Final = 8192
+"""Processes of all jobs together that run as another account than the server."""
+
 
 class ProcessExecutor:
     """Runs jobs below *root*, a folder that belongs to *installation* and this host alone.
@@ -205,7 +208,8 @@ class ProcessExecutor:
             procs=placement.procs,
             new_pid=placement.new_pid,
             nofile=self._nofile,
-            nproc=placement.nproc,
+            # Costs nothing and keeps a fork bomb of the job's account from taking the host down.
+            nproc=placement.nproc or (MOST_PROCESSES if self._owner else 0),
         )
 
     # --- attach -------------------------------------------------------------------------------------------------

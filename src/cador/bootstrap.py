@@ -1,0 +1,457 @@
+"""Puts a server together: the one module that names concrete classes and reads settings."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import resource
+import shutil
+import signal
+import socket
+import stat
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvicorn
+
+from cador import __version__
+from cador.api.app import create_app
+from cador.api.health import Check, database_check
+from cador.api.metrics import Metrics
+from cador.api.routing import Limits as HttpLimits
+from cador.domain.errors import CadorError
+from cador.engine.engine import Engine, Limits
+from cador.engine.preparing import Catalogues, Preparer
+from cador.executors.process import ProcessExecutor
+from cador.integrations.git_refs import resolve_commits
+from cador.jobs.types import load_types
+from cador.operations.context import Context, Options
+from cador.operations.first_start import bootstrap_data
+from cador.ports.clock import SystemClock
+from cador.ports.executor import Keep
+from cador.ports.executor import Limits as JobLimits
+from cador.ports.stores import Tx
+from cador.settings import Settings
+from cador.storage.artifacts import collect
+from cador.storage.blobs import LocalBlobs
+from cador.storage.database import OpenDatabase, open_database
+from cador.storage.database import migrate as migrate_tables
+from cador.storage.logs import FileLogs
+from cador.storage.sealing import AesSealer
+
+log = structlog.get_logger(__name__)
+
+GRACE_S: Final = 3
+"""How long open requests have at shutdown; log streams are cut then and resumed by their readers."""
+SPARE_BYTES: Final = 64 << 20
+"""With less room than this on the disk no task is accepted."""
+STALLED_S: Final = 30.0
+
+
+class CannotStart(CadorError):
+    """The server cannot start here; one line that says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers. ``token``: the administrator's, as far as it is known (a file of the data folder)."""
+
+    url: str
+    token: str
+
+
+def serve(settings: Settings) -> int:
+    """Run a server until SIGTERM or SIGINT. Returns the exit status; errors of a user's making are one line."""
+    try:
+        asyncio.run(_serve(settings))
+    except CadorError as error:
+        print(f"cador: {error}", file=sys.stderr)  # noqa: T201 - the last word of a command
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def migrate(settings: Settings) -> int:
+    """Bring the tables up to date without serving. Returns the exit status."""
+    try:
+        data = _data_folder(settings.data)
+        with _locked(data):
+            migrate_tables(settings.database or f"sqlite:///{data / 'cador.db'}")
+    except CadorError as error:
+        print(f"cador: {error}", file=sys.stderr)  # noqa: T201 - the last word of a command
+        return 1
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    async with server(settings, signals=True) as running:
+        log.info("serving", url=running.url, version=__version__, data=str(settings.data))
+        await running.closed.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Serving(Running):
+    closed: asyncio.Event
+
+
+@contextlib.asynccontextmanager
+async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[Serving]:
+    """A whole server for the length of the block: it answers when the block begins, and leaves its jobs running when
+    the block ends.
+
+    Raises: CannotStart and other errors that say in one line what is wrong.
+    """
+    _configure_log(settings)
+    soft_before = _raise_descriptor_limit()
+    async with contextlib.AsyncExitStack() as stack:
+        data = _data_folder(settings.data)
+        stack.enter_context(_locked(data))
+        clock = SystemClock()
+        sealer = AesSealer.from_base64(settings.key) if settings.key else AesSealer.from_file(data / "key")
+        listener = stack.enter_context(_listener(settings))
+        url = _url(settings, listener)
+        database = await open_database(settings.database or f"sqlite:///{data / 'cador.db'}")
+        stack.push_async_callback(database.close)
+        installation = await database.write(_installation)
+        await _only_server(database, settings, stack)
+        process = settings.executors.process
+        executor = ProcessExecutor(
+            root=_jobs_root(settings, data, installation),
+            installation=installation,
+            user=_job_user(settings),
+            stop_grace_s=process.stop_grace_s,
+            child_nofile=soft_before,
+        )
+        await executor.open()
+        stack.push_async_callback(executor.close)
+        logs = FileLogs(data / "logs", clock=clock.now, max_bytes=settings.log.max_bytes_per_job)
+        blobs = LocalBlobs(data / "blobs")
+        types = load_types()
+        catalogues = Catalogues()
+        metrics = Metrics()
+
+        def collected(
+            workspace: Path, keeps: Sequence[Keep], prefix: str, max_bytes: int
+        ) -> tuple[tuple[str, ...], bool]:
+            found = collect(workspace, keeps, prefix, max_bytes, blobs=blobs)
+            return found.problems, found.failed
+
+        engine = Engine(
+            me=uuid.uuid4().hex,
+            installation=installation,
+            db=database,
+            clock=clock,
+            logs=logs,
+            blobs=blobs,
+            executors={executor.name: executor},
+            preparer=Preparer(
+                types=types,
+                sealer=sealer,
+                catalogues=catalogues,
+                collect=collected,
+                default_executor=executor.name,
+                host_limits=JobLimits(process.cpu_limit_milli, process.memory_limit_bytes, process.pids_limit),
+            ),
+            limits=lambda: Limits(settings.engine.max_running_tasks, settings.engine.max_jobs),
+            stop_grace_s=process.stop_grace_s,
+            meter=metrics,
+        )
+        options = Options(
+            base_url=(settings.base_url or url).rstrip("/"),
+            language=settings.language,
+            strict_inputs=settings.strict_inputs,
+            max_jobs_per_stage=settings.engine.max_jobs_per_stage,
+            resolve_commits_s=settings.engine.resolve_commits_s,
+        )
+        ctx = Context(
+            db=database,
+            clock=clock,
+            sealer=sealer,
+            logs=logs,
+            blobs=blobs,
+            types=types,
+            engine=engine,
+            catalogues=catalogues,
+            resolve_commits=resolve_commits,
+            options=lambda: options,
+            refuse_starts=lambda: _disk_full(data),
+        )
+        made = await bootstrap_data(
+            ctx, admin_token=settings.admin_token or None, admin_password=settings.admin_password or None
+        )
+        if made is not None:
+            _write_private(data / "admin-token", made + "\n")
+            print(f"cador: the administrator's token is in {data / 'admin-token'}", file=sys.stderr)  # noqa: T201
+        checks = (database_check(ctx), Check("engine", _turning(engine, clock)), Check("disk", _disk(data)))
+        app = create_app(
+            ctx,
+            metrics=metrics,
+            checks=checks,
+            limits=HttpLimits(settings.max_body_bytes),
+            access_log=settings.log.level == "debug",
+        )
+        http = _Http(app, signals=signals)
+        log.info("executor", name=executor.name, place=executor.place, containment=executor.containment_note())
+        async with engine.running(), asyncio.TaskGroup() as group:
+            serving = group.create_task(http.serve(sockets=[listener]), name="http")
+            await http.answers.wait()
+            _write_private(
+                data / "server.json", json.dumps({"url": url, "pid": os.getpid(), "version": __version__}) + "\n"
+            )
+            try:
+                yield Serving(url, _known_token(data, settings), http.closed)
+            finally:
+                http.should_exit = True
+                await asyncio.wait([serving])
+                with contextlib.suppress(OSError):
+                    (data / "server.json").unlink()
+
+
+class _Http(uvicorn.Server):
+    """The HTTP server: tells when it answers, and takes signals only when it is a process of its own."""
+
+    def __init__(self, app: object, *, signals: bool) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,  # type: ignore[arg-type]  # an ASGI application, whatever its class
+                http="httptools",
+                loop="asyncio",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_S,
+                timeout_keep_alive=75,
+                backlog=4096,
+            )
+        )
+        self._signals = signals
+        self.answers = asyncio.Event()
+        self.closed = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.answers.set()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().serve(sockets)
+        finally:
+            self.answers.set()
+            self.closed.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM or SIGINT: stop accepting, let requests end. A second SIGINT: at once."""
+        if not self._signals:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            if self.should_exit:
+                self.force_exit = True
+            self.should_exit = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+# -- the machine
+
+
+def _data_folder(path: Path) -> Path:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("logs", "blobs", "cache"):
+            (path / name).mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(
+            f"the data folder {path} cannot be used ({error.strerror}): choose another one with --data"
+        ) from None
+    return path.resolve()
+
+
+@contextlib.contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    """One server per data folder: the lock goes with the process, however it ends."""
+    descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotStart(
+                f"the data folder {data} is in use by another server{_who(data)}: stop it, or choose another folder "
+                "with --data"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _who(data: Path) -> str:
+    try:
+        known = json.loads((data / "server.json").read_text())
+        return f" ({known['url']}, process {known['pid']})"
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+@contextlib.contextmanager
+def _listener(settings: Settings) -> Iterator[socket.socket]:
+    host, port = settings.address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named because asyncio sets TCP_NODELAY only then; without it replies wait 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise CannotStart(
+                f"cannot listen on {settings.listen} ({error.strerror}): stop what uses it, or choose another address "
+                "with --listen"
+            ) from None
+        yield listener
+    finally:
+        listener.close()
+
+
+def _url(settings: Settings, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"
+
+
+async def _only_server(database: OpenDatabase, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """On PostgreSQL one server works on a database: it holds a session lock as long as it lives."""
+    if not settings.database.startswith("postgres"):
+        return
+    import psycopg
+
+    connection = await asyncio.to_thread(lambda: psycopg.connect(settings.database, autocommit=True))
+    stack.push_async_callback(asyncio.to_thread, connection.close)
+    held = await asyncio.to_thread(lambda: connection.execute("select pg_try_advisory_lock(7166401, 1)").fetchone())
+    if held is None or not held[0]:
+        raise CannotStart("another server works on this database: stop it first")
+
+
+def _installation(tx: Tx) -> str:
+    """The id that all names outside carry; made once."""
+    known = tx.meta.get("installation")
+    if known is None:
+        known = uuid.uuid4().hex[:12]
+        tx.meta.set("installation", known)
+    return known
+
+
+def _jobs_root(settings: Settings, data: Path, installation: str) -> Path:
+    """Where running jobs live. As root they are another user's, who cannot look into the data folder."""
+    if settings.executors.process.root:
+        root = Path(settings.executors.process.root)
+    elif os.geteuid() == 0:
+        root = Path("/var/lib/cador/jobs") / installation
+    else:
+        root = data / "jobs"
+    try:
+        root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(
+            f"the folder of running jobs {root} cannot be made ({error.strerror}): set executors.process.root"
+        ) from None
+    if os.geteuid() == 0:
+        for folder in (root, *root.resolve().parents):
+            if not folder.stat().st_mode & stat.S_IXOTH:
+                raise CannotStart(
+                    f"the account of the jobs cannot enter {folder}: set executors.process.root to a folder it reaches"
+                )
+    return root
+
+
+def _job_user(settings: Settings) -> str | None:
+    """As root, jobs run as somebody else; else as the server itself."""
+    if os.geteuid() != 0:
+        return None
+    name = settings.executors.process.user or "nobody"
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        raise CannotStart(f"executors.process.user: there is no account {name!r} on this machine") from None
+    return name
+
+
+def _raise_descriptor_limit() -> tuple[int, int]:
+    """Thousands of connections and jobs need descriptors; jobs get the old limit back."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft, hard
+
+
+def _disk_full(data: Path) -> str:
+    free = shutil.disk_usage(data).free
+    if free >= SPARE_BYTES:
+        return ""
+    return f"the disk of the data folder is full ({free >> 20} MiB free): make room, then start again"
+
+
+def _disk(data: Path) -> Callable[[], Awaitable[str | None]]:
+    async def ask() -> str | None:
+        return _disk_full(data) or None
+
+    return ask
+
+
+def _turning(engine: Engine, clock: SystemClock) -> Callable[[], Awaitable[str | None]]:
+    async def ask() -> str | None:
+        stalled = clock.now() - engine.turned_at
+        return f"the engine has not turned for {stalled:.0f} s" if stalled > STALLED_S else None
+
+    return ask
+
+
+def _write_private(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    part.replace(path)
+
+
+def _known_token(data: Path, settings: Settings) -> str:
+    if settings.admin_token:
+        return settings.admin_token
+    with contextlib.suppress(OSError):
+        return (data / "admin-token").read_text().strip()
+    return ""
+
+
+def _configure_log(settings: Settings) -> None:
+    plain = settings.log.format == "text" or (settings.log.format == "auto" and sys.stderr.isatty())
+    levels = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer() if plain else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(levels[settings.log.level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
