@@ -211,6 +211,8 @@ def test_bombs_and_sizes() -> None:
         read_stream("\n".join(lines))
     with pytest.raises(Misfit, match="larger than 10 MiB"):
         read_stream("a: " + "x" * (10 * 1024 * 1024))
+    with pytest.raises(Misfit, match="more than 300000 values"):
+        read_stream("a: [" + "1," * 400_000 + "1]")
     assert len(read_stream("a: " + "x" * (10 * 1024 * 1024 - 10))) == 1
 
 

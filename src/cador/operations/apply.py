@@ -99,7 +99,13 @@ async def apply(
         results = await ctx.engine.transact(_apply, ctx, actor, prepared.documents, order, hashes, ctx.clock.now())
     except _TakeBack as taken:
         results = taken.results
-    return Applied(results, prepared.warnings)
+    return Applied(results, (*prepared.warnings, *_late(results)))
+
+
+def _late(results: Sequence[Result]) -> Iterator[str]:
+    for result in results:
+        if result.kind == "Setting" and result.action in ("created", "updated", "deleted"):
+            yield f"Setting/{result.name}: takes effect when the server starts again"
 
 
 def _check_all(tx: Tx, actor: Actor, documents: Sequence[Document], order: Order) -> None:

@@ -1,5 +1,6 @@
 """Routes of the declarative form: apply and export."""
 
+import asyncio
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -36,7 +37,8 @@ async def apply_documents(call: Call) -> dict[str, Any]:
         set_name=call.value("set") or DEFAULT_SET,
         with_diff=call.flag("diff") or False,
     )
-    done = await apply(call.ctx, call.actor, read_text(text), order, sessions=call.sessions)
+    prepared = await asyncio.to_thread(read_text, text)  # a large text takes seconds
+    done = await apply(call.ctx, call.actor, prepared, order, sessions=call.sessions)
     return {
         "results": [
             {

@@ -17,6 +17,8 @@ from cador.domain.errors import Invalid
 
 MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_DEPTH: Final = 100
+MAX_NODES: Final = 300_000
+"""Values and keys of a stream as written: reading that many takes seconds and some 200 MB."""
 MAX_WEIGHT: Final = 2 * MAX_BYTES
 """Characters and nodes of a stream with all its aliases written out."""
 
@@ -165,6 +167,7 @@ class _Builder:
         self._open: list[tuple[Node, str]] = []
         self._key: list[tuple[str, Mark, bool] | None] = []
         self._merges: dict[int, list[Node]] = {}
+        self._count = 0
 
     def documents(self) -> Iterator[Node]:
         while self._loader.check_event():
@@ -182,6 +185,9 @@ class _Builder:
         root: Node | None = None
         while True:
             event = self._loader.get_event()
+            self._count += 1
+            if self._count > MAX_NODES:
+                raise Misfit(f"more than {MAX_NODES} values", self._mark(event))
             if isinstance(event, yaml.DocumentEndEvent):
                 return root or Node(None, Mark(file=self._file))
             done: Node | None
