@@ -1,0 +1,54 @@
+# make demo: set-up and the whole product on real input. make help: the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+# uv as it is found, else installed inside this folder.
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
+PYTHON ?= python3
+PYTEST := $(BIN)/pytest -q
+
+.PHONY: help setup demo check test docs bench wheel clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## .venv with the command cador
+
+.venv/.ready: uv.lock pyproject.toml | uv
+	$(UV) sync --frozen --quiet
+	@touch $@
+	@echo "ready: $(BIN)/cador"
+
+.PHONY: uv
+uv:
+	@$(UV) --version >/dev/null 2>&1 || { \
+	  echo "installing uv into .uv"; \
+	  $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'; }
+
+demo: setup ## build, test, approve and release the example shop on this machine
+	@$(BIN)/cador demo
+
+check: setup ## format, lint, types, layers and the quick tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTEST) -m "not real and not docker and not browser" -n 2
+
+test: setup ## every test this machine can run; what it lacks is named at the end
+	$(PYTEST) -m "not real and not docker and not browser" -n 2
+	$(PYTEST) -m "real or docker or browser"
+
+docs: setup ## write the pages that come from the program
+	$(BIN)/python -m cador.cli.docs
+
+bench: setup ## the benchmarks
+	@set -- benchmarks/bench_*.py; [ -e "$$1" ] || { echo "there is no benchmark yet"; exit 1; }; \
+	for one in "$$@"; do echo "== $$one"; $(BIN)/python "$$one"; done
+
+wheel: setup ## dist/*.whl
+	$(UV) build --wheel --quiet --out-dir dist
+
+clean: ## remove what make setup and the tools made
+	rm -rf .venv .uv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

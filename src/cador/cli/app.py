@@ -1,0 +1,53 @@
+"""The parser around all commands, and what becomes of their errors."""
+
+import os
+import sys
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+from cador.cli.commands import COMMANDS
+from cador.cli.output import FAILED, INTERRUPTED, USAGE, Failure, say
+from cador.domain.errors import CadorError
+
+
+def build() -> App:
+    """All commands; the module of one is imported when it is used."""
+    app = App(
+        name="cador",
+        help="cador runs CI/CD workflows on your own machines.",
+        version_flags=(),
+        help_format="plaintext",
+        result_action="return_value",
+    )
+    for name, (group, _, place) in COMMANDS.items():
+        app.command(f"cador.cli.{place}", name=name, group=group)
+    return app
+
+
+def run(words: list[str]) -> int:
+    """Carry out one command. Returns the exit status: what the command returned, or what its error means."""
+    try:
+        code: Any = build()(words, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        say(f"cador: {' '.join(str(error).split())} (see cador {_command(words)} --help)")
+        return USAGE
+    except Failure as failure:
+        if failure.message:
+            say(f"cador: {failure.message}")
+        return failure.code
+    except CadorError as error:
+        say(f"cador: {error}")
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output is gone (`cador task logs | head`): an ordinary end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _command(words: list[str]) -> str:
+    return " ".join(words[:2]) if len(words) > 1 and not words[1].startswith("-") else words[0]

@@ -1,0 +1,156 @@
+"""``cador apply``, ``diff``, ``validate``, ``convert``, ``export``, ``delete``: everything as YAML files."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from cador.cli.client import Client, connect
+from cador.cli.manifest import Unset, checked, read, read_documents, variables_from
+from cador.cli.options import Json, Project, Yes
+from cador.cli.output import FAILED, result, result_json, say
+from cador.cli.workflows import confirm
+from cador.operations.declarative.documents import Document
+from cador.operations.declarative.pipeline import to_wire, to_yaml
+from cador.operations.declarative.pipeline import validate as cross_checked
+
+_Files = Annotated[
+    list[Path],
+    Parameter(
+        name=["--file", "-f"],
+        negative="",
+        allow_leading_hyphen=True,
+        help="File or folder; again for more; - is stdin.",
+    ),
+]
+_Set = Annotated[list[str] | None, Parameter(name="--set", negative="", help="NAME=VALUE for ${NAME} in the files.")]
+_EnvFile = Annotated[Path | None, Parameter(help="File of NAME=VALUE lines for ${NAME}; the environment wins.")]
+_Plain = Annotated[bool, Parameter(negative="", help="Allow secrets that stand in the files.")]
+
+
+_SetName = Annotated[
+    str, Parameter(name="--set-name", help="Name of this set of files; --prune looks only at objects of the same set.")
+]
+_Prune = Annotated[
+    bool, Parameter(negative="", help="Delete what an earlier apply of this set made and the files no longer name.")
+]
+
+
+def apply(
+    *,
+    file: _Files,
+    dry_run: Annotated[bool, Parameter(negative="", help="Only tell what would be done.")] = False,
+    prune: _Prune = False,
+    set_: _Set = None,
+    env_file: _EnvFile = None,
+    set_name: _SetName = "",
+    allow_plain_secrets: _Plain = False,
+    json: Json = False,
+) -> int:
+    """Create or update everything the files describe, all or nothing.
+
+    $ cador apply -f cador.yaml --set GIT_TOKEN="$(cat token)"
+    """
+    documents = read_documents(file, variables_from(env_file, set_ or []), plain_secrets=allow_plain_secrets)
+    order = {"dryRun": dry_run, "prune": prune, "set": set_name}
+    return _tell(send(connect(), documents, **order), json)
+
+
+def diff(
+    *,
+    file: _Files,
+    prune: _Prune = False,
+    set_: _Set = None,
+    env_file: _EnvFile = None,
+    set_name: _SetName = "",
+    allow_plain_secrets: _Plain = False,
+    json: Json = False,
+) -> int:
+    """Show what apply would change. Exit status 1 when it would change anything.
+
+    $ cador diff -f cador.yaml
+    """
+    documents = read_documents(file, variables_from(env_file, set_ or []), plain_secrets=allow_plain_secrets)
+    reply = send(connect(), documents, dryRun=True, prune=prune, set=set_name, diff=True)
+    changes = [one for one in reply["results"] if one["action"] != "unchanged"]
+    _tell({**reply, "results": changes}, json)
+    return FAILED if changes else 0
+
+
+def send(client: Client, documents: list[Document], **order: Any) -> dict[str, Any]:
+    """Apply documents; *order*: what the apply route takes in its query. Raises: Refused."""
+    query = {key: str(value).lower() if isinstance(value, bool) else value for key, value in order.items()}
+    reply: dict[str, Any] = client.call("POST", "/openapi/apply", query, to_wire(documents))
+    return reply
+
+
+def _tell(reply: dict[str, Any], json: bool) -> int:
+    """Print what became of each object. Returns the exit status."""
+    if json:
+        result_json(reply)
+    failed = False
+    for one in reply["results"]:
+        name = f"{one['kind'].lower()}/{one['name']}"
+        failed |= one["action"] == "error"
+        if json:
+            continue
+        if one["action"] == "error":
+            say(f"{name}: {one['error']}")
+            continue
+        result(f"{name} {one['action']}")
+        if one.get("diff"):
+            result(one["diff"].rstrip("\n"))
+    for warning in reply["warnings"]:
+        say(f"warning: {warning}")
+    return FAILED if failed else 0
+
+
+def validate(*, file: _Files, set_: _Set = None, env_file: _EnvFile = None) -> int:
+    """Check files without a server: their form, and references between them.
+
+    Variables that are not set are named, and something stands in for them.
+
+    $ cador validate -f cador.yaml
+    """
+    variables = Unset(variables_from(env_file, set_ or []), file)
+    documents = checked(cross_checked(read(file, variables)))
+    if variables.asked:
+        say(f"note: not set: {', '.join(sorted(variables.asked))}")
+    kinds = Counter(document.kind for document in documents)
+    result("valid: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
+    return 0
+
+
+def convert(*, file: _Files, json: Json = False) -> int:
+    """Print the long form, one document per object; ${NAME} stays as it stands.
+
+    $ cador convert -f cador.yaml
+    """
+    variables = Unset({}, file, keep=True)
+    documents = read_documents(file, variables, plain_secrets=True)
+    if json:
+        result_json([document.wire() for document in documents])
+    else:
+        print(variables.written(to_yaml(documents)), end="")
+    return 0
+
+
+def export(*, project: Project = "") -> int:
+    """Print a project, or without one the system, as YAML that apply takes; secrets are ${NAME}.
+
+    $ cador export --project shop > cador.yaml
+    """
+    text = str(connect().call("GET", "/openapi/export", {"projectKey": project}))
+    print(text, end="" if text.endswith("\n") else "\n")
+    return 0
+
+
+def delete(*, file: _Files, yes: Yes = False, json: Json = False) -> int:
+    """Delete what the files describe: workflows with their tasks, then what they use.
+
+    $ cador delete -f cador.yaml
+    """
+    documents = read_documents(file, Unset({}, file), plain_secrets=True)
+    confirm(f"Delete {', '.join(f'{one.kind.lower()}/{one.name}' for one in reversed(documents))}?", yes)
+    return _tell(send(connect(), documents, delete=True), json)

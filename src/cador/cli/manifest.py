@@ -1,0 +1,143 @@
+"""Declarative files as the command line reads them: several files and folders, an env file, variables."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from cador.cli.output import FAILED, USAGE, Failure, say
+from cador.operations.declarative.documents import Document
+from cador.operations.declarative.pipeline import Prepared, Source, prepare
+
+_SUFFIXES: Final = (".yaml", ".yml", ".json")
+_REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::?[-?][^}]*)?\}")
+_STAND_IN: Final = re.compile(r"http://unset-([A-Za-z_][A-Za-z0-9_]*)\.invalid")
+
+
+def read_documents(
+    paths: Sequence[Path], variables: Mapping[str, str], *, plain_secrets: bool = False
+) -> list[Document]:
+    """The long documents of all files, in the order of applying, checked as far as they can be without a server.
+
+    Warnings go to stderr. Raises: Failure, after everything that is wrong was told on stderr.
+    """
+    return checked(read(paths, variables, plain_secrets=plain_secrets))
+
+
+def read(paths: Sequence[Path], variables: Mapping[str, str], *, plain_secrets: bool = False) -> Prepared:
+    """All files as they are, faults included. Raises: Failure: a file cannot be read."""
+    return prepare(
+        [source for path in paths for source in _sources(path)],
+        environment=variables,
+        read_file=_beside,
+        plain_secrets=plain_secrets,
+    )
+
+
+def checked(prepared: Prepared) -> list[Document]:
+    """The documents if nothing is wrong with them. Raises: Failure."""
+    for fault in prepared.faults:
+        say(str(fault))
+    if count := len(prepared.faults):
+        raise Failure(f"{count} mistake{'s' * (count > 1)}; nothing was sent", FAILED)
+    for warning in prepared.warnings:
+        say(f"warning: {warning}")
+    if not prepared.documents:
+        raise Failure("the files describe nothing", USAGE)
+    return list(prepared.documents)
+
+
+def variables_from(
+    env_file: Path | None, given: Sequence[str], environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """What ``${NAME}`` may name: an env file, then the environment, then ``--set``; the later wins."""
+    known: dict[str, str] = {}
+    if env_file is not None:
+        for number, line in enumerate(_text(env_file).splitlines(), start=1):
+            stripped = line.strip().removeprefix("export ")
+            if not stripped or stripped.startswith("#"):
+                continue
+            name, equals, value = (part.strip() for part in stripped.partition("="))
+            if not equals or not name.isidentifier():
+                raise Failure(f"{env_file}:{number}: not of the form NAME=VALUE", USAGE)
+            if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+                value = value[1:-1]
+            known[name] = value
+    known |= environ
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise Failure(f"--set {text!r} is not of the form NAME=VALUE", USAGE)
+        known[name] = value
+    return known
+
+
+def _sources(path: Path) -> list[Source]:
+    if str(path) == "-":
+        return [Source("stdin", sys.stdin.read())]
+    if not path.is_dir():
+        return [Source(str(path), _text(path))]
+    files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
+    if not files:
+        raise Failure(f"{path}: no file ending in {', '.join(_SUFFIXES)}", USAGE)
+    return [Source(str(file), _text(file)) for file in files]
+
+
+def _beside(name: str, path: str) -> str:
+    """The text of *path*, relative to the file *name*. Raises: OSError, UnicodeDecodeError."""
+    return (Path(name).parent / path).read_text(encoding="utf-8")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}", USAGE) from error
+    except UnicodeDecodeError as error:
+        raise Failure(f"{path} is not UTF-8 text", USAGE) from error
+
+
+class Unset(Mapping[str, str]):
+    """Variables for reading files without knowing all values: a stand-in for each that is not set.
+
+    A stand-in passes where a text or an address is wanted. ``keep``: also for those that are set or have a default in
+    the file, so that :meth:`written` can put every reference back.
+    """
+
+    def __init__(self, known: Mapping[str, str], paths: Sequence[Path], *, keep: bool = False) -> None:
+        self._known, self._keep = known, keep
+        self._written = {
+            match[1]: match[0]
+            for path in paths
+            for source in (_sources(path) if str(path) != "-" else [])
+            for match in _REFERENCE.finditer(source.text)
+        }
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        if not self._keep:
+            if name in self._known:
+                return self._known[name]
+            if ":-" in self._written.get(name, ""):
+                raise KeyError(name)
+        self.asked.add(name)
+        return f"http://unset-{name}.invalid"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __bool__(self) -> bool:
+        return True  # it has an answer for every name
+
+    def written(self, text: str) -> str:
+        """*text* with the references in place of their stand-ins."""
+        return _STAND_IN.sub(lambda match: self._written.get(match[1], f"${{{match[1]}}}"), text)
+
+    def left_in(self, text: str) -> list[str]:
+        """Names whose stand-ins are in *text*."""
+        return sorted({match[1] for match in _STAND_IN.finditer(text)})

@@ -1,0 +1,164 @@
+"""``cador user`` and ``cador token``."""
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from cador.cli.client import Client, connect, segment
+from cador.cli.login import read_secret
+from cador.cli.options import Json, Yes, group
+from cador.cli.output import Failure, result, result_json, say, table
+from cador.cli.tasks import moment
+from cador.cli.workflows import confirm
+
+user = group(
+    "user", "Users.\n\n  $ cador user list\n  $ cador user create alice --name Alice --email alice@example.com"
+)
+token = group("token", "API tokens. A token is shown once, when it is made.\n\n  $ cador token create ci")
+
+_Account = Annotated[str, Parameter(help="Account, as at sign-in.")]
+
+
+def _users(client: Client, **query: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    page = 1
+    while True:
+        reply = client.get("/openapi/users", pageNum=page, pageSize=200, **query)
+        found += reply["users"]
+        if len(found) >= reply["total_count"] or not reply["users"]:
+            return found
+        page += 1
+
+
+def _uid(client: Client, account: str) -> str:
+    if not account:
+        return str(client.get("/api/v1/me")["uid"])
+    found = _users(client, account=account)
+    if not found:
+        raise Failure(f"there is no user {account}; cador user list shows those there are")
+    return str(found[0]["uid"])
+
+
+@user.command(name="list")
+def list_users(*, json: Json = False) -> int:
+    """All users.
+
+    $ cador user list
+    """
+    rows = _users(connect())
+    if json:
+        result_json(rows)
+    else:
+        table(
+            ("account", "name", "uid", "last login"),
+            ((one["account"], one["name"], one["uid"], moment(one["last_login_time"])) for one in rows),
+        )
+    return 0
+
+
+@user.command
+def show(account: _Account, /, *, json: Json = False) -> int:
+    """One user.
+
+    $ cador user show alice
+    """
+    client = connect()
+    detail = client.get(f"/openapi/users/{segment(_uid(client, account))}")
+    if json:
+        result_json(detail)
+    else:
+        for key, value in detail.items():
+            result(f"{key}: {value}")
+    return 0
+
+
+@user.command
+def create(
+    account: _Account,
+    /,
+    *,
+    name: Annotated[str, Parameter(help="Name that is shown; else the account.")] = "",
+    email: str = "",
+    phone: str = "",
+) -> int:
+    """Create a user. The password is asked for, or read from stdin.
+
+    $ cador user create alice --name Alice --email alice@example.com
+    """
+    password = read_secret(f"Password of {account}: ")
+    body = {"account": account, "name": name or account, "email": email, "phone": phone, "password": password}
+    connect().call("POST", "/openapi/users", None, body)
+    say(f"user {account} is created")
+    return 0
+
+
+@user.command
+def delete(account: _Account, /, *, yes: Yes = False) -> int:
+    """Delete a user with all tokens.
+
+    $ cador user delete alice
+    """
+    client = connect()
+    uid = _uid(client, account)
+    confirm(f"Delete user {account}?", yes)
+    client.call("DELETE", f"/openapi/users/{segment(uid)}")
+    say(f"user {account} is deleted")
+    return 0
+
+
+_Of = Annotated[str, Parameter(name="--user", help="Account whose tokens are meant; else your own.")]
+
+
+@token.command(name="list")
+def list_tokens(*, user: _Of = "", json: Json = False) -> int:
+    """Tokens: names, ages, never the tokens themselves.
+
+    $ cador token list
+    """
+    client = connect()
+    reply = client.get(f"/openapi/users/{segment(_uid(client, user))}/tokens")
+    rows = reply["tokens"] if isinstance(reply, dict) else reply
+    if json:
+        result_json(reply)
+    else:
+        columns = [column for column in (rows[0] if rows else {"id": 0, "name": ""}) if column != "uid"]
+        table(columns, ([one[column] for column in columns] for one in rows))
+    return 0
+
+
+@token.command(name="create")
+def create_token(
+    name: Annotated[str, Parameter(help="What it is for.")],
+    /,
+    *,
+    scope: Annotated[
+        list[str] | None, Parameter(negative="", help="Action it is limited to (get_workflow, run_workflow ...).")
+    ] = None,
+    user: _Of = "",
+    json: Json = False,
+) -> int:
+    """Make a token. It is printed once and cannot be shown again.
+
+    $ cador token create ci --scope run_workflow --scope get_workflow
+    """
+    client = connect()
+    reply = client.call(
+        "POST", f"/openapi/users/{segment(_uid(client, user))}/tokens", None, {"name": name, "scopes": scope or []}
+    )
+    if json:
+        result_json(reply)
+    else:
+        result(reply["token"])
+    return 0
+
+
+@token.command(name="delete")
+def delete_token(ident: Annotated[str, Parameter(help="Id of the token, from the list.")], /, *, user: _Of = "") -> int:
+    """Delete a token: whoever uses it is refused from now on.
+
+    $ cador token delete 3
+    """
+    client = connect()
+    client.call("DELETE", f"/openapi/users/{segment(_uid(client, user))}/tokens/{segment(ident)}")
+    say(f"token {ident} is deleted")
+    return 0

@@ -1,0 +1,66 @@
+"""Tasks as people write them: ``WORKFLOW/N``, or ``WORKFLOW/latest``."""
+
+from difflib import get_close_matches
+from typing import Any
+
+from cador.cli.client import Client, Refused, segment
+from cador.cli.output import FAILED, USAGE, Failure
+
+PAGE = 200
+
+
+def split_task(text: str) -> tuple[str, str]:
+    """``release/12`` -> ``("release", "12")``. Raises: Failure."""
+    workflow, slash, number = text.strip().rpartition("/")
+    if not slash or not workflow or not (number == "latest" or (number.isascii() and number.isdigit() and int(number))):
+        raise Failure(f"{text!r} is no task; write WORKFLOW/NUMBER or WORKFLOW/latest, e.g. release/12", USAGE)
+    return workflow, number
+
+
+def find_task(client: Client, text: str, project: str = "") -> tuple[str, int]:
+    """Workflow key and number of the task *text* names; ``latest`` is looked up. Raises: Failure."""
+    workflow, number = split_task(text)
+    if number != "latest":
+        return workflow, int(number)
+    project = project or project_of(client, workflow)
+    path = f"/openapi/workflows/custom/{segment(workflow)}/tasks"
+    tasks = client.get(path, projectKey=project, pageNum=1, pageSize=1)["workflow_tasks"]
+    if not tasks:
+        raise Failure(f"workflow {workflow} has no task yet; start one with cador run {workflow}")
+    return workflow, int(tasks[0]["task_id"])
+
+
+def projects(client: Client) -> list[str]:
+    """Keys of all projects the caller sees."""
+    keys: list[str] = []
+    page = 1
+    while True:
+        reply = client.get("/openapi/projects/project", pageNum=page, pageSize=PAGE)
+        keys += [one["project_key"] for one in reply["projects"]]
+        if len(keys) >= reply["total"] or not reply["projects"]:
+            return keys
+        page += 1
+
+
+def project_of(client: Client, workflow: str) -> str:
+    """The project a workflow is in: keys of workflows are unique over the server. Raises: Failure."""
+    known: list[str] = []
+    for project in projects(client):
+        for one in client.get("/openapi/workflows", projectKey=project)["workflows"]:
+            if one["workflow_key"] == workflow:
+                return project
+            known.append(one["workflow_key"])
+    near = get_close_matches(workflow, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "cador workflow list shows those there are"
+    raise Failure(f"there is no workflow {workflow} that you may see; {hint}", FAILED)
+
+
+def task_detail(client: Client, workflow: str, number: int) -> dict[str, Any]:
+    """The task as the API tells it. Raises: Failure with the task's name when there is none."""
+    try:
+        detail: dict[str, Any] = client.get("/openapi/workflows/custom/task", workflowKey=workflow, taskId=number)
+    except Refused as refused:
+        if isinstance(refused.body, dict) and refused.body.get("description") == "mongo: no documents in result":
+            raise Failure(f"there is no task {workflow}/{number}") from refused
+        raise
+    return detail

@@ -1,0 +1,341 @@
+"""``cador task``: one execution of a workflow."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from cador.cli.client import Client, connect, segment
+from cador.cli.follow import follow
+from cador.cli.logs import log_lines
+from cador.cli.options import Json, Project, Task, group
+from cador.cli.output import FAILED, USAGE, Failure, console, result, result_json, say, table
+from cador.cli.task_names import find_task, project_of, task_detail
+from cador.cli.task_view import open_approvals, render, span
+
+app = group(
+    "task",
+    """Look at, stop, repeat and approve workflow tasks.
+
+    A task is written WORKFLOW/NUMBER, or WORKFLOW/latest:
+
+      $ cador task show release/12
+      $ cador task logs release/latest -f""",
+)
+
+
+@app.command(name="list")
+def list_(
+    workflow: Annotated[str, Parameter(help="Key of the workflow.")],
+    /,
+    *,
+    project: Project = "",
+    limit: Annotated[int, Parameter(help="How many, the newest first.")] = 20,
+    json: Json = False,
+) -> int:
+    """The newest tasks of a workflow.
+
+    $ cador task list release --limit 5
+    """
+    client = connect()
+    project = project or project_of(client, workflow)
+    path = f"/openapi/workflows/custom/{segment(workflow)}/tasks"
+    reply = client.get(path, projectKey=project, pageNum=1, pageSize=limit)
+    if json:
+        result_json(reply)
+        return 0
+    now = time.time()
+    table(
+        ("task", "status", "by", "created", "took"),
+        (
+            (
+                f"{one['workflow_key']}/{one['task_id']}",
+                one["status"],
+                one["task_creator"],
+                moment(one["create_time"]),
+                span(one, now),
+            )
+            for one in reply["workflow_tasks"]
+        ),
+    )
+    return 0
+
+
+@app.command
+def show(
+    task: Task,
+    /,
+    *,
+    watch: Annotated[bool, Parameter(name=["--watch", "-w"], negative="", help="Stay until the task ends.")] = False,
+    project: Project = "",
+    json: Json = False,
+) -> int:
+    """Stages and jobs of a task: status, times, who is waited for.
+
+    $ cador task show release/latest --watch
+    """
+    client = connect()
+    workflow, number = find_task(client, task, project)
+    if watch and not json:
+        detail = follow(client, workflow, number, logs=False)
+        return 0 if detail["status"] == "passed" else FAILED
+    detail = task_detail(client, workflow, number)
+    if json:
+        result_json(detail)
+    else:
+        render(detail, console(), time.time())
+    return 0
+
+
+@app.command
+def logs(
+    task: Task,
+    /,
+    *,
+    job: Annotated[str, Parameter(name=["--job", "-j"], help="Name of one job; without it the logs of all.")] = "",
+    follow_: Annotated[
+        bool, Parameter(name=["--follow", "-f"], negative="", help="Stay until the job or task ends.")
+    ] = False,
+    tail: Annotated[int, Parameter(name=["--tail", "-n"], help="Begin with so many last lines; needs --job.")] = 0,
+    project: Project = "",
+) -> int:
+    """What the jobs of a task wrote.
+
+    $ cador task logs release/12 --job api-api-build
+    """
+    client = connect()
+    workflow, number = find_task(client, task, project)
+    if tail and not job:
+        raise Failure("--tail needs --job", USAGE)
+    if not job and follow_:
+        detail = follow(client, workflow, number)
+        return 0 if detail["status"] == "passed" else FAILED
+    if job and follow_:
+        for line in log_lines(client, workflow, number, job, tail=tail):
+            result(line)
+        return 0
+    names = [job] if job else _jobs_with_logs(task_detail(client, workflow, number))
+    for name in names:
+        if not job and len(names) > 1:
+            say(f"==> {name}")
+        _print_log(client, workflow, number, name, tail)
+    return 0
+
+
+def _jobs_with_logs(detail: dict[str, Any]) -> list[str]:
+    return [
+        job["name"]
+        for stage in detail["stages"]
+        for job in stage["jobs"]
+        if job["type"] != "approval" and job["start_time"]
+    ]
+
+
+def _print_log(client: Client, workflow: str, number: int, job: str, tail: int) -> None:
+    path = f"/openapi/logs/log/v4/workflow/{segment(workflow)}/{number}/{segment(job)}"
+    with client.download(path) as response:
+        sys.stdout.flush()
+        if tail > 0:
+            from collections import deque
+
+            sys.stdout.buffer.writelines(deque(response, maxlen=tail))
+        else:
+            shutil.copyfileobj(response, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
+@app.command
+def cancel(task: Task, /, *, project: Project = "") -> int:
+    """Stop a task.
+
+    $ cador task cancel release/12
+    """
+    client = connect()
+    workflow, number = find_task(client, task, project)
+    client.call("DELETE", "/openapi/workflows/custom/task", {"workflowKey": workflow, "taskId": number})
+    say(f"{workflow}/{number} is being stopped")
+    return 0
+
+
+@app.command
+def retry(
+    task: Task,
+    /,
+    *,
+    follow_: Annotated[bool, Parameter(name=["--follow", "-f"], negative="", help="Follow it until the end.")] = False,
+    project: Project = "",
+) -> int:
+    """Run the jobs of a task again that did not pass.
+
+    $ cador task retry release/12 -f
+    """
+    client = connect()
+    workflow, number = find_task(client, task, project)
+    project = project or task_detail(client, workflow, number)["project_key"]
+    client.call("POST", f"/openapi/workflows/custom/{segment(workflow)}/task/{number}", {"projectKey": project})
+    if not follow_:
+        say(f"{workflow}/{number} runs again")
+        return 0
+    return 0 if follow(client, workflow, number)["status"] == "passed" else FAILED
+
+
+_Name = Annotated[str, Parameter(help="Stage or job that waits; needed only when several do.")]
+_Comment = Annotated[str, Parameter(name=["--comment", "-m"], help="A word to go with it.")]
+
+
+@app.command
+def approve(task: Task, stage: _Name = "", /, *, comment: _Comment = "", project: Project = "") -> int:
+    """Vote for a waiting approval.
+
+    $ cador task approve release/12 -m "looks good"
+    """
+    return _vote(task, stage, comment, project, approved=True)
+
+
+@app.command
+def reject(task: Task, stage: _Name = "", /, *, comment: _Comment = "", project: Project = "") -> int:
+    """Vote against a waiting approval; one vote against ends the task.
+
+    $ cador task reject release/12 -m "not on a Friday"
+    """
+    return _vote(task, stage, comment, project, approved=False)
+
+
+def _vote(task: str, stage: str, comment: str, project: str, *, approved: bool) -> int:
+    client = connect()
+    workflow, number = find_task(client, task, project)
+    if not stage:
+        waiting = [approval.name for approval in open_approvals(task_detail(client, workflow, number))]
+        if len(waiting) != 1:
+            many = f"several approvals wait ({', '.join(waiting)}); name one"
+            raise Failure(many if waiting else f"nothing in {workflow}/{number} waits for an approval", FAILED)
+        stage = waiting[0]
+    vote(client, workflow, number, stage, comment, approved=approved)
+    say(f"{stage} of {workflow}/{number}: {'approved' if approved else 'rejected'}")
+    return 0
+
+
+def vote(client: Client, workflow: str, number: int, stage: str, comment: str, *, approved: bool) -> None:
+    """One vote, through the documented route. Raises: Refused."""
+    body = {
+        "workflow_key": workflow,
+        "task_id": number,
+        "stage_name": stage,
+        "approve": approved,
+        "comment": comment,
+    }
+    client.call("POST", "/openapi/workflows/custom/task/approve", None, body)
+
+
+@app.command
+def why(task: Task, /, *, project: Project = "") -> int:
+    """What a task waits for.
+
+    $ cador task why release/latest
+    """
+    client = connect()
+    workflow, number = find_task(client, task, project)
+    reasons = waits(task_detail(client, workflow, number))
+    for reason in reasons or ["it waits for nothing"]:
+        result(reason)
+    return 0
+
+
+def waits(told: dict[str, Any]) -> list[str]:
+    """Reasons, in words, from the detail of a task."""
+    reasons = []
+    queue = told.get("queue")
+    if queue:
+        words = {
+            "global_limit": "the server runs as many tasks as it may (engine.max_running_tasks)",
+            "workflow_limit": "its workflow runs as many tasks as it may (concurrency_limit)",
+            "not_executable": "its workflow's concurrency_limit is 0: it starts when that is raised",
+        }
+        reason = words.get(queue.get("reason", ""), queue.get("reason", ""))
+        blocking = ", ".join(str(number) for number in queue.get("blocking") or ())
+        reasons.append(
+            f"number {queue.get('position')} in the queue: {reason}" + (f"; by {blocking}" if blocking else "")
+        )
+    reasons += [
+        f"{approval.name} waits for {approval.needed - approval.given} more of {', '.join(approval.who)}"
+        for approval in open_approvals(told)
+    ]
+    return reasons
+
+
+@app.command
+def events(task: Task, /, *, project: Project = "", json: Json = False) -> int:
+    """What happened to a task, in order.
+
+    $ cador task events release/12
+    """
+    client = connect()
+    workflow, number = find_task(client, task, project)
+    reply = client.get(f"/api/v1/tasks/{segment(workflow)}/{number}/events")
+    if json:
+        result_json(reply)
+        return 0
+    for one in reply["events"]:
+        facts = "  ".join(f"{key}={value}" for key, value in one["data"].items() if value not in ("", None, [], {}))
+        result(f"{one['at']}  {one['kind']:<18}  {facts}".rstrip())
+    return 0
+
+
+@app.command
+def artifacts(
+    task: Task,
+    path: Annotated[str, Parameter(help="One of the listed paths: downloads it.")] = "",
+    /,
+    *,
+    output: Annotated[
+        Path | None,
+        Parameter(name=["--output", "-o"], allow_leading_hyphen=True, help="File or folder to write to; - is stdout."),
+    ] = None,
+    project: Project = "",
+    json: Json = False,
+) -> int:
+    """Files that the jobs of a task left: packages, reports.
+
+    $ cador task artifacts release/12
+    $ cador task artifacts release/12 api-api-build/archive/api.tar.gz -o dist/
+    """
+    client = connect()
+    workflow, number = find_task(client, task, project)
+    base = f"/api/v1/tasks/{segment(workflow)}/{number}/artifacts"
+    if path:
+        return _download(client, f"{base}/{'/'.join(map(segment, path.split('/')))}", path, output)
+    reply = client.get(base)
+    if json:
+        result_json(reply)
+        return 0
+    table(("path", "bytes"), ((one["path"], one["size"]) for one in reply["artifacts"]))
+    return 0
+
+
+def _download(client: Client, route: str, path: str, output: Path | None) -> int:
+    name = path.rpartition("/")[2]
+    target = output or Path(name)
+    if target.is_dir():
+        target /= name
+    with client.download(route) as response:
+        if str(output) == "-":
+            sys.stdout.flush()
+            shutil.copyfileobj(response, sys.stdout.buffer)
+            return 0
+        part = target.with_name(target.name + ".part")
+        try:
+            with part.open("wb") as file:
+                shutil.copyfileobj(response, file)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    result(str(target))
+    return 0
+
+
+def moment(seconds: int) -> str:
+    """Unix *seconds* as local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""

@@ -1,0 +1,104 @@
+"""Files as the command line reads them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cador.cli.apply import convert, validate
+from cador.cli.manifest import read_documents, variables_from
+from cador.cli.output import Failure
+
+PROJECT = "project: { key: shop }\n"
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_files_folders_and_texts_beside_them(tmp_path: Path) -> None:
+    write(tmp_path, "sub/build.sh", "make $HOME\n")
+    main = write(tmp_path, "a.yaml", PROJECT + "builds:\n  b: { scriptFile: sub/build.sh, repos: [] }\n")
+    folder = tmp_path / "more"
+    write(folder, "users.yaml", "system: { users: { alice: { name: Alice } } }\n")
+    write(folder, "notes.txt", "not: read")
+    documents = read_documents([main, folder], {})
+    assert {(one.kind, one.name) for one in documents} == {("Project", "shop"), ("Build", "b"), ("User", "alice")}
+    build = next(one for one in documents if one.kind == "Build")
+    assert build.spec["build_script"] == "make $HOME\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("project: { key: shop, nmae: x }\n", "a.yaml:1:"),
+        ("project: { key: shop, nmae: x }\n", "did you mean 'name'"),
+        (PROJECT + "builds:\n  b: { scriptFile: gone.sh }\n", "gone.sh"),
+        (PROJECT + "members:\n  x: [\n", "a.yaml:"),
+        (PROJECT + "system: { users: { a: { password: plain } } }\n", "NAME"),
+        ("project: { key: '${NOT_SET}' }\n", "NOT_SET"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, told: str
+) -> None:
+    with pytest.raises(Failure, match="mistake"):
+        read_documents([write(tmp_path, "a.yaml", text)], {})
+    assert told in capsys.readouterr().err
+
+
+def test_variables_the_later_wins(tmp_path: Path) -> None:
+    env_file = write(tmp_path, ".env", "# a comment\nA=file\nexport B='quoted'\nC = \"x\"\nD=a=b\n\n")
+    known = variables_from(env_file, ["E=set=1", "A=set"], {"C": "environment", "F": "f"})
+    assert known == {"A": "set", "B": "quoted", "C": "environment", "D": "a=b", "E": "set=1", "F": "f"}
+
+
+@pytest.mark.parametrize("line", ["nothing", "a-b=1", "=1"])
+def test_an_env_file_that_is_none(tmp_path: Path, line: str) -> None:
+    with pytest.raises(Failure, match=r"\.env:2"):
+        variables_from(write(tmp_path, ".env", f"A=1\n{line}\n"), [], {})
+
+
+def test_validate_needs_no_variable_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOST_URL", raising=False)
+    text = "system:\n  codehosts:\n    h: { type: gitlab, address: '${HOST_URL:?}', access_token: '${TOKEN}' }\n"
+    assert validate(file=[write(tmp_path, "a.yaml", text)]) == 0
+    told = capsys.readouterr()
+    assert told.out == "valid: 1 CodeHost\n"
+    assert told.err == "note: not set: HOST_URL, TOKEN\n"
+
+
+def test_validate_checks_references(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        PROJECT + "workflows:\n  w:\n    stages: [{ name: s, jobs: [{ name: t, type: zadig-test, tests: [gone] }] }]\n"
+    )
+    with pytest.raises(Failure):
+        validate(file=[write(tmp_path, "a.yaml", text)])
+    assert "gone" in capsys.readouterr().err
+
+
+def test_convert_keeps_references_and_can_be_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        PROJECT
+        + "system:\n  codehosts:\n    h: { type: gitlab, address: '${URL:-http://x}', access_token: '${TOKEN}' }\n"
+    )
+    first = write(tmp_path, "a.yaml", text)
+    convert(file=[first])
+    long = capsys.readouterr().out
+    assert "${TOKEN}" in long
+    assert "${URL:-http://x}" in long
+    known = {"TOKEN": "t"}
+    second = read_documents([write(tmp_path, "b.yaml", long)], known)
+    assert [one.wire() for one in second] == [one.wire() for one in read_documents([first], known)]
+    convert(file=[first], json=True)
+    assert [one["kind"] for one in json.loads(capsys.readouterr().out)] == ["CodeHost", "Project"]
+
+
+def test_an_empty_file_describes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="describe nothing"):
+        read_documents([write(tmp_path, "a.yaml", "# nothing\n")], {})
