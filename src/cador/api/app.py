@@ -6,6 +6,7 @@ FastAPI holds the routes and makes the documentation; everything a request meets
 import re
 import secrets
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Final
 
@@ -44,6 +45,8 @@ OPEN: Final = frozenset({"/api/v1/login", "/api/v1/version"})
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _UNMATCHED: Final = "(none)"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+"""What figures are kept by: clients may invent others."""
 
 
 class RouteWithoutPermission(RuntimeError):
@@ -156,15 +159,22 @@ class Shell:
                     refused = self._no_route(call, error)
             if refused is not None:
                 await refused(scope, receive, answer)
-        except Exception:  # the one broad one: whatever a request runs into ends here
-            self._log.exception("request_failed", method=call.method, path=call.path, request_id=call.request_id)
+        except Exception as error:  # the one broad one: whatever a request runs into ends here
+            self._log.error(
+                "request_failed",
+                method=call.method,
+                path=call.path,
+                request_id=call.request_id,
+                traceback="".join(traceback.format_exception(error)),  # as text: never the values of variables
+            )
             if status:
                 raise  # an answer begun cannot be taken back: the server breaks the connection off
             failed = error_response(internal("unexpected failure"), call.path, call.language)
             await failed(scope, receive, answer)
         finally:
             seconds = time.perf_counter() - began
-            self._metrics.request(call.method, call.template or _UNMATCHED, status, seconds)
+            method = call.method if call.method in _METHODS else "OTHER"
+            self._metrics.request(method, call.template or _UNMATCHED, status, seconds)
             if self._access_log:
                 self._log.info(
                     "http",

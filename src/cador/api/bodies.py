@@ -72,9 +72,18 @@ class _Loader(yaml.CSafeLoader):
     """YAML as JSON would have it: no dates, no duplicate keys, keys are text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        self.flatten_mapping(node)
         mapping: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         for key_node, value_node in node.value:
+            value = self.construct_object(value_node, deep=True)
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                for source in value if isinstance(value, list) else [value]:
+                    if not isinstance(source, dict):
+                        raise yaml.constructor.ConstructorError(
+                            None, None, "only mappings can be merged", value_node.start_mark
+                        )
+                    merged = {**source, **merged}
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, bool):
                 key = "true" if key else "false"
@@ -84,8 +93,8 @@ class _Loader(yaml.CSafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
             if key in mapping:
                 raise yaml.constructor.ConstructorError(None, None, f'duplicate key "{key}"', key_node.start_mark)
-            mapping[key] = self.construct_object(value_node, deep=True)
-        return mapping
+            mapping[key] = value
+        return {**merged, **mapping}
 
 
 def _construct_map(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 The page is plain HTML of our own: it needs no script and nothing from the network, so it works where the server does.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final, TypeGuard
@@ -121,7 +122,7 @@ def _operation(route: Route, refs: Mapping[Any, Mapping[str, Any]]) -> dict[str,
             {"name": name, "in": "query", "required": query.endswith("!"), "schema": {"type": _TYPES[kind]}}
         )
     operation: dict[str, Any] = {
-        "operationId": f"{route.tag}_{route.handler.__name__}".replace(" ", "_"),
+        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.paths[0]}").strip("_"),
         "tags": [route.tag],
         "summary": route.summary,
         "description": f"Permission: {route.permission}.",
