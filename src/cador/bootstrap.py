@@ -14,7 +14,7 @@ import stat
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,7 @@ from cador.executors.process import ProcessExecutor
 from cador.integrations.git_refs import resolve_commits
 from cador.jobs.types import load_types
 from cador.operations.context import Context, Options
-from cador.operations.first_start import bootstrap_data
+from cador.operations.first_start import bootstrap_data, stored_settings
 from cador.ports.clock import SystemClock
 from cador.ports.executor import Keep
 from cador.ports.executor import Limits as JobLimits
@@ -53,6 +53,7 @@ GRACE_S: Final = 3
 SPARE_BYTES: Final = 64 << 20
 """With less room than this on the disk no task is accepted."""
 STALLED_S: Final = 30.0
+SWITCH_S: Final = 0.0003
 
 
 class CannotStart(CadorError):
@@ -110,6 +111,9 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
     Raises: CannotStart and other errors that say in one line what is wrong.
     """
     _configure_log(settings)
+    # A database thread gives the interpreter up at every statement and would wait 5 ms each time to get it back from a
+    # busy event loop: ten statements, 50 ms.
+    sys.setswitchinterval(SWITCH_S)
     soft_before = _raise_descriptor_limit()
     async with contextlib.AsyncExitStack() as stack:
         data = _data_folder(settings.data)
@@ -186,6 +190,12 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         )
         made = await bootstrap_data(
             ctx, admin_token=settings.admin_token or None, admin_password=settings.admin_password or None
+        )
+        stored = await stored_settings(ctx)
+        options = replace(
+            options,
+            base_url=(settings.base_url or stored.get("base_url") or url).rstrip("/"),
+            language=stored.get("language", settings.language),
         )
         if made is not None:
             _write_private(data / "admin-token", made + "\n")

@@ -26,8 +26,9 @@ R = TypeVar("R")
 
 SWEEP_S = 5.0
 """How long the dispatcher sleeps at most: what nobody woke it for is found then."""
-RESERVE = 8
-"""Starts reserved for one transaction; what it does not use is given back after its commit."""
+RESERVE = 2
+"""Starts reserved for an ordinary transaction; what it does not use is given back after its commit. More than that is
+left to the dispatcher, so that many transactions at once do not hold back room that none of them uses."""
 BATCH = 64
 AWAY_S = 1.0
 """Pause before the database is asked again after it was away."""
@@ -42,6 +43,18 @@ class Limits:
 
     max_running_tasks: int
     max_jobs: int
+
+
+class Room:
+    """The room one execution takes among those of this process. Freed once, as soon as its processes are gone."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine: Engine | None = engine
+
+    def free(self) -> None:
+        if self._engine is not None:
+            engine, self._engine = self._engine, None
+            engine.freed()
 
 
 class Engine:
@@ -127,12 +140,13 @@ class Engine:
             return False
         return True
 
-    async def transact(self, fn: Callable[..., Outcome[R]], *args: Any) -> R:
-        """Run ``fn(tx, claim, *args)`` as one transaction, then carry out what it caused.
+    async def transact(self, fn: Callable[..., Outcome[R]], *args: Any, starts: int = RESERVE) -> R:
+        """Run ``fn(tx, claim, *args)`` as one transaction, then carry out what it caused; at most *starts* executions
+        at once, others follow by the dispatcher.
 
         Raises: whatever *fn* raises; nothing is changed then.
         """
-        reserved = min(self.room(), RESERVE) if self._group is not None and not self._closing else 0
+        reserved = min(self.room(), starts) if self._group is not None and not self._closing else 0
         self._busy += reserved
         limits = self._limits()
         claim = Claim(self._me, reserved, limits.max_running_tasks, self._tell is not None)
@@ -151,10 +165,9 @@ class Engine:
             self._carry_out(row)
         if outcome.soonest is not None and outcome.soonest < self._sleep_until:
             self._wake.set()
-        if outcome.short:
-            self._short = True
-            if self.room():
-                self._wake.set()
+        self._short = self._short or outcome.short
+        if self._short and self.room():
+            self._wake.set()
         return outcome.value
 
     def _announce(self, tasks: tuple[int, ...]) -> None:
@@ -166,14 +179,15 @@ class Engine:
     # -- room of executions
 
     def freed(self) -> None:
-        """An execution is over: its room goes to the next start."""
+        """The room of one execution goes to the next start. For :class:`Room` alone."""
         self._busy -= 1
         if self._short:
             self._wake.set()
 
-    def adopted(self) -> None:
+    def adopted(self) -> "Room":
         """An execution of an earlier process counts from now on; it may exceed the limit, nothing is stopped for it."""
         self._busy += 1
+        return Room(self)
 
     @property
     def busy(self) -> int:
@@ -259,16 +273,17 @@ class Engine:
 
     async def _guarded(self, row: CommandRow) -> None:
         """Carry out one command. The one edge where any error of a handler ends: it is tried again, then it fails."""
+        room = Room(self) if row.kind == "start" else None
         try:
-            await self._handlers.handle(row)
+            await self._handlers.handle(row, room)
         except Fenced:
             log.info("command_fenced", key=row.key)
         except Exception as error:
             log.warning("command_failed", key=row.key, tries=row.tries, error=repr(error), exc_info=True)
             await self._again(row, error)
         finally:
-            if row.kind == "start":
-                self.freed()
+            if room is not None:
+                room.free()
 
     async def _again(self, row: CommandRow, error: Exception) -> None:
         self.meter.command_retried(row.kind)

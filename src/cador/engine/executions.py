@@ -19,7 +19,7 @@ from cador.ports.logs import LogStore, LogWriter
 from cador.ports.stores import CommandRow, ExecutionRow, Tx
 
 if TYPE_CHECKING:
-    from cador.engine.engine import Engine
+    from cador.engine.engine import Engine, Room
 
 log = structlog.get_logger(__name__)
 
@@ -71,13 +71,13 @@ class Executions:
 
     # -- start
 
-    async def run(self, command: CommandRow) -> None:
+    async def run(self, command: CommandRow, room: "Room") -> None:
         """Carry out a ``start``: prepare, start, and follow until the end is heard."""
         job_id, attempt = int(command.payload["job_id"]), int(command.payload["attempt"])
         recovery = int(command.payload["recovery"])
         loaded = await self._engine.db.read(self._preparer.load, command.task_id, job_id)
         if loaded is None or not loaded.awaits(attempt, recovery):
-            await self._engine.transact(_drop, command)
+            await self._engine.transact(_drop, command, starts=0)
             return
         try:
             prepared = self._preparer.prepare(loaded)
@@ -99,9 +99,9 @@ class Executions:
             key, command.task_id, job_id, attempt, recovery, executor.name, executor.place, ref,
             self._engine.me, self._clock.now(),
         )  # fmt: skip
-        await self._engine.transact(_started, command, row, prepared.warnings)
+        await self._engine.transact(_started, command, row, prepared.warnings, starts=0)
         self._engine.meter.job_started(executor.name, max(0.0, row.created_at - (loaded.job.start_at or 0.0)))
-        await self._follow(row, prepared)
+        await self._follow(row, prepared, room)
 
     async def _fail_start(self, command: CommandRow, name: str, attempt: int, recovery: int, reason: str) -> None:
         ended = ev.JobEnded(
@@ -122,7 +122,7 @@ class Executions:
 
     # -- follow
 
-    async def _follow(self, row: ExecutionRow, prepared: Prepared, *, adopted: bool = False) -> None:
+    async def _follow(self, row: ExecutionRow, prepared: Prepared, room: "Room", *, adopted: bool = False) -> None:
         """Write the log of one execution, collect what it leaves, hear its end. Errors of the outside are waited out;
         the execution itself is never harmed by them."""
         executor = self._executors[row.executor]
@@ -130,6 +130,7 @@ class Executions:
         while True:
             try:
                 followed = await self._watch(executor, row, prepared)
+                room.free()
                 await self._close(executor, followed, adopted=adopted)
             except Gone:
                 await self._engine.transact(_lost, row, self._clock.now(), "")
@@ -207,7 +208,7 @@ class Executions:
         for executor in self._executors.values():
             if row is None or (row.executor == executor.name and row.place == executor.place):
                 await executor.stop(key, row.ref if row is not None else "", reason, self._stop_grace_s)
-        await self._engine.transact(_drop, command)
+        await self._engine.transact(_drop, command, starts=0)
 
     # -- adopt
 
@@ -218,8 +219,7 @@ class Executions:
         for row in rows:
             executor = self._executors.get(row.executor)
             if executor is not None and _same_host(row.place, executor.place):
-                self._engine.adopted()
-                self._engine.spawn(f"adopt {row.key}", self._adopt, row)
+                self._engine.spawn(f"adopt {row.key}", self._adopt, row, self._engine.adopted())
             else:
                 self._engine.spawn(f"lose {row.key}", self._lose, row)
         live = {row.key for row in rows} | {self.key(*ids) for ids in pending}
@@ -231,7 +231,7 @@ class Executions:
             self._engine.meter.recovered("adopted", len(rows))
             log.info("executions_adopted", count=len(rows))
 
-    async def _adopt(self, row: ExecutionRow) -> None:
+    async def _adopt(self, row: ExecutionRow, room: "Room") -> None:
         try:
             loaded = await self._take_on(row)
             prepared = None
@@ -243,9 +243,9 @@ class Executions:
             if prepared is None:
                 await self._engine.transact(_lost, row, self._clock.now(), "")
                 return
-            await self._follow(row, prepared, adopted=True)
+            await self._follow(row, prepared, room, adopted=True)
         finally:
-            self._engine.freed()
+            room.free()
 
     async def _take_on(self, row: ExecutionRow) -> Loaded | None:
         while True:

@@ -10,7 +10,7 @@ from cador.engine.hearing import Claim, Ear, Outcome
 from cador.ports.stores import CommandRow, Tx
 
 if TYPE_CHECKING:
-    from cador.engine.engine import Engine
+    from cador.engine.engine import Engine, Room
 
 
 class Handlers:
@@ -22,19 +22,19 @@ class Handlers:
     ) -> None:
         self._engine, self._executions, self._tell = engine, executions, tell
 
-    async def handle(self, row: CommandRow) -> None:
-        """Raises: Fenced, and errors of the outside: the command is tried again."""
+    async def handle(self, row: CommandRow, room: "Room | None" = None) -> None:
+        """*room*: of a ``start``. Raises: Fenced, and errors of the outside: the command is tried again."""
         match row.kind:
-            case "start":
-                await self._executions.run(row)
+            case "start" if room is not None:
+                await self._executions.run(row, room)
             case "stop":
                 await self._executions.stop(row)
             case "admit":
-                await self._engine.transact(_admit)
+                await self._engine.transact(_admit, starts=self._engine.room())
             case "tell":
                 if self._tell is not None:
                     await self._tell(row.task_id, str(row.payload["what"]))
-                await self._engine.transact(_done, row)
+                await self._engine.transact(_done, row, starts=0)
             case _:
                 await self._engine.transact(_timer, row)
 
@@ -44,7 +44,7 @@ class Handlers:
             await self._executions.give_up(row, error)
             return True
         if row.kind == "tell":
-            await self._engine.transact(_done, row)
+            await self._engine.transact(_done, row, starts=0)
             return True
         return False
 
