@@ -157,11 +157,12 @@ def test_params_in_a_circle_cannot_start() -> None:
 def test_what_a_caller_typed_in_is_text() -> None:
     typed = params(("a", "{{.project}}"))
     table = creation_variables(WORKFLOW, typed, FACTS, given={"a"})
-    assert settled_params(typed, table) == {"a": "{{.project}}"}
+    assert render(settled_params(typed, table), {"project": "x"}.get, final=True)[0] == {"a": "{{.project}}"}
     doc, _ = render("{{.workflow.params.a}}", table.get)
     assert render(doc, {}.get, final=True) == ("{{.project}}", ())
     fixed = params(("a", "{{.project}}"), source="fixed")
-    assert settled_params(fixed, creation_variables(WORKFLOW, fixed, FACTS)) == {"a": "{{.project}}"}
+    settled = settled_params(fixed, creation_variables(WORKFLOW, fixed, FACTS))
+    assert render(settled, {"project": "x"}.get, final=True)[0] == {"a": "{{.project}}"}
 
 
 def test_a_param_may_refer_to_what_a_job_will_produce() -> None:
@@ -170,6 +171,7 @@ def test_a_param_may_refer_to_what_a_job_will_produce() -> None:
     first, _ = render("v={{.workflow.params.a}}", table.get)
     outputs = job_variables([JobFacts("b", "b", outputs={"O": "42"})])
     assert render(first, outputs.get, final=True) == ("v=42", ())
+    assert render(settled_params(late, table), outputs.get, final=True) == ({"a": "42"}, ())
 
 
 def test_credentials_wait_for_the_second_pass() -> None:

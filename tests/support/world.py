@@ -64,6 +64,7 @@ class World:
         self.resolve: Any = _unresolved
         self.scripted: ScriptedWorld | None = None
         self.scripts: dict[str, Script] = {}
+        self.installation = f"test{uuid.uuid4().hex[:8]}"
         self._stack: contextlib.AsyncExitStack | None = None
         self.boots = 0
 
@@ -82,15 +83,14 @@ class World:
         import time
 
         db = await open_database(url or f"sqlite:///{folder / 'cador.db'}", pool=4)
-        world = cls(folder, db, time.time, await cls._processes(folder))
+        world = cls(folder, db, time.time, ScriptedExecutor(ScriptedWorld(time.time)))
         await world.prepare()
         return world
 
-    @staticmethod
-    async def _processes(folder: Path) -> Any:
+    async def _processes(self) -> Any:
         from cador.executors.process import ProcessExecutor
 
-        executor = ProcessExecutor(root=folder / "jobs", installation="test", stop_grace_s=1.0)
+        executor = ProcessExecutor(root=self.folder / "jobs", installation=self.installation, stop_grace_s=1.0)
         await executor.open()
         return executor
 
@@ -110,12 +110,12 @@ class World:
         self.boots += 1
         if self.scripted is not None:
             self.executor = ScriptedExecutor(self.scripted, self._script if self.scripts else None)
-        elif self.boots > 1:
-            self.executor = await self._processes(self.folder)
+        else:
+            self.executor = await self._processes()
         catalogues = Catalogues()
         self.engine = Engine(
             me=uuid.uuid4().hex,
-            installation="test",
+            installation=self.installation,
             db=self.db,
             clock=Ticking(self.clock),
             logs=self.logs,

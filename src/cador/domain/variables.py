@@ -245,14 +245,14 @@ def _refers(param: Param, given: AbstractSet[str]) -> bool:
 
 
 def settled_params(params: Sequence[Param], table: Mapping[str, str]) -> dict[str, str]:
-    """Values of the workflow variables as jobs get them in their environment: literal, references among them resolved,
-    credentials sealed. Variables of type repo and file are left out."""
+    """Values of the workflow variables for the environment of jobs, to be rendered when a job starts: references among
+    them resolved, literals protected, credentials sealed. Variables of type repo and file are left out."""
     values = {}
     for param in params:
         if param.type in _NO_TEXT:
             continue
         known = None if param.is_credential else table.get(f"workflow.params.{param.name}")
-        values[param.name] = param.value if known is None else plain(known)
+        values[param.name] = param.value if known is None else known
     return values
 
 
