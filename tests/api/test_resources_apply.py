@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from api.site import PROJECT, Site, site
@@ -256,7 +256,10 @@ SCRIPTS = st.fixed_dictionaries(
 
 
 @given(st.dictionaries(NAMES, SCRIPTS, min_size=1, max_size=3))
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+# each example is a server of its own: shrinking would take minutes
+@settings(
+    max_examples=10, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+)
 def test_what_is_exported_is_what_is_there(builds: dict[str, dict[str, Any]]) -> None:
     documents = [
         {"apiVersion": "cador.dev/v1", "kind": "Build", "metadata": {"name": name, "project": "own"}, "spec": spec}

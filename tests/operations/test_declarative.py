@@ -257,6 +257,12 @@ def test_what_is_escaped_is_read_as_it_was(value: dict[str, Any]) -> None:
     assert (plain(substitute(nodes[0], {})) if value and nodes else {}) == value
 
 
+@given(st.lists(st.text("0189eExXo._-+:~ nultrfas", max_size=6)))
+def test_texts_that_look_like_something_else_stay_texts(texts: list[str]) -> None:
+    (node,) = read_stream(dump_all([{"a": texts}]))
+    assert plain(node) == {"a": texts}
+
+
 @given(st.dictionaries(KEYS, TREES, max_size=4))
 @settings(max_examples=200)
 def test_reading_agrees_with_pyyaml_on_what_it_wrote(value: dict[str, Any]) -> None:

@@ -280,7 +280,7 @@ class _Builder:
             raise Misfit(f"tag {tag} is not allowed here", mark)
         if tag == _TAG + "str" or tag == "!" or (not tag and not event.implicit[0]):
             return Node(text, mark, text)
-        value = _resolve(text)
+        value = resolve_plain(text)
         if tag and not isinstance(value, _SCALAR_TAGS[tag[len(_TAG) :]]):
             raise Misfit(f"{text!r} does not fit its tag {tag}", mark)
         return Node(value, mark, text)
@@ -295,7 +295,7 @@ _SCALAR_TAGS: Final[Mapping[str, Any]] = {
 }
 
 
-def _resolve(text: str) -> Any:
+def resolve_plain(text: str) -> Any:
     """A plain scalar by the core schema of YAML 1.2."""
     if text in _NULL:
         return None

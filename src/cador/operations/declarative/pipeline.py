@@ -17,7 +17,7 @@ from cador.operations.declarative.documents import (
     read_long,
 )
 from cador.operations.declarative.expand import expand, is_short
-from cador.operations.declarative.nodes import Misfit, Node, read_stream
+from cador.operations.declarative.nodes import Misfit, Node, read_stream, resolve_plain
 from cador.operations.declarative.substitution import Missing, substitute
 
 ReadFile = Callable[[str, str], str]
@@ -96,7 +96,11 @@ class _Dumper(yaml.CSafeDumper):
 
 
 def _text(dumper: Any, value: str) -> Any:
-    style = "|" if "\n" in value and not any(line != line.rstrip() for line in value.split("\n")) else None
+    style = None
+    if "\n" in value and not any(line != line.rstrip() for line in value.split("\n")):
+        style = "|"
+    elif not isinstance(resolve_plain(value), str):
+        style = "'"  # 09 and 1e3 are texts for the writer, numbers for readers of YAML 1.2
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
