@@ -114,6 +114,12 @@ async def test_a_mask_without_a_value_behind_it_is_refused(server: Site) -> None
     assert "not stored" in reply.json()["description"]
 
 
+async def test_texts_that_look_sealed_are_refused(server: Site) -> None:
+    sealed = server.world.sealer.seal("x", "elsewhere")
+    params = [{"name": "T", "type": "string", "value": sealed, "is_credential": True}]
+    assert (await server.post(CREATE, json=definition("planted", params=params))).status_code == 400
+
+
 def _jobs(name: str, **fields: Any) -> list[dict[str, Any]]:
     job = copy.deepcopy(definition("x")["stages"][0]["jobs"][0])
     return [{**job, "name": name, **fields}]
@@ -236,6 +242,17 @@ async def test_deleting_cancels_what_runs(server: Site, way: str) -> None:
     assert (now.status, now.revoker) == ("cancelled", "system")
     await server.create("gone")
     assert await server.run("gone") == number + 1
+
+
+async def test_changes_are_written_down(server: Site) -> None:
+    await server.create("one")
+    await server.call("PUT", f"{CREATE}/one", params={"projectName": PROJECT}, json=definition("one"))
+    await server.call("DELETE", "/openapi/workflows/custom", params={"workflowKey": "one", "projectKey": PROJECT})
+    entries = await server.world.db.read(lambda tx: tx.audit.list_entries())
+    actions = [
+        (entry["action"], entry["actor"], entry["project"]) for entry in entries if entry["target"] == "workflow/one"
+    ]
+    assert actions == [(f"{verb}_workflow", "admin", PROJECT) for verb in ("delete", "edit", "create")]
 
 
 async def test_deleting_needs_the_right_project(server: Site) -> None:

@@ -223,6 +223,13 @@ def test_bodies_of_errors() -> None:
     }  # fmt: skip
 
 
+def test_an_error_no_table_knows_is_a_failure_of_the_server() -> None:
+    class Strange(domain.CadorError): ...
+
+    with pytest.raises(Strange):
+        refusal_of(Strange("?"), {})
+
+
 def test_every_code_has_the_status_of_its_family() -> None:
     for operation in Operation:
         assert operation.zh

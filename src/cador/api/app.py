@@ -140,14 +140,14 @@ class Shell:
         sent_id = call.headers.get("x-request-id", "")
         call.request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else secrets.token_hex(8)
         scope[CALL] = call
-        id_header = (b"x-request-id", call.request_id.encode())
+        added = ((b"x-request-id", call.request_id.encode()), (b"x-content-type-options", b"nosniff"))
         status = 0
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), id_header]
+                message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
         try:

@@ -99,7 +99,10 @@ def internal(description: str) -> Refusal:
 
 def refusal_of(error: domain.CadorError, faults: Faults, *, own: bool = False) -> Refusal:
     """The answer to *error* on a route with *faults*; the nearest class of the error decides. *own*: the route is one
-    of the server's own, which speak plainly and have real statuses."""
+    of the server's own, which speak plainly and have real statuses.
+
+    Raises: *error* itself, when no table knows it: then it is a failure of the server.
+    """
     for table in (faults, DEFAULT_FAULTS):
         for kind in type(error).__mro__:
             answer = table.get(kind)
@@ -111,7 +114,7 @@ def refusal_of(error: domain.CadorError, faults: Faults, *, own: bool = False) -
                 status = next((s for k in type(error).__mro__ if (s := _STATUSES.get(k))), answer.status)
                 return Refusal(answer, _words(error, plain=True), status=status)
             return Refusal(answer, _words(error, plain=False))
-    return internal("unexpected failure")
+    raise error
 
 
 def _words(error: domain.CadorError, *, plain: bool) -> str:

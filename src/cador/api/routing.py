@@ -66,6 +66,7 @@ class Call:
     __slots__ = (
         "_actor",
         "_body",
+        "_object",
         "_query",
         "ctx",
         "headers",
@@ -100,6 +101,7 @@ class Call:
         self.path_values: Mapping[str, str] = {}
         self._actor: Actor | None = None
         self._body: bytes | None = None
+        self._object: dict[str, Any] | None = None
         self._query: dict[str, list[str]] | None = None
 
     # -- who
@@ -199,13 +201,14 @@ class Call:
         return self._body
 
     async def object(self) -> dict[str, Any]:
-        """The body as a JSON object. Raises: Refusal (400)."""
-        return bodies.parse_object(await self.body())
+        """The body as a JSON object, parsed once: not to be changed. Raises: Refusal (400)."""
+        if self._object is None:
+            self._object = bodies.parse_object(await self.body())
+        return self._object
 
     async def object_or_none(self) -> dict[str, Any] | None:
         """The body as a JSON object, None when there is none."""
-        data = await self.body()
-        return bodies.parse_object(data) if data.strip() else None
+        return await self.object() if (await self.body()).strip() else None
 
     async def parsed(self, model: type[Model]) -> Model:
         """The body as *model*. Raises: Refusal (400) that names every fault with its place."""

@@ -237,7 +237,7 @@ def bytes_answer(
     ``read(start, limit)`` blocks and may return more or less than *limit*; nothing means the end. *extra*: headers of
     the answer.
     """
-    own = {"Accept-Ranges": "bytes", "Vary": "Accept-Encoding", "X-Content-Type-Options": "nosniff", **(extra or {})}
+    own = {"Accept-Ranges": "bytes", "Vary": "Accept-Encoding", **(extra or {})}
     asked = byte_range(headers.get("range", ""), size)
     if asked is not None:
         start, end = asked

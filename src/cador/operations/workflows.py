@@ -19,6 +19,7 @@ from cador.jobs.definition import BAD_KEY, KEY_PATTERN, check_workflow, normalis
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import is_public
+from cador.operations.resources import refuse_sealed
 from cador.operations.tasks import cancel_all
 from cador.ports.sealing import Sealer
 from cador.ports.stores import Tx, WorkflowRow
@@ -85,7 +86,10 @@ def add_workflow(
     if tx.workflows.display_name_taken(workflow.project, workflow.display_name, workflow.key):
         raise DisplayNameTaken("display name", workflow.display_name, project=workflow.project)
     row = _row(workflow, _stored_text(new.doc, {}, sealer), actor, at)
-    tx.workflows.add(row)
+    try:
+        tx.workflows.add(row)
+    except AlreadyExists:  # by another server, since it was looked for
+        raise AlreadyExists("workflow", workflow.key, project=workflow.project) from None
     return row
 
 
@@ -131,6 +135,11 @@ def remove_workflow(tx: Tx, ear: Ear, key: str) -> None:
     tx.workflows.delete(key)
 
 
+def _audit(tx: Tx, actor: Actor, action: str, row: WorkflowRow) -> None:
+    target = f"workflow/{row.key}"
+    tx.audit.add(at=tx.now, actor=actor.account, action=action, project=row.project, target=target, detail={})
+
+
 def _row(workflow: Workflow, definition: str, actor: Actor, at: float) -> WorkflowRow:
     return WorkflowRow(
         key=workflow.key,
@@ -172,7 +181,14 @@ async def create_workflow(ctx: Context, actor: Actor, body: Mapping[str, Any]) -
     if not new.workflow.project:
         raise InvalidDefinition("project should not be empty", place="project")
     actor.need("create_workflow", new.workflow.project)
-    return await ctx.db.write(add_workflow, new, actor, ctx.types, ctx.sealer, ctx.clock.now())
+    refuse_sealed(body, ctx.sealer)
+
+    def write(tx: Tx, at: float) -> WorkflowRow:
+        row = add_workflow(tx, new, actor, ctx.types, ctx.sealer, at)
+        _audit(tx, actor, "create_workflow", row)
+        return row
+
+    return await ctx.db.write(write, ctx.clock.now())
 
 
 async def lint_workflow(ctx: Context, actor: Actor, body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -213,6 +229,7 @@ async def replace_workflow(ctx: Context, actor: Actor, key: str, project: str, b
     for named in (project, _named(body, "project", "project_key")):
         if named and named != row.project:
             raise Invalid(f"workflow {key} is not in project {named}", place="project")
+    refuse_sealed(body, ctx.sealer)
     new = draft({**_without(body, "workflow_key", "project_key"), "name": key, "project": row.project})
     return await ctx.engine.transact(_replace, ctx, actor, key, new, ctx.clock.now())
 
@@ -224,6 +241,7 @@ def _replace(tx: Tx, claim: Claim, ctx: Context, actor: Actor, key: str, new: Dr
     if old is None or old.project != new.workflow.project:
         raise NotFound("workflow", key)
     row = change_workflow(tx, old, new, actor, ctx.types, ctx.sealer, at)
+    _audit(tx, actor, "edit_workflow", row)
     if row.concurrency_limit != old.concurrency_limit:
         ear.admit()
     return ear.outcome(row)
@@ -240,7 +258,7 @@ async def delete_workflow(ctx: Context, actor: Actor, key: str, project: str = "
             _need_delete(actor, project)
         raise NotFound("workflow", key)
     _need_delete(actor, row.project)
-    await ctx.engine.transact(_delete, key, row.project)
+    await ctx.engine.transact(_delete, actor, key, row.project)
 
 
 def _need_delete(actor: Actor, project: str) -> None:
@@ -248,13 +266,14 @@ def _need_delete(actor: Actor, project: str) -> None:
         actor.need("delete_workflow", project)
 
 
-def _delete(tx: Tx, claim: Claim, key: str, project: str) -> Outcome[None]:
+def _delete(tx: Tx, claim: Claim, actor: Actor, key: str, project: str) -> Outcome[None]:
     ear = Ear(tx, claim)
     tx.admission.lock()
     row = tx.workflows.find(key, lock=True)
     if row is None or row.project != project:
         raise NotFound("workflow", key)
     remove_workflow(tx, ear, key)
+    _audit(tx, actor, "delete_workflow", row)
     return ear.outcome(None)
 
 
