@@ -1,5 +1,6 @@
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from cador.executors.containment import MEANS, available, cgroup_mounts
 from cador.executors.process import ProcessExecutor
 from contracts.executor_contract import ExecutorFactory, opened
+from support.server_process import open_folder
 
 
 def means() -> list[str]:
@@ -38,8 +40,10 @@ def installation(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "jobs"
+def root() -> Iterator[Path]:
+    """Jobs of another account must be able to enter; pytest's own folders are closed to it."""
+    with open_folder() as folder:
+        yield folder / "jobs"
 
 
 @pytest.fixture
@@ -67,3 +71,11 @@ def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.005)
+
+
+def let_everybody_in(path: Path) -> None:
+    """Open *path* and what is above it, up to the folder for temporary files, to other accounts."""
+    for folder in (path, *path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            return
+        folder.chmod(0o755)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contracts.executor_contract import ExecutorContract, ExecutorFactory
-from executors.conftest import means
+from executors.conftest import let_everybody_in, means
 
 
 @pytest.mark.parametrize("containment", means())
@@ -21,6 +21,5 @@ class TestProcess(ExecutorContract):
 class TestAsAnotherUser(ExecutorContract):
     @pytest.fixture
     def executor_factory(self, process: Callable[..., ExecutorFactory], tmp_path: Path) -> ExecutorFactory:
-        for folder in (tmp_path, *tmp_path.parents[:2]):
-            folder.chmod(0o755)
+        let_everybody_in(tmp_path)
         return process(user="nobody")

@@ -277,8 +277,13 @@ def test_any_text_ends_in_documents_or_faults(text: str) -> None:
     prepare([Source("x", text)])
 
 
-MAPS = st.dictionaries(st.sampled_from("abcd"), st.recursive(
-    st.integers(), lambda t: st.dictionaries(st.sampled_from("abcd"), t, max_size=3), max_leaves=8), max_size=4)  # fmt: skip
+MAPS = st.dictionaries(
+    st.sampled_from("abcd"),
+    st.recursive(
+        st.integers(), lambda inner: st.dictionaries(st.sampled_from("abcd"), inner, max_size=3), max_leaves=8
+    ),
+    max_size=4,
+)
 
 
 @given(MAPS, MAPS, MAPS)

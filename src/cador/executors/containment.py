@@ -271,7 +271,7 @@ class Processes:
     """Without cgroups: a PID namespace (*namespace*) or, in the worst case, what ``/proc`` tells."""
 
     def __init__(self, installation: str, v1: dict[str, Path], *, namespace: bool) -> None:
-        self._namespace = namespace
+        self._namespace, self._installation = namespace, installation
         self._controllers = Controllers(installation, None, v1)
         self.name = "pidns" if namespace else "tree"
         limits = ", ".join(self._controllers.names) or "none (the number of processes as far as the user's limit goes)"
@@ -292,7 +292,7 @@ class Processes:
         return Placement(procs=procs, new_pid=self._namespace, nproc=nproc)
 
     def pids(self, key: str, driver: int | None) -> set[int]:
-        marker = b"\0CADOR_JOB=" + key.encode() + b"\0"
+        marker = f"\0CADOR_JOB={self._installation}/{key}\0".encode()
         namespace = _link(driver, "ns/pid") if driver is not None and self._namespace else ""
         parents: dict[int, int] = {}
         found = set() if driver is None or _state(driver) is None else {driver}

@@ -93,8 +93,8 @@ class Stop:
 class Folders:
     """The folders below one *root*, a folder of this installation alone. Blocking calls; none follows links."""
 
-    def __init__(self, root: Path, boot: str, owner: Owner | None) -> None:
-        self.root, self._boot, self._owner = root, boot, owner
+    def __init__(self, root: Path, installation: str, boot: str, owner: Owner | None) -> None:
+        self.root, self._installation, self._boot, self._owner = root, installation, boot, owner
         self._descriptor = -1
 
     def prepare(self) -> None:
@@ -223,7 +223,7 @@ class Folders:
             "WORKSPACE": str(folder / "workspace"),
             "RESULTS_DIR": str(folder / "outputs"),
             "TMPDIR": str(folder / "tmp"),
-            "CADOR_JOB": key,
+            "CADOR_JOB": f"{self._installation}/{key}",
             "CADOR_JOB_DIR": str(folder),
         }
 

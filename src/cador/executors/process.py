@@ -73,7 +73,7 @@ class ProcessExecutor:
         self._user, self._grace_s, self._wanted, self._nofile = user, stop_grace_s, containment, child_nofile
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._owner = _owner(user)
-        self._folders = Folders(root, self._boot, self._owner)
+        self._folders = Folders(root, installation, self._boot, self._owner)
         self._ladder = Ladder(self._folders, self._blocking)
         self._spawner = Spawner()
         self._runs: dict[str, Run] = {}
