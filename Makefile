@@ -6,7 +6,9 @@ BIN := .venv/bin
 # uv as it is found, else installed inside this folder.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 PYTHON ?= python3
-PYTEST := $(BIN)/pytest -q
+# Each run has a folder for temporary files of its own: pytest closes a shared one to the accounts that jobs run as.
+TESTS := export TMPDIR=$$(mktemp -d /tmp/cador-test.XXXXXX); chmod 755 $$TMPDIR; trap 'rm -rf $$TMPDIR' EXIT; \
+  $(BIN)/pytest -q
 
 .PHONY: help setup demo check test docs bench wheel clean
 
@@ -34,11 +36,11 @@ check: setup ## format, lint, types, layers and the quick tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) -m "not real and not docker and not browser" -n 2
+	$(TESTS) -m "not real and not docker and not browser" -n 2
 
 test: setup ## every test this machine can run; what it lacks is named at the end
-	$(PYTEST) -m "not real and not docker and not browser" -n 2
-	$(PYTEST) -m "real or docker or browser"
+	$(TESTS) -m "not real and not docker and not browser" -n 2
+	$(TESTS) -m "real or docker or browser"
 
 docs: setup ## write the pages that come from the program
 	$(BIN)/python -m cador.cli.docs
