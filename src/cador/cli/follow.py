@@ -4,15 +4,18 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cador.cli.client import Client, Refused, Unreached
 from cador.cli.logs import PATIENCE_S, log_lines
 from cador.cli.output import console, on_terminal, say
 from cador.cli.task_names import task_detail
 from cador.cli.task_view import FINAL, WAITING, open_approvals, picture, span
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 Detail = dict[str, Any]
 
@@ -30,16 +33,25 @@ class Screen(Protocol):
 
     def note(self, text: str) -> None: ...
 
+    def asking(self) -> AbstractContextManager[None]:
+        """The terminal is free for a question meanwhile."""
+
 
 class LiveScreen:
     """A terminal: log lines scroll, the picture of the task stays below them."""
 
     def __init__(self, stack: ExitStack) -> None:
-        from rich.live import Live
-
         self._console = console(sys.stdout)
         self._ascii = not self._console.encoding.startswith("utf")
-        self._live = stack.enter_context(Live(console=self._console, auto_refresh=False, vertical_overflow="visible"))
+        self._live = self._started()
+        stack.callback(lambda: self._live.stop())
+
+    def _started(self) -> "Live":
+        from rich.live import Live
+
+        live = Live(console=self._console, auto_refresh=False, vertical_overflow="visible")
+        live.start()
+        return live
 
     def show(self, detail: Detail) -> None:
         self._live.update(picture(detail, time.time(), ascii_only=self._ascii), refresh=True)
@@ -55,6 +67,14 @@ class LiveScreen:
         from rich.text import Text
 
         self._console.print(Text(text, "bold"), soft_wrap=True)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live = self._started()  # a new one: the old one would erase the question
 
 
 class PlainScreen:
@@ -75,6 +95,9 @@ class PlainScreen:
 
     def note(self, text: str) -> None:
         say(text)
+
+    def asking(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def _tell(self, name: str, thing: Mapping[str, Any]) -> None:
         status = str(thing["status"])

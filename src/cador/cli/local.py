@@ -73,7 +73,8 @@ def see_through(client: Client, workflow: str, number: int, stop: threading.Even
     def on_approval(detail: Detail, screen: Screen) -> None:
         for approval in open_approvals(detail):
             screen.note(f"{approval.name} waits for an approval: {approval.description}")
-            approved = decide(approval, stop)
+            with screen.asking():
+                approved = decide(approval, stop)
             if approved is not None:
                 vote(client, workflow, number, approval.name, "answered by the command line", approved=approved)
                 screen.note(f"{approval.name}: {'approved' if approved else 'rejected'}")
