@@ -23,6 +23,8 @@ LOOK_S: Final = 0.3
 """Seconds between two looks at the task."""
 DRAIN_S: Final = 10.0
 """Seconds that the last lines of the logs may take after the end of the task."""
+QUIET_S: Final = 1.0
+"""Seconds without a line, after the end of the task, until a stream is taken up again."""
 _STAMP: Final = len("[2026-01-01 00:00:00]   ")
 
 
@@ -227,10 +229,18 @@ class _Follower:
             self._screen.line(*item)
 
     def _drain(self, detail: Detail) -> None:
+        """Print what is left: the task is over, so every log is complete or about to be."""
         end = time.monotonic() + DRAIN_S
+        quiet_at = time.monotonic()
         while time.monotonic() < end and not self._stop.is_set():
-            if not any(thread.is_alive() for thread in self._threads.values()) and self._lines.empty():
+            if not self._lines.empty():
+                quiet_at = time.monotonic()
+            elif not any(thread.is_alive() for thread in self._threads.values()):
                 break
+            elif time.monotonic() - quiet_at > QUIET_S:
+                # A stream may not have heard yet that its job is over. Asked again, it goes on where it was and knows.
+                self._client.hang_up()
+                quiet_at = time.monotonic()
             self._print_for(0.05)
         for (job, _), thread in self._threads.items():
             if thread.is_alive() and not self._stop.is_set():
