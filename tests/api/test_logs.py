@@ -283,6 +283,21 @@ async def test_the_own_stream_has_ids_to_resume_from(server: Site) -> None:
     assert json.loads(beyond[0]["data"])["offset"] == 0
 
 
+async def test_streams_end_with_their_jobs(server: Site) -> None:
+    """The end of the log and the end of the job come at the same instant, and each wakes the stream."""
+    await server.create("w", "echo said")
+    async with server.served() as url, httpx2.AsyncClient(base_url=url, headers=AUTH, timeout=DEADLINE_S) as client:
+        for _ in range(15):
+            number = await server.run("w")
+            async with asyncio.timeout(DEADLINE_S):
+                documented, own = await asyncio.gather(
+                    client.get(SSE.format("w", number, "say", 0)), client.get(OWN.format("w", number, "say"))
+                )
+            assert said(data_of(documented.content), "said") == ["said"]
+            assert json.loads(own_events(own.text)[-1]["data"]) == {"status": "passed", "attempt": 1}
+
+
+@pytest.mark.slow
 async def test_the_own_stream_goes_on_with_the_next_attempt(server: Site, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     sent = definition("w", f"echo try; test -e {flag} || {{ touch {flag}; exit 3; }}")

@@ -260,7 +260,7 @@ async def test_own_view_of_a_task(server: Site) -> None:
     job = found["stages"][0]["jobs"][0]
     assert (job["name"], job["attempt"], len(job["attempts"])) == ("say", 1, 1)
     steps = job["attempts"][0]["steps"]
-    assert all(set(step) >= {"name", "started_at", "ended_at"} for step in steps)
+    assert all(step["started_at"] <= step["ended_at"] for step in steps)
     assert any(step["name"] == "shell" for step in steps)
     events = (await server.get("/api/v1/tasks/w/1/events")).json()
     assert [event["id"] for event in events["events"]] == sorted(event["id"] for event in events["events"])

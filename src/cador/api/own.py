@@ -261,9 +261,9 @@ def _job(job: JobView, attempts: Sequence[AttemptRow]) -> Doc:
 
 
 def _step(step: Mapping[str, Any]) -> Doc:
-    """A step as stored; its Unix times (``start_at``, ``end_at``) in RFC 3339."""
-    found = {key: value for key, value in step.items() if key not in ("start_at", "end_at")}
-    return {**found, "started_at": time(step.get("start_at")), "ended_at": time(step.get("end_at"))}
+    """A step as stored, its Unix times in RFC 3339."""
+    found = {key: value for key, value in step.items() if key not in ("start_time", "end_time")}
+    return {**found, "started_at": time(step.get("start_time") or None), "ended_at": time(step.get("end_time") or None)}
 
 
 def _approval(approval: ApprovalView | None) -> Doc | None:

@@ -133,7 +133,7 @@ class LiveLog:
                 left = min(left, deadline - time.monotonic())
                 if left <= 0:
                     return None
-            if not await self._ctx.engine.changed(self.log.task_id, left):
+            if not await self._changed(left):
                 await self._send(write, KEEP_ALIVE)
             await self._look()
         return self.log.name
@@ -155,7 +155,7 @@ class LiveLog:
                 return self.log.name
             if self.log.ended or self._attempt is not None:
                 return None
-            if not await self._ctx.engine.changed(self.log.task_id, self._keep_alive_s):
+            if not await self._changed(self._keep_alive_s):
                 await self._send(write, KEEP_ALIVE)
             await self._look()
 
@@ -173,9 +173,17 @@ class LiveLog:
             if silent >= self._keep_alive_s:
                 await self._send(write, KEEP_ALIVE)
                 silent = 0.0
-            await self._ctx.engine.changed(self.log.task_id, self._keep_alive_s - silent)
+            await self._changed(self._keep_alive_s - silent)
             if not self.log.ended:
                 await self._look()
+
+    async def _changed(self, seconds: float) -> bool:
+        changed = await self._ctx.engine.changed(self.log.task_id, seconds)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # a wait with a limit may end in the instant it is cancelled, and lose that in Python 3.11
+            raise asyncio.CancelledError
+        return changed
 
     async def _send(self, write: Write, data: bytes) -> None:
         async with self._lock:
