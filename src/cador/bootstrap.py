@@ -34,6 +34,7 @@ from cador.integrations.git_refs import resolve_commits
 from cador.jobs.types import load_types
 from cador.operations.context import Context, Options
 from cador.operations.first_start import bootstrap_data, stored_settings
+from cador.operations.sessions import Sessions
 from cador.ports.clock import SystemClock
 from cador.ports.executor import Keep
 from cador.ports.executor import Limits as JobLimits
@@ -203,6 +204,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         checks = (database_check(ctx), Check("engine", _turning(engine, clock)), Check("disk", _disk(data)))
         app = create_app(
             ctx,
+            sessions=Sessions(ctx, session_s=settings.auth.session_hours * 3600.0),
             metrics=metrics,
             checks=checks,
             limits=HttpLimits(settings.max_body_bytes),

@@ -135,7 +135,8 @@ class Engine:
     async def changed(self, task_id: int, timeout_s: float) -> bool:
         event = self._changes.setdefault(task_id, asyncio.Event())
         try:
-            await asyncio.wait_for(event.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
         except TimeoutError:
             return False
         return True
@@ -261,8 +262,10 @@ class Engine:
             now = self._clock.now()
             pause = SWEEP_S if due is None else min(SWEEP_S, max(0.0, due - now))
             self._sleep_until = now + pause
+            # Not wait_for, which may swallow a cancellation that comes in the same instant.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
 
     def _carry_out(self, row: CommandRow) -> None:
         if self._group is None or self._closing:

@@ -198,9 +198,13 @@ class Preparer:
             told, missing = await asyncio.to_thread(self._collect, harvest.workspace, keeps, prefix, max_artifact_bytes)
             problems += told
             failed = failed or missing
-        conclusion = await asyncio.to_thread(
-            prepared.type.conclude, prepared.spec, harvest.outputs, passed, _Collected(blobs, prefix)
-        )
+        collected = _Collected(blobs, prefix)
+        if keeps:
+            conclusion = await asyncio.to_thread(
+                prepared.type.conclude, prepared.spec, harvest.outputs, passed, collected
+            )
+        else:
+            conclusion = prepared.type.conclude(prepared.spec, harvest.outputs, passed, collected)
         for path, content in conclusion.files.items():
             await asyncio.to_thread(blobs.put_bytes, f"{prefix}/{path}", content)
         return _verdict(end, prepared, harvest, conclusion, problems, failed=failed, adopted=adopted)
