@@ -18,7 +18,7 @@ help: ## this list
 setup: .venv/.ready ## .venv with the command cador
 
 .venv/.ready: uv.lock pyproject.toml | uv
-	$(UV) sync --frozen --quiet
+	$(UV) sync --frozen --quiet --compile-bytecode
 	@touch $@
 	@echo "ready: $(BIN)/cador"
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import pwd
@@ -218,6 +219,10 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             _write_private(
                 data / "server.json", json.dumps({"url": url, "pid": os.getpid(), "version": __version__}) + "\n"
             )
+            # What is there now stays: the collector need not look at it again, which would stop everything for 30 ms.
+            gc.collect()
+            gc.freeze()
+            gc.enable()
             try:
                 yield Serving(url, _known_token(data, settings), http.closed)
             finally:

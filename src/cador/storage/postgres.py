@@ -24,6 +24,9 @@ from cador.domain.errors import Unavailable
 from cador.ports.stores import Tx
 from cador.storage.database import Jobs, OutcomeUnknown, Stores, ThreadedDatabase, Work, bind
 from cador.storage.migrations import migrate_connection
+from cador.storage.tables import for_postgresql
+
+for_postgresql()
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -92,7 +92,18 @@ def _when(name: str) -> Column[float | None]:
 
 
 def _partial(name: str, *columns: "Column[int] | Column[float] | Column[str]", where: object) -> Index:
-    return Index(name, *columns, sqlite_where=where, postgresql_where=where)
+    """The condition is named for SQLite alone: naming PostgreSQL here would load all its drivers into every embedded
+    server; :func:`for_postgresql` does it for those who need it."""
+    return Index(name, *columns, sqlite_where=where)
+
+
+def for_postgresql() -> None:
+    """Give the partial indexes their condition on PostgreSQL, too. May be called again."""
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            where = index.dialect_options["sqlite"]["where"]
+            if where is not None:
+                index.dialect_options["postgresql"]["where"] = where
 
 
 # -- workflows
