@@ -77,7 +77,10 @@ class BareRepository:
 
 @dataclass
 class GitServer:
-    """``address``: of the code host, with port and a path; every request must carry *user* and *token*."""
+    """``address``: of the code host, with port and a path; every request must carry *user* and *token*.
+
+    ``old``: it knows the first protocol only. ``fetches``: what is fetched waits for this, when there is one.
+    """
 
     root: Path
     user: str = "oauth2"
@@ -85,6 +88,8 @@ class GitServer:
     prefix: str = "/code/host"
     requests: list[str] = field(default_factory=list)
     address: str = ""
+    old: bool = False
+    fetches: threading.Event | None = None
 
     def repository(self, name: str) -> BareRepository:
         return BareRepository(self.root / f"{name}.git")
@@ -134,6 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not path.startswith(served.prefix):
             self.send_error(404)
             return
+        if served.fetches is not None and b"command=fetch" in body:
+            served.fetches.wait(60)
         done = subprocess.run(
             ["git", "http-backend"],
             input=body,
@@ -148,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "REQUEST_METHOD": self.command,
                 "CONTENT_TYPE": self.headers.get("Content-Type", ""),
                 "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+                "GIT_PROTOCOL": "" if served.old else self.headers.get("Git-Protocol", ""),
             },
         )
         head, _, content = done.stdout.partition(b"\r\n\r\n")

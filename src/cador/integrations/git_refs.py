@@ -1,17 +1,23 @@
-"""What branches, tags and pull requests point to right now, asked by ``git ls-remote``: for every kind of code host.
+"""What branches, tags and pull requests point to right now, and who committed that with which message: asked with git
+alone, for every kind of code host.
 
-Messages and authors are not told by a server; the checkout adds them. A repository that cannot be asked is a problem
-of one line, never an error: the job finds out itself.
+``git ls-remote`` names the commit. Its author and message are no part of that answer: they are read from a fetch of the
+single commit, without files where the server can leave them out, and remembered, for a commit never changes. What
+cannot be read is a problem of one line, never an error: the job finds out itself.
 """
 
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import tempfile
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 from cador.domain.errors import Invalid
 from cador.domain.naming import pull_requests
@@ -20,30 +26,109 @@ from cador.jobs.values import namespace_of, text
 from cador.ports.code_hosts import CodeHostAccess, Resolved
 
 AT_ONCE: Final = 8
-"""Processes of git at a time."""
+"""Processes of git at a time, for one start."""
+REMEMBERED: Final = 512
+"""Commits whose author and message are kept."""
+MESSAGE_CHARS: Final = 16_384
+_AUTHOR_CHARS: Final = 255
+FILE_KIB: Final = 64 * 1024
+"""Longest file git may write: bounds what a server that sends whole trees costs."""
 _ANSWER_BYTES: Final = 1 << 20
 _REAP_S: Final = 1.0
+_COMMIT: Final = re.compile(r"[0-9a-f]{7,64}")
+_WHOLE: Final = (40, 64)
+"""Digits of a commit id that is not abbreviated: SHA-1, SHA-256."""
+_NO_FILES: Final = ("tree:0", "blob:none", "")
+"""Filters of a fetch, best first. One that a server refuses is followed by the next; one that it does not know at all
+is ignored by git itself."""
+_SAYS_NOTHING: Final = "Could not read from remote repository"
 
 
-async def resolve_commits(repos: Sequence[tuple[Mapping[str, Any], CodeHostAccess]], within_s: float) -> list[Resolved]:
-    """See :class:`cador.ports.code_hosts.CommitResolver`."""
-    slots = asyncio.Semaphore(AT_ONCE)
-    deadline = asyncio.get_running_loop().time() + within_s
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is to be known of one repository; equal questions are asked once. ``refs``: best first. ``commit``: the
+    one that was given, perhaps abbreviated, else empty."""
 
-    async def one(repo: Mapping[str, Any], access: CodeHostAccess) -> Resolved:
-        name = "/".join(filter(None, (namespace_of(repo), text(repo.get("repo_name")))))
+    name: str
+    where: Remote
+    refs: tuple[str, ...]
+    commit: str = ""
+
+
+class GitRefs:
+    """A :class:`cador.ports.code_hosts.CommitResolver`. Any number of calls may run at once."""
+
+    def __init__(self, remembered: int = REMEMBERED, file_kib: int = FILE_KIB) -> None:
+        self._most, self._file_kib = remembered, file_kib
+        self._known: OrderedDict[tuple[str, str], Mapping[str, str]] = OrderedDict()
+        """(address with namespace and name, commit id) -> author and message, last used at the end."""
+
+    async def __call__(
+        self, repos: Sequence[tuple[Mapping[str, Any], CodeHostAccess]], within_s: float
+    ) -> list[Resolved]:
+        slots = asyncio.Semaphore(AT_ONCE)
+        deadline = asyncio.get_running_loop().time() + within_s
+        late = f"no answer within {within_s:g} s"
+        asked = [_question(repo, access) for repo, access in repos]
+
+        async def one(question: _Question) -> Resolved:
+            found: dict[str, str] = {}
+            problem = ""
+            try:
+                async with asyncio.timeout_at(deadline), slots:
+                    problem = await self._ask(question, found)
+            except TimeoutError:
+                problem = f"{late}, the commit is not known yet"
+                if commit := found.get("commit_id"):
+                    problem = f"{late}, author and message of {commit[:8]} are not known yet"
+            except OSError as error:
+                problem = str(error)
+            return Resolved(found, f"repository {question.name}: {problem}" if problem else "")
+
+        async with asyncio.TaskGroup() as group:
+            questions = dict.fromkeys(each for each in asked if isinstance(each, _Question))
+            children = {question: group.create_task(one(question)) for question in questions}
+        return [each if isinstance(each, Resolved) else children[each].result() for each in asked]
+
+    async def _ask(self, question: _Question, found: dict[str, str]) -> str:
+        """Fill *found* step by step. Returns what is wrong, or nothing."""
+        private = Path(tempfile.mkdtemp(prefix="cador-refs-"))
         try:
-            async with asyncio.timeout_at(deadline):
-                async with slots:
-                    return await _resolve(repo, access, name)
-        except TimeoutError:
-            return Resolved({}, f"repository {name}: no answer within {within_s:g} s, the commit is not known yet")
-        except (Invalid, OSError) as error:
-            return Resolved({}, f"repository {name}: {error}")
+            git = _Git(question.where, private, self._file_kib)
+            code, answer, complaint = await git.run("ls-remote", "--", question.where.url, *question.refs)
+            if code != 0:
+                return reason(complaint, question.where)
+            pairs = (line.split("\t", 1) for line in answer.splitlines() if "\t" in line)
+            pointed = {ref: commit for commit, ref in pairs}
+            hits = [(pointed[ref], ref) for ref in question.refs if ref in pointed]
+            if question.commit:
+                given = question.commit
+                commit, ref = next((hit for hit in hits if hit[0].startswith(given)), (given, ""))
+                if len(commit) not in _WHOLE:
+                    return f"commit {commit} is abbreviated: its author and message are known after the checkout"
+            elif hits:
+                commit, ref = hits[0]
+            else:
+                return f"{question.refs[-1]} not found"
+            found["commit_id"] = question.commit or commit
+            key = (question.where.url, commit)
+            known = self._known.get(key)
+            if known is None:
+                known, complaint = await _read(git, commit, ref.removesuffix("^{}"))
+                if not known:
+                    return f"author and message of {commit[:8]} are not known: {reason(complaint, question.where)}"
+                self._known[key] = known
+            self._known.move_to_end(key)
+            while len(self._known) > self._most:
+                self._known.popitem(last=False)
+            found |= known
+            return ""
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
 
-    async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(one(repo, access)) for repo, access in repos]
-    return [child.result() for child in asked]
+
+resolve_commits: Final = GitRefs()
+"""The resolver of this process."""
 
 
 def wanted_refs(repo: Mapping[str, Any]) -> list[str]:
@@ -61,87 +146,131 @@ def wanted_refs(repo: Mapping[str, Any]) -> list[str]:
     return ["HEAD"]
 
 
-async def _resolve(repo: Mapping[str, Any], access: CodeHostAccess, name: str) -> Resolved:
-    if repo.get("enable_commit") and repo.get("commit_id") and not repo.get("tag"):
-        return Resolved({})
-    wanted = wanted_refs(repo)
-    where = remote(repo, access)
-    private = Path(tempfile.mkdtemp(prefix="cador-refs-"))
+def _question(repo: Mapping[str, Any], access: CodeHostAccess) -> _Question | Resolved:
+    """An answer at once when the repository is named in a way that cannot be asked for."""
+    name = "/".join(filter(None, (namespace_of(repo), text(repo.get("repo_name")))))
+    commit = text(repo.get("commit_id")).lower() if repo.get("enable_commit") and not repo.get("tag") else ""
     try:
-        code, answer, complaint = await _ask(where, wanted, private)
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
+        if not commit:
+            return _Question(name, remote(repo, access), tuple(wanted_refs(repo)))
+        if not _COMMIT.fullmatch(commit):
+            raise Invalid(f"commit id {commit!r} is not valid")
+        refs = dict.fromkeys((*wanted_refs({"branch": repo.get("branch")}), "HEAD"))
+        return _Question(name, remote(repo, access), tuple(refs), commit)
+    except Invalid as error:
+        return Resolved({}, f"repository {name}: {error}")
+
+
+async def _read(git: "_Git", commit: str, ref: str) -> tuple[Mapping[str, str], str]:
+    """Author and message of *commit*, else git's complaint. *ref*: what points to it, for servers that do not give
+    single commits; may be empty."""
+    form = ["--object-format=sha256"] if len(commit) == _WHOLE[1] else []
+    code, _, complaint = await git.run("init", "-q", "--bare", "--template=", *form, "repo")
     if code != 0:
-        return Resolved({}, f"repository {name}: {_reason(complaint, where)}")
-    pairs = (line.split("\t", 1) for line in answer.splitlines() if "\t" in line)
-    found = {ref: commit for commit, ref in pairs}
-    commit = next((found[ref] for ref in wanted if ref in found), "")
-    if not commit:
-        return Resolved({}, f"repository {name}: {wanted[-1]} not found")
-    return Resolved({"commit_id": commit})
+        return {}, complaint
+    for wanted in filter(None, (commit, ref)):
+        for no_files in _NO_FILES:
+            chosen = f"--filter={no_files}" if no_files else "--no-filter"  # git would remember the one before
+            code, _, said = await git.run(
+                "-C", "repo", "fetch", "-q", "--depth=1", "--no-tags", chosen, "--", git.where.url, wanted
+            )
+            if code == 0 or "filter" not in said:
+                break
+        complaint = said
+        if code == 0:
+            break
+    if code != 0:
+        return {}, complaint
+    code, told, complaint = await git.run("-C", "repo", "log", "-1", "--format=%an%n%B", commit, "--")
+    if code != 0:
+        return {}, complaint
+    author, _, message = told.replace("\0", "").partition("\n")
+    return {"author_name": author[:_AUTHOR_CHARS], "commit_message": message.strip("\n")[:MESSAGE_CHARS]}, ""
 
 
-async def _ask(where: Remote, refs: Sequence[str], private: Path) -> tuple[int, str, str]:
-    """Exit code, output and complaints of ``git ls-remote``; no process is left, however this ends."""
-    process = await asyncio.create_subprocess_exec(
-        "git",
-        *_options(where, private),
-        "ls-remote",
-        "--",
-        where.url,
-        *refs,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=_ANSWER_BYTES,
-        env=_environment(where, private),
-        cwd=private,
-        start_new_session=True,
-    )
-    try:
-        answer, complaint = await process.communicate()
-        return process.returncode or 0, answer.decode(errors="replace"), complaint.decode(errors="replace")
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
-            await asyncio.wait_for(process.communicate(), _REAP_S)
+class _Git:
+    """Git for one repository: *private* is an empty folder of ours that credentials and objects lie in."""
+
+    def __init__(self, where: Remote, private: Path, file_kib: int) -> None:
+        self.where, self._private = where, private
+        self._program = f'ulimit -f {file_kib * 2} 2>/dev/null; exec git "$@"'
+        self._options = {
+            "http.sslVerify": "true" if where.verify_tls else "false",
+            "credential.helper": "",
+            "gc.auto": "0",
+            "maintenance.auto": "false",
+            "fetch.recurseSubmodules": "false",
+            "core.bigFileThreshold": "1m",
+            "i18n.logOutputEncoding": "UTF-8",
+        }
+        self._store = ["-c", f"credential.helper=store --file='{self._keep('store', where.store)}'"]
+        if not where.store:
+            self._store = []
+        self._env = self._environment()
+
+    async def run(self, *words: str) -> tuple[int, str, str]:
+        """Exit code, output and complaints of a git command; no process is left, however this ends."""
+        options = [word for name, value in self._options.items() for word in ("-c", f"{name}={value}")]
+        process = await asyncio.create_subprocess_exec(
+            "sh",
+            "-c",
+            self._program,
+            "git",
+            *options,
+            *self._store,
+            *words,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=_ANSWER_BYTES,
+            env=self._env,
+            cwd=self._private,
+            start_new_session=True,
+        )
+        try:
+            answer, complaint = await process.communicate()
+            return process.returncode or 0, answer.decode(errors="replace"), complaint.decode(errors="replace")
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, 9)
+                await asyncio.wait_for(process.communicate(), _REAP_S)
+
+    def _keep(self, name: str, content: str) -> Path:
+        """Write a file that only we can read; none for nothing."""
+        path = self._private / name
+        if content:
+            path.touch(0o600)
+            path.write_text(content.rstrip("\n") + "\n")
+        return path
+
+    def _environment(self) -> dict[str, str]:
+        """Nothing of the server's own environment but where programs are and how to get out."""
+        proxies = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+        hosts = self._keep("hosts", self.where.known_hosts)
+        ssh = f"ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile='{hosts}'"
+        if self.where.ssh_key:
+            ssh += f" -o IdentitiesOnly=yes -i '{self._keep('key', self.where.ssh_key)}'"
+        return {
+            **{name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE", *proxies) if name in os.environ},
+            "HOME": str(self._private),
+            "LC_ALL": "C",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_SSH_COMMAND": ssh,
+            "GIT_CONFIG_NOSYSTEM": "1",
+        }
 
 
-def _options(where: Remote, private: Path) -> list[str]:
-    options = ["-c", f"http.sslVerify={'true' if where.verify_tls else 'false'}", "-c", "credential.helper="]
-    if where.store:
-        store = private / "store"
-        store.touch(0o600)
-        store.write_text(f"{where.store}\n")
-        options += ["-c", f"credential.helper=store --file='{store}'"]
-    return options
-
-
-def _environment(where: Remote, private: Path) -> dict[str, str]:
-    """Nothing of the server's own environment but where programs are and how to get out."""
-    kept = ("PATH", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
-    ssh = f"ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile='{private}/hosts'"
-    if where.known_hosts:
-        (private / "hosts").write_text(where.known_hosts.rstrip("\n") + "\n")
-    if where.ssh_key:
-        key = private / "key"
-        key.touch(0o600)
-        key.write_text(where.ssh_key)
-        ssh += f" -o IdentitiesOnly=yes -i '{key}'"
-    return {
-        **{name: os.environ[name] for name in kept if name in os.environ},
-        "HOME": str(private),
-        "LC_ALL": "C",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_SSH_COMMAND": ssh,
-        "GIT_CONFIG_NOSYSTEM": "1",
-    }
-
-
-def _reason(complaint: str, where: Remote) -> str:
-    """The last line that says something, without credentials."""
+def reason(complaint: str, where: Remote) -> str:
+    """The line that says what is wrong, without credentials: git's first ``fatal:`` that tells something of its own,
+    else what the server or ssh said before it."""
     lines = [line.strip() for line in complaint.splitlines() if line.strip()]
-    told = next((line for line in reversed(lines) if line.startswith(("fatal:", "remote:", "ERROR:"))), "")
-    reason = (told or (lines[-1] if lines else "git gave no reason"))[:300]
-    return reason.replace(where.store, "") if where.store else reason
+    telling = [line for line in lines if _SAYS_NOTHING not in line and not line.lower().startswith("warning:")]
+    kinds = (("fatal:",), ("remote:", "ERROR:", "error:"), ("",))
+    told = next((line for kind in kinds for line in telling if line.startswith(kind)), "")
+    told = told or (lines[0] if lines else "git gave no reason")
+    login = where.store.partition("://")[2].rpartition("@")[0]
+    password = login.partition(":")[2]
+    for secret in (where.store, login, password, unquote(password)):
+        told = told.replace(secret, "********") if secret else told
+    return told[:300]

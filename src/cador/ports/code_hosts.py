@@ -24,7 +24,7 @@ class CodeHostAccess:
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """What a repository's ref points to right now. ``facts``: ``commit_id``, ``commit_message``, ``author_name`` as far
-    as they are known; ``problem``: why nothing is known, one line without credentials."""
+    as they are known; ``problem``: what is not known, and why, one line without credentials."""
 
     facts: Mapping[str, Any]
     problem: str = ""
