@@ -57,6 +57,7 @@ class Ear:
         self._tasks: list[int] = []
         self._soonest: float | None = None
         self._short = False
+        self._wish = 0
         self._admitted: list[tuple[int, float]] = []
         self._ended: list[tuple[str, float]] = []
 
@@ -93,6 +94,9 @@ class Ear:
     def command(self, task_id: int, commands: tuple[Command, ...]) -> None:
         """Store *commands*, taking on as many as the claim allows."""
         wanted = [c for c in commands if self._claim.tell or not isinstance(c, Tell)]
+        if any(isinstance(c, Admit) for c in wanted):
+            self._wish = task_id
+            wanted = [c for c in wanted if not isinstance(c, Admit)]
         if not wanted:
             return
         rows = self._tx.commands.add(task_id, wanted, self._tx.now, me=self._claim.me, claim=self._starts)
@@ -135,14 +139,22 @@ class Ear:
             # Asked again: the statement now sees the new counts, and workflows that are full are left out.
             free -= let_in
 
-    def admit_or_ask(self, task_id: int, *, locked: bool) -> None:
-        """Let tasks in within this transaction if the admission lock is held, else leave the wish for later."""
-        if locked:
+    def _grant(self) -> None:
+        """Let tasks in within this transaction if nobody else is doing so, else leave the wish for later.
+
+        The lock is only tried: nobody who holds a task ever waits for it, so the order admission, workflow, task
+        cannot be turned into a circle.
+        """
+        while self._wish:
+            task_id, self._wish = self._wish, 0
+            if not self._tx.admission.lock(wait=False):
+                self._rows += self._tx.commands.add(task_id, (Admit(),), self._tx.now, me=self._claim.me)
+                return
             self.admit()
-        else:
-            self.command(task_id, (Admit(),))
 
     def outcome(self, value: R) -> Outcome[R]:
+        """What the transaction did. Call it last: wishes to be admitted are granted here."""
+        self._grant()
         return Outcome(
             value,
             tuple(self._rows),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from cador.domain import events as ev
-from cador.domain.commands import Tell
+from cador.domain.commands import Admit, Tell
 from cador.domain.errors import NotAnApprover, NotFound, NothingToApprove, NotStartable, WrongStatus
 from cador.domain.naming import primary_repo
 from cador.domain.task import ApprovalStatus, JobStatus, StageStatus, TaskStatus, WorkflowTask
@@ -170,7 +170,6 @@ async def _resolve(ctx: Context, catalogue: Catalogue, draft: Draft) -> None:
 def _store(tx: Tx, claim: Claim, task: NewTask, revision: int) -> Outcome[int]:
     """Number and store the task, and let it in at once if that can be decided here."""
     ear = Ear(tx, claim)
-    locked = tx.admission.lock(wait=False)
     row = tx.workflows.find(task.workflow_key, lock=True)
     if row is None:
         raise NotFound("workflow", task.workflow_key)
@@ -186,8 +185,7 @@ def _store(tx: Tx, claim: Claim, task: NewTask, revision: int) -> Outcome[int]:
     if not task.jobs:
         raise NotStartable(f"no stage found in workflow task: {task.workflow_key},taskID: {number}")
     task_id = tx.tasks.add(with_number(task, number))
-    ear.command(task_id, (Tell("created", 0),))
-    ear.admit_or_ask(task_id, locked=locked)
+    ear.command(task_id, (Tell("created", 0), Admit()))
     return ear.outcome(number)
 
 
@@ -229,7 +227,6 @@ async def retry_task(ctx: Context, actor: Actor, workflow_key: str, number: int,
 
 def _retry(tx: Tx, claim: Claim, ctx: Context, task_id: int, uid: str, name: str, local_time: str) -> Outcome[None]:
     ear = Ear(tx, claim)
-    locked = tx.admission.lock(wait=False)
     row = tx.tasks.row(task_id)
     workflow = tx.workflows.find(row.workflow_key)
     if workflow is not None and workflow.concurrency_limit == 0:
@@ -245,8 +242,6 @@ def _retry(tx: Tx, claim: Claim, ctx: Context, task_id: int, uid: str, name: str
                 tx.tasks.set_plan(job.id, {**job.plan, "spec": job_type.renew(job.plan["spec"], local_time)})
 
     ear.hear(task_id, ev.RetryRequested(tx.now, uid, name), renew)
-    if locked:
-        ear.admit()
     return ear.outcome(None)
 
 
