@@ -1,6 +1,7 @@
 """Every pair of files beside this one, on both databases: on the virtual clock, and with processes in real time."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import yaml
 from cador.domain.errors import CadorError
 from cador.operations.task_values import TaskDetail
 from support import virtual_loop
+from support.git_server import GitServer
 from support.world import World, describe
 
 if TYPE_CHECKING:
@@ -38,7 +40,17 @@ class Play:
         self.key: str = workflows[0]["name"]
         self.started: list[tuple[str, int]] = []
 
-    async def run(self) -> None:
+    async def run(self, folder: Path) -> None:
+        """*folder*: for the repositories of the scenario."""
+        with contextlib.ExitStack() as stack:
+            if repositories := self.script.get("repositories"):
+                server = GitServer(folder / "repositories")
+                for name, content in repositories.items():
+                    server.repository(name).commit(content.get("files", {}), content["message"])
+                await self.world.reach(stack.enter_context(server.serving()))
+            await self.play()
+
+    async def play(self) -> None:
         limits = self.script.get("limits", {})
         self.world.max_running_tasks = limits.get("max_running_tasks", 50)
         self.world.max_jobs = limits.get("max_jobs", 50)
@@ -179,7 +191,7 @@ def test_on_the_virtual_clock(name: str, kind: str, tmp_path: Path, request: pyt
     async def play() -> None:
         world = await World.virtual(tmp_path, url)
         try:
-            await Play(world, *load(name)).run()
+            await Play(world, *load(name)).run(tmp_path)
         finally:
             await world.close()
 
@@ -197,6 +209,6 @@ async def test_in_real_time(name: str, kind: str, tmp_path: Path, request: pytes
         url = server.create()
     world = await World.real(tmp_path, url)
     try:
-        await Play(world, *load(name)).run()
+        await Play(world, *load(name)).run(tmp_path)
     finally:
         await world.close()

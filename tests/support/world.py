@@ -17,6 +17,7 @@ import msgspec
 from cador.engine.engine import Engine, Limits
 from cador.engine.preparing import Catalogues, Preparer
 from cador.executors.scripted import Script, ScriptedExecutor, ScriptedWorld
+from cador.integrations.git_refs import GitRefs
 from cador.jobs.definition import check_workflow, normalise, parse_workflow
 from cador.jobs.types import load_types
 from cador.operations import tasks
@@ -33,6 +34,7 @@ from cador.storage.blobs import LocalBlobs
 from cador.storage.database import open_database
 from cador.storage.logs import FileLogs
 from cador.storage.sealing import AesSealer
+from support.git_server import GitServer
 from support.inline_database import InlineDatabase
 
 PROJECT = "shop"
@@ -177,6 +179,12 @@ class World:
     async def add(self, kind: str, name: str, document: Mapping[str, Any], *, system: bool = False) -> Resource:
         resource = Resource(kind, "" if system else PROJECT, name, document)
         return await self.db.write(lambda tx: tx.resources.add(resource))
+
+    async def reach(self, server: GitServer) -> None:
+        """Make *server* the code host ``code``, and ask it for commits when a task starts."""
+        document = {"name": "code", "type": "other", "address": server.address, "private_access_token": server.token}
+        await self.add("codehost", "code", document, system=True)
+        self.resolve = GitRefs()
 
     async def define(self, document: Mapping[str, Any]) -> None:
         """Store a workflow definition, checked as the API does."""
