@@ -13,21 +13,20 @@ def test_a_later_source_wins(tmp_path: Path) -> None:
     file = tmp_path / "cador.toml"
     file.write_text('listen = "127.0.0.1:1"\nlanguage = "en"\n[engine]\nmax_jobs = 3\nmax_jobs_per_stage = 4\n')
     environ = {"CADOR_DATA": str(tmp_path), "CADOR_LISTEN": "127.0.0.1:2", "CADOR_ENGINE__MAX_JOBS": "5"}
-    made = load({"listen": "127.0.0.1:3", "roles": None}, environ)
+    made = load({"listen": "127.0.0.1:3", "base_url": None}, environ)
     assert made.data == tmp_path
     assert made.listen == "127.0.0.1:3"
     assert made.engine.max_jobs == 5
     assert made.engine.max_jobs_per_stage == 4
     assert made.language == "en"
-    assert made.roles == ("api", "engine")
 
 
 def test_the_file_can_be_named(tmp_path: Path) -> None:
     file = tmp_path / "other.toml"
-    file.write_text("strict_inputs = true\n[outgoing]\nallow = ['10.0.0.0/8', 'x']\n")
+    file.write_text("strict_inputs = true\n[log]\nformat = 'json'\n")
     assert load({}, {}, config=file).strict_inputs
-    assert load({}, {"CADOR_CONFIG": str(file)}).outgoing.allow == ("10.0.0.0/8", "x")
-    assert load({}, {"CADOR_CONFIG": str(file), "CADOR_OUTGOING__ALLOW": " a , ,b"}).outgoing.allow == ("a", "b")
+    assert load({}, {"CADOR_CONFIG": str(file)}).log.format == "json"
+    assert load({}, {"CADOR_CONFIG": str(file), "CADOR_LOG__FORMAT": "text"}).log.format == "text"
     with pytest.raises(SettingsError, match="cannot be read"):
         load({}, {}, config=tmp_path / "gone.toml")
 
@@ -42,8 +41,6 @@ def test_the_file_can_be_named(tmp_path: Path) -> None:
         ({"CADOR_ENGINE__RESOLVE_COMMITS_S": "nan"}, "is not at least 0"),
         ({"CADOR_STRICT_INPUTS": "perhaps"}, "is not true or false"),
         ({"CADOR_LANGUAGE": "de"}, "is not one of zh, en"),
-        ({"CADOR_ROLES": "api,cook"}, "is not api, engine or both"),
-        ({"CADOR_ROLES": ","}, "is not api, engine or both"),
         ({"CADOR_ADMIN_TOKEN": "hunter2hunter2"}, "the value is not at least 20 characters"),
     ],
 )
@@ -60,7 +57,6 @@ def test_mistakes_name_the_place_and_what_would_be_right(environ: dict[str, str]
         ("lisen = 'x'", "did you mean listen?"),
         ("engine = 3", "unknown setting engine"),
         ("listen = 3", "listen: 3 is not a text"),
-        ("roles = [1]", "is not a list of texts"),
         ("[engine]\nmax_jobs = true", "is not a number"),
         ("[engine]\nmax_jobs = 2.5", "is not a whole number"),
         ("listen = \n", "line 1"),

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, get_type_hints
 
 from cador.domain.errors import CadorError
 
@@ -85,12 +85,6 @@ class ExecutorSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetentionSettings:
-    max_days: int = _setting(365, "Days that finished tasks, their logs and artifacts are kept; 0 keeps all.")
-    max_items: int = _setting(0, "Finished tasks kept per workflow; 0 is no limit.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     max_bytes_per_job: int = _setting(
         256 * 1024 * 1024, "Most bytes of one job's log; what follows is cut with a visible line.", least=1024
@@ -111,16 +105,6 @@ class AuthSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutgoingSettings:
-    allow: tuple[str, ...] = _setting(
-        (),
-        "Host names and networks (`10.1.0.0/16`) that callbacks and hooks may reach although they are private or "
-        "link-local.",
-    )
-    deny: tuple[str, ...] = _setting((), "Host names and networks that callbacks and hooks may not reach.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of one server. Made by :func:`load`; tests and the demo build one directly."""
 
@@ -137,9 +121,6 @@ class Settings:
         "",
         "Database URL (`postgresql://user@host/name`); empty is the SQLite file `cador.db` in the data folder.",
         secret=True,
-    )
-    roles: tuple[str, ...] = _setting(
-        ("api", "engine"), "What this process does: answer requests (`api`), run jobs (`engine`)."
     )
     language: str = _setting(
         "zh", "Language of messages when a request names none, and of notifications.", choices=("zh", "en")
@@ -161,10 +142,8 @@ class Settings:
     )
     engine: EngineSettings = field(default_factory=EngineSettings)
     executors: ExecutorSettings = field(default_factory=ExecutorSettings)
-    retention: RetentionSettings = field(default_factory=RetentionSettings)
     log: LogSettings = field(default_factory=LogSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
-    outgoing: OutgoingSettings = field(default_factory=OutgoingSettings)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -271,14 +250,6 @@ def _parse(name: str, value: Any, kind: Any, one: Field[Any], source: str) -> An
         if not number >= least:
             raise wrong(f"at least {least}")
         return number
-    if get_origin(kind) is tuple and get_args(kind)[0] is str:
-        parts = value.split(",") if isinstance(value, str) else value
-        if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
-            raise wrong("a list of texts")
-        parts = tuple(part.strip() for part in parts if part.strip())
-        if name == "roles" and (not parts or set(parts) - {"api", "engine"}):
-            raise wrong("api, engine or both")
-        return parts
     if kind is Path:
         if not isinstance(value, (str, Path)) or not str(value):
             raise wrong("a path")
@@ -326,7 +297,7 @@ def document() -> str:
     ]
     for name, one, kind in walk():
         choices = one.metadata.get("choices") or ()
-        type_name = " or ".join(f"`{choice}`" for choice in choices) or names.get(kind, "list of texts")
+        type_name = " or ".join(f"`{choice}`" for choice in choices) or names[kind]
         variable = "CADOR_" + name.upper().replace(".", "__")
         lines.append(f"| `{name}` | `{variable}` | {type_name} | {_shown(one)} | {one.metadata['doc']} |")
     return "\n".join(lines) + "\n"

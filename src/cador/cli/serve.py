@@ -38,7 +38,6 @@ def serve(
     data: _Data = None,
     listen: Annotated[str | None, Parameter(help="Address and port, 127.0.0.1:8700; port 0 takes a free one.")] = None,
     database: _Database = None,
-    roles: Annotated[str | None, Parameter(help="api, engine, or both with a comma.")] = None,
     config: _Config = None,
 ) -> int:
     """Run the server.
@@ -53,7 +52,7 @@ def serve(
         from cador import bootstrap
     from cador.settings import load
 
-    settings = load({"data": data, "listen": listen, "database": database, "roles": roles}, config=config)
+    settings = load({"data": data, "listen": listen, "database": database}, config=config)
     return bootstrap.serve(settings)
 
 
