@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cador.cli.git_server import GitServer, snapshot
+from support.server_process import open_folder
 
 pytestmark = pytest.mark.real
 
@@ -39,12 +40,15 @@ def cador(tmp_path: Path, *words: str, cwd: Path | None = None, **env: str) -> s
     )
 
 
-def test_the_demo_passes_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    temporary = tmp_path / "tmp"
-    temporary.mkdir(mode=0o755)
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        if folder.stat().st_uid == os.getuid():
-            folder.chmod(folder.stat().st_mode | 0o011)  # jobs of a server that is root run as somebody else
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """For TMPDIR: an empty folder that jobs of a server that is root can enter."""
+    with open_folder() as folder:
+        (folder / "tmp").mkdir(mode=0o755)
+        yield folder / "tmp"
+
+
+def test_the_demo_passes_and_leaves_nothing_behind(tmp_path: Path, temporary: Path) -> None:
     done = cador(tmp_path, "demo", TMPDIR=str(temporary))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "status    passed" in done.stdout
@@ -79,6 +83,50 @@ workflows:
 """
 
 
+WHERE = """
+project: { key: here }
+workflows:
+  check:
+    stages:
+      - name: one
+        jobs:
+          - name: look
+            type: freestyle
+            script: |
+              top=${WORKSPACE%%/jobs/*}
+              echo "top is $top"
+              stat -c 'top %a' "$top"
+              stat -c 'data %a' "$top/data"
+              test "$(id -u)" = 0 && echo "as root" || echo "as somebody"
+              ls "$top" "$top/data" || true
+"""
+
+
+def test_a_local_run_lives_in_its_temporary_folder_alone(tmp_path: Path, temporary: Path) -> None:
+    (tmp_path / "cador.yaml").write_text(WHERE)
+    done = cador(tmp_path, "run", "--local", "cador.yaml", cwd=tmp_path, TMPDIR=str(temporary))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"look | top is {temporary}/cador-" in done.stdout
+    assert "look | data 700" in done.stdout
+    assert "as root" not in done.stdout
+    if os.geteuid() == 0:
+        assert "look | top 711" in done.stdout
+        assert "admin-token" not in done.stdout
+        assert done.stdout.count("Permission denied") == 2
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the jobs of a server that is root run as another account")
+def test_a_temporary_folder_that_jobs_cannot_enter_is_told(tmp_path: Path, temporary: Path) -> None:
+    (tmp_path / "cador.yaml").write_text(WHERE)
+    temporary.chmod(0o700)
+    done = cador(tmp_path, "run", "--local", "cador.yaml", cwd=tmp_path, TMPDIR=str(temporary))
+    assert done.returncode == 1
+    assert f"cannot enter {temporary}: set TMPDIR" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(temporary.iterdir()) == []
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     folder = tmp_path / "tree"
@@ -110,13 +158,13 @@ def test_a_local_run_of_a_mistake_is_told(tmp_path: Path, tree: Path) -> None:
     assert "cador.yaml has: check" in done.stderr
 
 
-def test_ctrl_c_stops_the_jobs_of_a_local_run(tmp_path: Path, tree: Path) -> None:
+def test_ctrl_c_stops_the_jobs_of_a_local_run(tmp_path: Path, tree: Path, temporary: Path) -> None:
     (tree / "cador.yaml").write_text(LOCAL.replace("exit $ENDING", "sleep 600"))
     # Started by something in the background, this process ignores SIGINT, and so would its child.
     foreground = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {CODE}"
     child = subprocess.Popen(
         [sys.executable, "-c", foreground, "run", "--local", "cador.yaml"],
-        env=environment(tmp_path),
+        env=environment(tmp_path, TMPDIR=str(temporary)),
         cwd=tree,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -140,11 +188,15 @@ def test_ctrl_c_stops_the_jobs_of_a_local_run(tmp_path: Path, tree: Path) -> Non
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def server() -> Iterator[dict[str, str]]:
     """``cador serve`` on a free port with the shop applied; the variables that lead to it."""
-    base = tmp_path_factory.mktemp("server")
+    with open_folder() as base:
+        yield from serving(base)
+
+
+def serving(base: Path) -> Iterator[dict[str, str]]:
     data = base / "data"
-    env = environment(base, CADOR_DATA=str(data))
+    env = environment(base, CADOR_DATA=str(data), CADOR_EXECUTORS__PROCESS__ROOT=str(base / "jobs"))
     process = subprocess.Popen(
         [sys.executable, "-c", CODE, "serve", "--listen", "127.0.0.1:0"], env=env, stderr=subprocess.DEVNULL
     )

@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
+import stat
 import tempfile
 import threading
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from cador.cli.client import Client
 from cador.cli.contexts import Place
-from cador.cli.output import INTERRUPTED
+from cador.cli.output import INTERRUPTED, Failure
 from cador.settings import ExecutorSettings, LogSettings, ProcessSettings, Settings
 
 Drive = Callable[[Client, Path, threading.Event], int]
@@ -22,6 +23,8 @@ def with_server(drive: Drive) -> int:
 
     *drive* gets a client, a folder that is removed afterwards, and an event that is set when it is to come to its end
     (Ctrl-C, SIGTERM); it runs on a thread.
+
+    Raises: Failure: jobs could not enter the folder.
     """
     with tempfile.TemporaryDirectory(prefix="cador-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -32,6 +35,10 @@ def with_server(drive: Drive) -> int:
             file.write(token + "\n")
         if os.geteuid() == 0:
             # The jobs' own account must be able to reach its folder, and nothing else in here.
+            if closed := next((up for up in folder.resolve().parents if not up.stat().st_mode & stat.S_IXOTH), None):
+                raise Failure(
+                    f"the account of the jobs cannot enter {closed}: set TMPDIR to one that others can, as /var/tmp"
+                )
             folder.chmod(0o711)
             (folder / "jobs").chmod(0o711)
         try:
