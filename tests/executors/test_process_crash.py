@@ -1,17 +1,24 @@
 """A server killed at any point of a start, and one that comes after it: exactly one run, and the log goes on."""
 
 import asyncio
+import contextlib
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cador.ports.executor import FolderStep, JobFolder
-from contracts.executor_contract import ExecutorFactory, hear, sh, until
-from executors.conftest import eventually
+from cador.executors.job_folder import Folders
+from cador.executors.process import ProcessExecutor
+from cador.executors.running import Driver
+from cador.ports.executor import FolderStep, JobFolder, Limits
+from contracts.executor_contract import ExecutorFactory, hear, opened, sh, until
+from executors.conftest import eventually, means
 
 SERVER = """
 import asyncio, os, signal, sys
@@ -98,6 +105,88 @@ def test_two_servers_start_the_same_key_at_once(tmp_path: Path, process: Callabl
     assert runs.read_text().split() == [str(number) for number in range(15)]
 
 
+class Late(ProcessExecutor):
+    """A server that is held up just before it starts the driver it has made everything ready for."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.ready, self.go = threading.Event(), threading.Event()
+
+    def _spawn(self, *arguments: Any) -> Driver:
+        placed = self._holder.place
+        self._holder.place = lambda key, limits: self._hold(placed(key, limits))  # type: ignore[method-assign]
+        return super()._spawn(*arguments)
+
+    def _hold(self, placement: Any) -> Any:
+        self.ready.set()
+        assert self.go.wait(20)
+        return placement
+
+
+@pytest.mark.parametrize("containment", means())
+def test_a_driver_that_comes_after_the_end_leaves_no_trace(
+    containment: str, root: Path, installation: str, tmp_path: Path, process: Callable[..., ExecutorFactory]
+) -> None:
+    """What was to hold it has gone with the job: neither its output nor its end may tell of that."""
+    runs = tmp_path / "runs"
+    job = JobFolder(steps=(sh(f'echo run >>"{runs}"; echo done'),), limits=Limits(pids=100))
+
+    async def main() -> None:
+        late = Late(root=root, installation=installation, containment=containment)
+        async with process(containment=containment)() as one, opened(lambda: late)() as two:
+            starting = asyncio.create_task(two.start("k-1", job))
+            await asyncio.to_thread(late.ready.wait, 20)
+            await one.start("k-1", job)
+            first = await hear(one, "k-1")
+            late.go.set()
+            await starting
+            second = await hear(two, "k-1")
+            assert first.output == second.output == b"done\n"
+            assert first.end == second.end
+            assert (root / "k-1" / "output").read_bytes() == b"done\n"
+            await two.remove("k-1", "k-1")
+            assert await one.existing() == set()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    assert runs.read_text() == "run\n"
+
+
+def test_a_driver_that_has_yet_to_say_so_is_waited_for(root: Path, process: Callable[..., ExecutorFactory]) -> None:
+    """``started`` is there and empty: a server that comes then must not take another session's leader for the driver,
+    and end the job when that ends."""
+    text = "for i in {1..16}; do (setsid sleep 100000 & echo $!); done; read -r line <go; echo $line"
+
+    async def main() -> None:
+        async with process()() as one, process()() as two:
+            await one.start("k-1", JobFolder(steps=(sh(f"mkfifo go\n{text}"),)))
+            started = root / "k-1" / "marks" / "started"
+            eventually(lambda: (root / "k-1" / "output").read_bytes().count(b"\n") == 16)
+            others = (root / "k-1" / "output").read_bytes()
+            told = started.read_text()
+            started.write_text("")
+            hearing = asyncio.create_task(hear(two, "k-1"))
+            await asyncio.to_thread(eventually, lambda: two._watch._callbacks)  # type: ignore[attr-defined]
+            started.write_text(told)
+            for pid in others.split():
+                os.kill(int(pid), signal.SIGKILL)
+            (root / "k-1" / "workspace" / "go").write_text("on\n")
+            heard = await hearing
+            assert heard.output == others + b"on\n"
+            assert heard.end.exit_code == 0
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_what_kept_a_driver_from_beginning_is_said(root: Path, process: Callable[..., ExecutorFactory]) -> None:
+    async def main() -> None:
+        async with process(child_nofile=(1 << 40, 1 << 40))() as executor:
+            with pytest.raises(OSError, match="the job could not be started: "):
+                await executor.start("k-1", JobFolder(steps=(sh("echo no"),)))
+            assert (root / "k-1" / "output").read_bytes() == b""
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
 def test_the_end_is_known_to_a_server_that_was_away(
     root: Path, installation: str, tmp_path: Path, process: Callable[..., ExecutorFactory]
 ) -> None:
@@ -167,6 +256,44 @@ def test_a_folder_of_an_earlier_boot(root: Path, process: Callable[..., Executor
             assert (await hear(executor, "k-2")).output == b"fresh\n"
 
     asyncio.run(asyncio.wait_for(main(), 30))
+
+
+class HeldUp(Folders):
+    """A server that is held up after it saw that a folder is of an earlier boot."""
+
+    ready, go = threading.Event(), threading.Event()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        self.ready.set()
+        assert self.go.wait(20)
+        with super().alone():
+            yield
+
+
+def test_two_servers_renew_a_folder_of_an_earlier_boot(
+    root: Path, tmp_path: Path, process: Callable[..., ExecutorFactory]
+) -> None:
+    runs = tmp_path / "runs"
+    job = JobFolder(steps=(sh(f'echo run >>"{runs}"; echo began; exec sleep 100000'),))
+
+    async def main() -> None:
+        async with process()() as one, process()() as two:
+            (root / "k-1" / "marks").mkdir(parents=True)
+            (root / "k-1" / "job.json").touch()
+            two._folders.__class__ = HeldUp  # type: ignore[attr-defined]
+            starting = asyncio.create_task(two.start("k-1", job))
+            await asyncio.to_thread(HeldUp.ready.wait, 20)
+            await one.start("k-1", job)
+            await until(one, "k-1", b"began\n")
+            HeldUp.go.set()
+            await starting
+            await until(two, "k-1", b"began\n")
+            await two.stop("k-1", "k-1", "cancel", 1.0)
+            assert (await hear(one, "k-1")).end.stopped == "cancel"
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    assert runs.read_text() == "run\n"
 
 
 def test_the_spawner_is_started_again(process: Callable[..., ExecutorFactory]) -> None:

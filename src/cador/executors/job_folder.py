@@ -20,6 +20,7 @@ as well; a folder of an earlier boot is therefore written anew when its job neve
 import contextlib
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import re
@@ -136,6 +137,16 @@ class Folders:
 
     def exists(self, key: str) -> bool:
         return self.folder(key).is_dir()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other servers out of what is done under this as well."""
+        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     # --- writing ------------------------------------------------------------------------------------------------
 

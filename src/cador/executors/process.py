@@ -29,11 +29,11 @@ from cador.executors.driver import shell
 from cador.executors.job_folder import KEY, Folders, Owner, Record, Started, Stop
 from cador.executors.marks import Marks, OutputFile, last_sign, read_exit
 from cador.executors.outputs import read_outputs
-from cador.executors.running import Run
+from cador.executors.running import Driver, Run
 from cador.executors.spawner import Spawner
 from cador.executors.stopping import Ladder
 from cador.executors.watch import IN_CLOSE_WRITE, IN_MODIFY, FileWatch, punch
-from cador.ports.executor import End, Gone, Harvest, JobFolder, Output, StartRefused, StepMark
+from cador.ports.executor import End, Gone, Harvest, JobFolder, Output, StartRefused, StepMark, Unreachable
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
@@ -122,44 +122,49 @@ class ProcessExecutor:
             self._starting.pop(key).set()
         return key
 
-    async def _begun(self, key: str, record: Record, pid: int, pidfd: int) -> None:
+    async def _begun(self, key: str, record: Record, driver: Driver) -> None:
         """Wait for a fresh driver's first act, and adopt it; one that came second just ends.
 
         Raises: OSError: it ended before it began.
         """
-        run = self._known(key, record, pid, pidfd)
+        run = self._known(key, record, driver)
+        try:
+            started = await self._first_act(run)
+            if started is not None and started.pid == driver.pid and key not in self._runs:
+                self._adopt(run)
+            elif started is None and not self._folders.has_started(key):
+                await self._blocking(self._explain, key, driver)
+        finally:
+            driver.hush()
+            if self._runs.get(key) is not run:
+                self._forget(run)
+
+    async def _first_act(self, run: Run) -> Started | None:
+        """What the driver of *run*, or another one before it, wrote first of all; None: it ended before.
+
+        Raises: TimeoutError.
+        """
         listener = asyncio.Event()
         run.listeners.add(listener)
         try:
             async with asyncio.timeout(_START_S):
-                while (started := self._folders.started(key)) is None and not run.dead.is_set():
+                while (started := self._folders.started(run.key)) is None and not run.dead.is_set():
                     await listener.wait()
                     listener.clear()
-        except BaseException:
-            self._forget(run)
-            raise
         finally:
             run.listeners.discard(listener)
-        if started is not None and started.pid == pid:
-            run.begun = True
-            self._runs[key] = run
-            if run.dead.is_set():
-                self._go(self._settle(run))
-            return
-        self._forget(run)
-        if started is None and not self._folders.has_started(key):
-            await self._blocking(self._explain, key)
+        return started
 
-    def _explain(self, key: str) -> None:
+    def _explain(self, key: str, driver: Driver) -> None:
         """A driver did not begin: because a stop or a removal came first, or because it could not. Raises: OSError."""
         if self._folders.tombstone(key) or self._folders.stop(key) or not self._folders.exists(key):
             return
-        content = self._folders.content(key, "output", 2000)
+        content = self._folders.content(key, "output", 2000)  # where a shell complains of what it reads
         told = content[0].decode("utf-8", "replace").strip() if content else ""
-        raise OSError(told or "the first process of the job ended before it began")
+        raise OSError(driver.reason() or told or "the first process of the job ended before it began")
 
-    def _start(self, key: str, job: JobFolder) -> tuple[Record, int, int] | None:
-        """Blocking. Returns the record, process id and pidfd of a fresh driver; None: there is nothing to start."""
+    def _start(self, key: str, job: JobFolder) -> tuple[Record, Driver] | None:
+        """Blocking. Returns the record and a fresh driver; None: there is nothing to start."""
         if self._refused(key):
             return None
         environment = self._folders.environment(key, job)  # may refuse: before anything is made
@@ -169,13 +174,16 @@ class ProcessExecutor:
             return None
         record = self._folders.record(key)
         if record is None or record.boot != self._boot:  # never started, and maybe torn by a power failure
-            self._folders.remove(key)
-            self._write(key, job)
-            record = self._folders.record(key)
+            with self._folders.alone():  # so that nobody takes away the folder another server has just renewed
+                record = self._folders.record(key)
+                if record is None or record.boot != self._boot:
+                    self._folders.remove(key)
+                    self._write(key, job)
+                    record = self._folders.record(key)
         if record is None or self._refused(key):
             return None
         try:
-            return record, *self._spawn(key, job, record, environment)
+            return record, self._spawn(key, job, record, environment)
         except OSError:
             if self._folders.has_started(key):  # by another server, which may even have cleared up already
                 return None
@@ -190,7 +198,7 @@ class ProcessExecutor:
     def _write(self, key: str, job: JobFolder) -> None:
         self._folders.write(key, job, self._holder.name)
 
-    def _spawn(self, key: str, job: JobFolder, record: Record, environment: dict[str, str]) -> tuple[int, int]:
+    def _spawn(self, key: str, job: JobFolder, record: Record, environment: dict[str, str]) -> Driver:
         try:
             placement = self._holder_of(record).place(key, job.limits)
         except OSError as error:
@@ -214,34 +222,32 @@ class ProcessExecutor:
 
     # --- attach -------------------------------------------------------------------------------------------------
 
-    def _adopt(self, key: str, record: Record, pid: int | None, pidfd: int) -> Run:
-        """Register an execution that has begun. *pid* None: its driver is dead."""
-        run = self._runs[key] = self._known(key, record, pid, pidfd)
+    def _adopt(self, run: Run) -> None:
+        """Register an execution that has begun."""
+        self._runs[run.key] = run
         run.begun = True
-        if pid is None:
-            run.dead.set()
+        if run.dead.is_set():
             self._go(self._settle(run))
-        return run
 
-    def _known(self, key: str, record: Record, pid: int | None, pidfd: int) -> Run:
-        """An execution with ears: woken by its marks, its output and the end of its driver.
+    def _known(self, key: str, record: Record, driver: Driver | None) -> Run:
+        """An execution with ears: woken by its marks, its output and the end of its driver. None: that is dead.
 
         The watches stay until the folder goes: the kernel then drops them itself, which is much cheaper than asking.
         """
-        run = Run(key, record, self._holder_of(record))
-        run.pid, run.pidfd = pid, pidfd
-        if pid is not None:
-            folder = self._folders.folder(key)
-            for path, mask in ((folder / "marks", IN_CLOSE_WRITE), (folder / "output", IN_MODIFY)):
-                with contextlib.suppress(FileNotFoundError):  # removed meanwhile: the driver ends by itself
-                    run.watches.append(self._watch.add(path, mask, run.wake))
-            self._loop.add_reader(pidfd, self._died, run)
+        run = Run(key, record, self._holder_of(record), driver)
+        if driver is None:
+            run.dead.set()
+            return run
+        folder = self._folders.folder(key)
+        for path, mask in ((folder / "marks", IN_CLOSE_WRITE), (folder / "output", IN_MODIFY)):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile: the driver ends by itself
+                run.watches.append(self._watch.add(path, mask, run.wake))
+        self._loop.add_reader(driver.pidfd, self._died, run)
         return run
 
     def _died(self, run: Run) -> None:
-        self._loop.remove_reader(run.pidfd)
-        os.close(run.pidfd)
-        run.pidfd, run.died_at = -1, time.time()
+        self._close_driver(run)
+        run.died_at = time.time()
         run.dead.set()
         run.wake()
         if run.begun:
@@ -276,13 +282,23 @@ class ProcessExecutor:
             record = await self._blocking(self._folders.record, key)
             if record is None or not self._folders.has_started(key):
                 raise Gone(key)
-        started = self._folders.started(key)
-        pid, pidfd = await self._holding(self._living, key, record, started)
-        if (run := self._runs.get(key)) is not None:  # somebody found it meanwhile
-            if pidfd >= 0:
-                os.close(pidfd)
-            return run
-        run = self._adopt(key, record, pid, pidfd)
+        while True:
+            started = self._folders.started(key)
+            driver = await self._holding(self._living, key, record, started)
+            if (run := self._runs.get(key)) is not None:  # somebody found it meanwhile
+                if driver is not None:
+                    driver.close()
+                return run
+            run = self._known(key, record, driver)
+            if started is not None or driver is None:
+                break
+            try:  # it is about to write that it is the one, or it is another
+                await self._first_act(run)
+            except TimeoutError as error:
+                raise Unreachable(key) from error
+            finally:
+                self._forget(run)
+        self._adopt(run)
         if stop := self._folders.stop(key):
             self._climb(run, stop)
         return run
@@ -295,28 +311,30 @@ class ProcessExecutor:
         with contextlib.suppress(FileNotFoundError):
             self._folders.write_stop(key, Stop("cancel", 0.0, time.time()))
 
-    def _living(self, key: str, record: Record, started: Started | None) -> tuple[int | None, int]:
-        """Process id and pidfd of the driver of *key* if it lives, else (None, -1)."""
+    def _living(self, key: str, record: Record, started: Started | None) -> Driver | None:
+        """The driver of *key*, None when it is dead. *started* None: one that may be it."""
         if record.boot != self._boot:
-            return None, -1
+            return None
         if started is None:
             # It died, or is between two instructions: whoever has the job's mark in its environment and is the
             # leader of the session is the driver.
             for pid in self._holder_of(record).pids(key, None):
                 with contextlib.suppress(ProcessLookupError):
                     if os.getsid(pid) == pid:
-                        return pid, os.pidfd_open(pid)
-            return None, -1
+                        return Driver(pid, os.pidfd_open(pid))
+            return None
         if started.boot != self._boot:
-            return None, -1
+            return None
         try:
-            pidfd = os.pidfd_open(started.pid)
-        except OSError:
-            return None, -1
+            driver = Driver(started.pid, os.pidfd_open(started.pid))
+        except OSError as error:
+            if error.errno in (errno.ESRCH, errno.EINVAL, errno.ENOENT):  # gone, or the number of a thread by now
+                return None
+            raise
         if _born(started.pid) != started.born:
-            os.close(pidfd)
-            return None, -1
-        return started.pid, pidfd
+            driver.close()
+            return None
+        return driver
 
     def _forget(self, run: Run) -> None:
         if self._runs.get(run.key) is run:
@@ -326,10 +344,13 @@ class ProcessExecutor:
         run.watches.clear()
         if run.ladder is not None:
             run.ladder.cancel()
-        if run.pidfd >= 0:
-            self._loop.remove_reader(run.pidfd)
-            os.close(run.pidfd)
-            run.pidfd = -1
+        self._close_driver(run)
+
+    def _close_driver(self, run: Run) -> None:
+        if run.driver is not None:
+            self._loop.remove_reader(run.driver.pidfd)
+            run.driver.close_pidfd()
+            run.driver = None
 
     # --- follow -------------------------------------------------------------------------------------------------
 
@@ -461,10 +482,12 @@ class ProcessExecutor:
         record, started = self._folders.record(key), self._folders.started(key)
         holders = [self._holder_of(record)] if record else list(self._holders.values())
         for holder in holders:
-            pid, pidfd = self._living(key, record, started) if record and started else (None, -1)
-            holder.kill(key, pid)
-            if pidfd >= 0:
-                os.close(pidfd)
+            driver = self._living(key, record, started) if record and started else None
+            try:
+                holder.kill(key, driver.pid if driver is not None else None)
+            finally:
+                if driver is not None:
+                    driver.close()
             holder.forget(key)
         self._folders.remove(key)
 
@@ -504,12 +527,12 @@ class ProcessExecutor:
         return await self._loop.run_in_executor(self._threads, function, *args)
 
     async def _holding(self, function: Callable[[*Ts], R], *args: *Ts) -> R:
-        """As :meth:`_blocking`, for functions whose result ends with a descriptor: closed if nobody waits any more."""
+        """As :meth:`_blocking`, for what returns a driver: that is closed if nobody waits any more."""
         work = self._loop.run_in_executor(self._threads, function, *args)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            work.add_done_callback(_close_last)
+            work.add_done_callback(_let_go)
             raise
 
     def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -551,9 +574,12 @@ def _owner(user: str | None) -> Owner | None:
     return Owner(entry.pw_uid, entry.pw_gid, tuple(sorted(groups)))
 
 
-def _close_last(work: asyncio.Future[Any]) -> None:
-    if not work.cancelled() and work.exception() is None and (result := work.result()) is not None and result[-1] >= 0:
-        os.close(result[-1])
+def _let_go(work: asyncio.Future[Any]) -> None:
+    if not work.cancelled() and work.exception() is None:
+        result = work.result()
+        driver = result[-1] if isinstance(result, tuple) else result
+        if isinstance(driver, Driver):
+            driver.close()
 
 
 def _born(pid: int) -> int | None:

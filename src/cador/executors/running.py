@@ -2,19 +2,48 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from cador.executors.containment import Containment
 from cador.executors.job_folder import Record
 
 
+@dataclass(slots=True)
+class Driver:
+    """The first process of a job, with a pidfd. *told*: pipe with what kept a fresh one from beginning, else -1."""
+
+    pid: int
+    pidfd: int
+    told: int = -1
+
+    def reason(self) -> str:
+        """Why it did not begin, of one that has ended."""
+        return os.read(self.told, 4096).decode("utf-8", "replace") if self.told >= 0 else ""
+
+    def hush(self) -> None:
+        if self.told >= 0:
+            os.close(self.told)
+            self.told = -1
+
+    def close(self) -> None:
+        self.hush()
+        self.close_pidfd()
+
+    def close_pidfd(self) -> None:
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
 class Run:
     """One execution this server has to do with. ``over`` is set when its driver and everything else of it is gone."""
 
-    def __init__(self, key: str, record: Record, holder: Containment) -> None:
-        self.key, self.record, self.holder = key, record, holder
-        self.pid: int | None = None
-        self.pidfd = -1
+    def __init__(self, key: str, record: Record, holder: Containment, driver: Driver | None) -> None:
+        """*driver* None: it is dead."""
+        self.key, self.record, self.holder, self.driver = key, record, holder, driver
+        self.pid = driver.pid if driver is not None else None
         self.watches: list[int] = []
         self.begun = False
         self.dead = asyncio.Event()

@@ -1,6 +1,8 @@
 """Client of the small process that starts drivers (``spawner_process.py``, which says why there is one)."""
 
+import errno
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from cador.executors import spawner_process
+from cador.executors.running import Driver
 
 ANSWER_S: Final = 10.0
 _LENGTH: Final = struct.Struct("!Q")
@@ -37,8 +40,8 @@ class Spawner:
         new_pid: bool = False,
         nofile: tuple[int, int] | None = None,
         nproc: int = 0,
-    ) -> tuple[int, int]:
-        """Start *argv* in a session of its own; returns its process id and a pidfd, which the caller closes.
+    ) -> Driver:
+        """Start *argv* in a session of its own; the caller closes what is returned.
 
         *env* is the whole environment. *output* is appended to; standard input is empty. *owner*: user, group, other
         groups. *cgroup*: folder to be born in. *procs*: ``cgroup.procs`` files to enter.
@@ -67,12 +70,16 @@ class Spawner:
                 answer, descriptors = self._ask(body)
         if answer.startswith(b"!"):
             raise OSError(answer[1:].decode("utf-8", "replace"))
-        return int(answer), descriptors[0]
+        if len(descriptors) != 2:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return Driver(int(answer), *descriptors)
 
     def _ask(self, body: bytes) -> tuple[bytes, list[int]]:
         connection = self._connected()
         connection.sendall(_LENGTH.pack(len(body)) + body)
-        answer, descriptors, _, _ = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
+        answer, descriptors, _, _ = socket.recv_fds(connection, 4096, 2, socket.MSG_CMSG_CLOEXEC)
         if not answer:
             raise OSError("the process that starts jobs has ended")
         return answer, descriptors

@@ -5,11 +5,13 @@ large the server is; and it gives birth right inside a cgroup (``clone3`` with `
 process into one takes some 10 ms, because the kernel waits for all processors to pass a quiet state. Jobs are its
 children, not the server's: it never waits for them, the kernel reaps them, and it ends when the server does.
 
-A request is a JSON object after its length in eight bytes. The answer: the process id, with a pidfd beside it, or
-``!`` and the reason. What goes wrong in the child before the driver runs is written to the job's output.
+A request is a JSON object after its length in eight bytes. The answer: the process id, with a pidfd and the reading
+end of a pipe beside it, or ``!`` and the reason. What goes wrong in the child before the driver runs is written to the
+pipe; not to the job's output, which may be that of another driver that came first.
 """
 
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -32,12 +34,13 @@ def _serve(connection: socket.socket) -> None:
     while header := _exactly(connection, _LENGTH.size):
         request = json.loads(_exactly(connection, _LENGTH.unpack(header)[0]))
         try:
-            pid, descriptor = _spawn(libc, request)
+            pid, descriptor, told = _spawn(libc, request)
         except OSError as error:
             connection.sendall(b"!" + str(error).encode("utf-8", "replace")[:4000])
         else:
-            socket.send_fds(connection, [str(pid).encode()], [descriptor])
+            socket.send_fds(connection, [str(pid).encode()], [descriptor, told])
             os.close(descriptor)
+            os.close(told)
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:
@@ -52,7 +55,19 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _spawn(libc: ctypes.PyDLL, request: dict[str, Any]) -> tuple[int, int]:
+def _spawn(libc: ctypes.PyDLL, request: dict[str, Any]) -> tuple[int, int, int]:
+    """Process id, pidfd, and what the child has to say before it is the driver."""
+    told, tell = os.pipe()
+    try:
+        return *_child(libc, request, tell), told
+    except OSError:
+        os.close(told)
+        raise
+    finally:
+        os.close(tell)
+
+
+def _child(libc: ctypes.PyDLL, request: dict[str, Any], tell: int) -> tuple[int, int]:
     flags, cgroup = _CLONE_PIDFD, -1
     if request["cgroup"]:
         cgroup = os.open(request["cgroup"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -66,7 +81,7 @@ def _spawn(libc: ctypes.PyDLL, request: dict[str, Any]) -> tuple[int, int]:
         )
         pid = libc.syscall(_CLONE3, ctypes.create_string_buffer(arguments, 88), ctypes.c_size_t(88))
         if pid == 0:
-            _become(request, enter=None)
+            _become(request, None, tell)
         if pid > 0:
             return pid, descriptor.value
     finally:
@@ -75,22 +90,25 @@ def _spawn(libc: ctypes.PyDLL, request: dict[str, Any]) -> tuple[int, int]:
     number = ctypes.get_errno()
     if request["new_pid"]:
         raise OSError(number, "a PID namespace cannot be made: " + os.strerror(number))
+    if number not in (errno.ENOSYS, errno.EINVAL, errno.E2BIG, errno.EPERM, errno.EACCES):
+        raise OSError(number, os.strerror(number))  # the cgroup has gone: the job is over
     # A kernel before 5.7, or a sandbox that forbids clone3: the slow way, by moving.
     pid = os.fork()
     if pid == 0:
-        _become(request, enter=request["cgroup"])
+        _become(request, request["cgroup"], tell)
     return pid, os.pidfd_open(pid)
 
 
-def _become(request: dict[str, Any], enter: str | None) -> NoReturn:
-    """In the child: turn into the driver. Never returns."""
+def _become(request: dict[str, Any], enter: str | None, tell: int) -> NoReturn:
+    """In the child: turn into the driver, or write to *tell* why not. Never returns."""
     try:
         output = os.open(request["output"], os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
         empty = os.open("/dev/null", os.O_RDONLY)
         os.dup2(empty, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.closerange(3, 1 << 16)
+        os.closerange(3, tell)
+        os.closerange(tell + 1, 1 << 16)  # it goes when the driver begins, as all that Python opens
         os.setsid()
         for path in (*request["procs"], *((f"{enter}/cgroup.procs",) if enter else ())):
             procs = os.open(path, os.O_WRONLY)
@@ -113,7 +131,7 @@ def _become(request: dict[str, Any], enter: str | None) -> NoReturn:
         argv, env = request["argv"], request["env"]
         os.execve(argv[0], argv, env)  # noqa: S606
     except BaseException as error:
-        os.write(2, f"cador: the job could not be started: {error}\n".encode("utf-8", "replace"))
+        os.write(tell, f"the job could not be started: {error}".encode("utf-8", "replace")[:4000])
     finally:
         os._exit(126)
 
