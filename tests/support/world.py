@@ -154,7 +154,7 @@ class World:
         return found.problems, found.failed
 
     def _script(self, key: str, job: JobFolder) -> Script | None:
-        return self.scripts.get(job.env.get("CADOR_TEST_JOB", ""))
+        return self.scripts.get(job.env.get("TEST_JOB", ""))
 
     async def kill(self) -> None:
         """The server process is gone; nothing it had in memory is left."""

@@ -441,6 +441,8 @@ def _cancel_requested(change: _Change, event: ev.CancelRequested) -> None:
         change.set(end_at=event.at, revoker=event.user_name, revoker_id=event.user_id)
         change.commands.append(Tell(TaskStatus.CANCELLED.value, change.task.retry_num))
         return
+    if change.status is TaskStatus.CANCELLING:
+        change.set(retry_wanted="")  # the last word counts
     if change.status is not TaskStatus.RUNNING:
         return
     change.status = TaskStatus.CANCELLING

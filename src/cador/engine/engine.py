@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import math
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ RESERVE = 2
 """Starts reserved for an ordinary transaction; what it does not use is given back after its commit. More than that is
 left to the dispatcher, so that many transactions at once do not hold back room that none of them uses."""
 BATCH = 64
+RECLAIM_STEP_S = 0.05
 AWAY_S = 1.0
 """Pause before the database is asked again after it was away."""
 LAG_SAMPLE_S = 5.0
@@ -91,6 +93,11 @@ class Engine:
         self._short = False
         self._wake = asyncio.Event()
         self._sleep_until = 0.0
+        self._soonest = math.inf
+        self._writes = 0
+        self._writing: set[int] = set()
+        self._hands: set[int] = set()
+        self._reclaiming = False
         self._changes: dict[int, asyncio.Event] = {}
         self._group: asyncio.TaskGroup | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -152,24 +159,48 @@ class Engine:
         limits = self._limits()
         claim = Claim(self._me, reserved, limits.max_running_tasks, self._tell is not None)
         taken = 0
-        try:
-            outcome = await self._db.write(fn, claim, *args)
-            taken = sum(row.kind == "start" for row in outcome.rows)
-        finally:
-            self._busy -= reserved - taken
+        with self._write():
+            try:
+                outcome = await self._db.write(fn, claim, *args)
+                taken = sum(row.kind == "start" for row in outcome.rows)
+            finally:
+                self._busy -= reserved - taken
+            for row in outcome.rows:
+                self._carry_out(row)
         self._announce(outcome.tasks)
         for _, waited_s in outcome.admitted:
             self.meter.task_started("", waited_s)
         for status, took_s in outcome.ended:
             self.meter.task_ended(status, took_s)
-        for row in outcome.rows:
-            self._carry_out(row)
-        if outcome.soonest is not None and outcome.soonest < self._sleep_until:
-            self._wake.set()
+        if outcome.soonest is not None:
+            self._expect(outcome.soonest)
         self._short = self._short or outcome.short
         if self._short and self.room():
             self._wake.set()
         return outcome.value
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[None]:
+        """Around a write that may claim commands. When its outcome does not arrive, it may have claimed some that
+        nobody knows of."""
+        self._writes += 1
+        number = self._writes
+        self._writing.add(number)
+        try:
+            yield
+        except (Unavailable, asyncio.CancelledError):
+            if not self._reclaiming and self._group is not None and not self._closing:
+                self._reclaiming = True
+                self.spawn("reclaim", self._reclaim)
+            raise
+        finally:
+            self._writing.discard(number)
+
+    def _expect(self, due_at: float) -> None:
+        """The dispatcher looks again at *due_at* at the latest."""
+        self._soonest = min(self._soonest, due_at)
+        if due_at < self._sleep_until:
+            self._wake.set()
 
     def _announce(self, tasks: tuple[int, ...]) -> None:
         for task_id in tasks:
@@ -221,6 +252,7 @@ class Engine:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 await self._take_over()
+                self.spawn("loop lag", self._measure_lag)
                 dispatcher = group.create_task(self._dispatch(), name="dispatcher")
                 try:
                     yield
@@ -234,44 +266,72 @@ class Engine:
             self._group = None
 
     async def _take_over(self) -> None:
-        await self._db.write(_release_others, self._me)
+        await self._db.write(_release_all)
         await self.executions.adopt_all()
 
     async def _dispatch(self) -> None:
         while True:
             self.turned_at = self._clock.now()
             self._wake.clear()
+            # What comes while the tables are being asked is noted here: their answer does not know of it.
+            self._short, self._soonest = False, math.inf
             starts = self.room()
             self._busy += starts
             taken = 0
             try:
-                rows, due = await self._db.write(_claim_due, self._me, BATCH, starts)
-                taken = sum(row.kind == "start" for row in rows)
+                with self._write():
+                    try:
+                        rows, due = await self._db.write(_claim_due, self._me, BATCH, starts)
+                        taken = sum(row.kind == "start" for row in rows)
+                    finally:
+                        self._busy -= starts - taken
+                    for row in rows:
+                        self._carry_out(row)
             except Unavailable as error:
                 log.warning("database_away", error=str(error))
                 await asyncio.sleep(AWAY_S)
                 continue
-            finally:
-                self._busy -= starts - taken
             # With all room taken, more starts may be due: whoever ends wakes us for them.
-            self._short = taken == starts
-            for row in rows:
-                self._carry_out(row)
-            if len(rows) == BATCH:
+            self._short = self._short or taken == starts
+            if len(rows) == BATCH or (self._short and self.room()):
                 continue
             now = self._clock.now()
-            pause = SWEEP_S if due is None else min(SWEEP_S, max(0.0, due - now))
+            soonest = min(self._soonest, math.inf if due is None else due)
+            pause = min(SWEEP_S, max(0.0, soonest - now))
             self._sleep_until = now + pause
             # Not wait_for, which may swallow a cancellation that comes in the same instant.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
 
+    async def _reclaim(self) -> None:
+        """Give back the commands that are ours in the tables and in nobody's hands: the write that claimed them was
+        committed, and its reply never came. Twice, because a write that nobody waits for may still be under way."""
+        for pause_s in (0.0, SWEEP_S):
+            await asyncio.sleep(pause_s)
+            while True:
+                under_way = set(self._writing)
+                try:
+                    suspects = await self._db.write(_owned, self._me) - self._hands
+                    while suspects and under_way & self._writing:  # noqa: ASYNC110 - rare, and writes have deadlines
+                        await asyncio.sleep(RECLAIM_STEP_S)
+                    if lost := suspects - self._hands:
+                        await self._db.write(_give_back, self._me, lost)
+                        log.info("commands_reclaimed", count=len(lost))
+                        self._wake.set()
+                except Unavailable:
+                    await asyncio.sleep(AWAY_S)
+                else:
+                    break
+            # From here on a new doubt begins anew.
+            self._reclaiming = False
+
     def _carry_out(self, row: CommandRow) -> None:
         if self._group is None or self._closing:
             if row.kind == "start":
                 self._busy -= 1
             return
+        self._hands.add(row.id)
         self.spawn(row.key, self._guarded, row)
 
     async def _guarded(self, row: CommandRow) -> None:
@@ -285,6 +345,7 @@ class Engine:
             log.warning("command_failed", key=row.key, tries=row.tries, error=repr(error), exc_info=True)
             await self._again(row, error)
         finally:
+            self._hands.discard(row.id)
             if room is not None:
                 room.free()
 
@@ -295,14 +356,17 @@ class Engine:
                 if row.tries + 1 >= MAX_TRIES and await self._handlers.give_up(row, error):
                     return
                 # Jitter, so that what failed together is not tried together.
-                due_at = self._clock.now() + min(60.0, 0.2 * 4**row.tries) * random.uniform(0.7, 1.3)  # noqa: S311
-                await self._db.write(_postpone, row, self._me, due_at)
+                pause_s = min(60.0, 0.2 * 4 ** min(row.tries, 8)) * random.uniform(0.7, 1.3)  # noqa: S311
+                due_at = self._clock.now() + pause_s
+                ours = await self._db.write(_postpone, row, self._me, due_at)
             except Unavailable:
                 await asyncio.sleep(AWAY_S)
             else:
                 break
-        if due_at < self._sleep_until:
-            self._wake.set()
+        if ours:
+            self._expect(due_at)
+        elif row.kind == "start":
+            await self.executions.take_up(row)
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -312,10 +376,18 @@ class Engine:
             self.meter.loop_lag(max(0.0, loop.time() - due))
 
 
-def _release_others(tx: Tx, me: str) -> None:
-    """One process works on this database (its lock says so): whatever has another owner has a dead one."""
-    tx.commands.release_others(me)
-    tx.executions.release_others(me)
+def _release_all(tx: Tx) -> None:
+    """One process works on this database (its lock says so): whoever owns something now is dead, or has not begun."""
+    tx.commands.release_others("")
+    tx.executions.release_others("")
+
+
+def _owned(tx: Tx, me: str) -> set[int]:
+    return tx.commands.owned(me)
+
+
+def _give_back(tx: Tx, me: str, ids: set[int]) -> None:
+    tx.commands.give_back(me, ids)
 
 
 def _claim_due(tx: Tx, me: str, limit: int, starts: int) -> tuple[list[CommandRow], float | None]:
@@ -325,5 +397,5 @@ def _claim_due(tx: Tx, me: str, limit: int, starts: int) -> tuple[list[CommandRo
     return rows, tx.commands.next_due(starts=not full)
 
 
-def _postpone(tx: Tx, row: CommandRow, me: str, due_at: float) -> None:
-    tx.commands.postpone(row.id, me, due_at)
+def _postpone(tx: Tx, row: CommandRow, me: str, due_at: float) -> bool:
+    return tx.commands.postpone(row.id, me, due_at)

@@ -1,6 +1,7 @@
 """Executions: start, follow to the end, stop, adopt. One asyncio task per live execution, nothing else waits here."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -9,6 +10,7 @@ import structlog
 
 from cador.domain import events as ev
 from cador.domain.errors import CadorError, NotFound, Unavailable
+from cador.domain.masking import Masker
 from cador.domain.task import WorkflowTask
 from cador.engine.hearing import Claim, Ear, Outcome
 from cador.engine.preparing import Loaded, Prepared, Preparer
@@ -25,6 +27,10 @@ log = structlog.get_logger(__name__)
 
 SYNC_S: Final = 1.0
 """How often a growing log is made durable."""
+REMOVE_PAUSES_S: Final = (1.0, 10.0, 60.0)
+"""Pauses before what an ended job left is removed once more; after the last one the next sweep finds it."""
+KILL_S: Final = 60.0
+"""How long the end of an execution that is given up is waited for."""
 AGAIN_S: Final = 1.0
 """Pause before the end of an execution is written again when the database or the place was away."""
 
@@ -38,6 +44,20 @@ class _Followed:
     writer: LogWriter
     steps: list[dict[str, Any]] = field(default_factory=list)
     end: End | None = None
+
+
+@dataclass(slots=True)
+class _Reach:
+    """Since when an executor is away: *heard* says that it was there since it was asked last."""
+
+    heard: bool = False
+    since: float | None = None
+
+    def away_s(self, now: float) -> float:
+        """It did not answer: for how many seconds now."""
+        if self.since is None or self.heard:
+            self.since, self.heard = now, False
+        return now - self.since
 
 
 class Executions:
@@ -64,6 +84,7 @@ class Executions:
         self._stop_grace_s = stop_grace_s
         self._max_artifact_bytes = max_artifact_bytes
         self._lost_after_s = lost_after_s
+        self._following: set[str] = set()
 
     def key(self, job_id: int, attempt: int, recovery: int) -> str:
         """Names one execution for ever; the installation is part of it, so that sweeps never meet strangers."""
@@ -112,42 +133,83 @@ class Executions:
 
     async def give_up(self, command: CommandRow, error: Exception) -> None:
         """A ``start`` that failed again and again for reasons of the machine: the job fails with the last one."""
-        await self._fail_start(
-            command,
-            command.key,
-            int(command.payload["attempt"]),
-            int(command.payload["recovery"]),
-            f"the job could not be started: {(str(error).splitlines() or [repr(error)])[-1]}",
-        )
+        payload = command.payload
+        job_id, attempt, recovery = int(payload["job_id"]), int(payload["attempt"]), int(payload["recovery"])
+        reason = f"the job could not be started: {(str(error).splitlines() or [repr(error)])[-1]}"
+        await self._fail_start(command, command.key, attempt, recovery, reason)
+        for executor in self._executors.values():  # perhaps it was started, and only that could not be written
+            await self._kill(executor, self.key(job_id, attempt, recovery), "")
 
     # -- follow
 
     async def _follow(self, row: ExecutionRow, prepared: Prepared, room: "Room", *, adopted: bool = False) -> None:
         """Write the log of one execution, collect what it leaves, hear its end. Errors of the outside are waited out;
         the execution itself is never harmed by them."""
-        executor = self._executors[row.executor]
-        since = _time()
+        if row.key in self._following:
+            return
+        self._following.add(row.key)
+        try:
+            await self._follow_to_end(self._executors[row.executor], row, prepared, room, adopted=adopted)
+        finally:
+            self._following.discard(row.key)
+
+    async def _follow_to_end(
+        self, executor: Executor, row: ExecutionRow, prepared: Prepared, room: "Room", *, adopted: bool
+    ) -> None:
+        reach = _Reach()
         while True:
             try:
-                followed = await self._watch(executor, row, prepared)
+                followed = await self._watch(executor, row, prepared, reach)
                 room.free()
                 await self._close(executor, followed, adopted=adopted)
             except Gone:
-                await self._engine.transact(_lost, row, self._clock.now(), "")
+                await self._tell_lost(row, "")
                 return
             except Unreachable as error:
-                if _time() - since > self._lost_after_s:
-                    await self._engine.transact(_lost, row, self._clock.now(), f"lost executor: {error}")
+                if reach.away_s(_time()) > self._lost_after_s:
+                    await self._tell_lost(row, f"lost executor: {error}")
                     return
             except NotFound:
                 return  # the task is no more
             except (OSError, CadorError) as error:
                 log.warning("following_interrupted", key=row.key, error=repr(error))
+            except Exception as error:
+                # The edge of one job: whatever is wrong in our own code, the job ends, with the reason.
+                log.exception("following_failed", key=row.key)
+                await self._kill(executor, row.key, row.ref)
+                reason = Masker(prepared.folder.secrets).mask_text(f"job: {prepared.log_name.job} panic: {error}")
+                await self._tell_lost(row, reason)
+                return
             else:
                 return
             await asyncio.sleep(AGAIN_S)
 
-    async def _watch(self, executor: Executor, row: ExecutionRow, prepared: Prepared) -> _Followed:
+    async def _tell_lost(self, row: ExecutionRow, reason: str) -> None:
+        """Hear that an execution is over and nobody followed it to its end. Waits until the database takes it."""
+        at = self._clock.now()
+        while True:
+            try:
+                await self._engine.transact(_lost, row, at, reason)
+            except Unavailable:
+                await asyncio.sleep(AGAIN_S)
+            except NotFound:
+                return  # the task is no more
+            else:
+                return
+
+    async def _kill(self, executor: Executor, key: str, ref: str) -> None:
+        """End an execution that nobody follows any more, and remove it. What cannot be done now the next sweep does."""
+        try:
+            async with asyncio.timeout(KILL_S):
+                await executor.stop(key, ref, "cancel", self._stop_grace_s)
+                with contextlib.suppress(Gone):
+                    async for _ in executor.follow(key, ref, 0):
+                        pass
+                await executor.remove(key, ref)
+        except (OSError, CadorError, Gone, Unreachable) as error:  # a TimeoutError is an OSError
+            log.warning("execution_not_killed", key=key, error=repr(error))
+
+    async def _watch(self, executor: Executor, row: ExecutionRow, prepared: Prepared, reach: "_Reach") -> _Followed:
         writer = self._logs.open(prepared.log_name, prepared.folder.secrets)
         followed = _Followed(row, prepared, writer, [_idle_step(s.name, s.type) for s in prepared.folder.steps])
         done = False
@@ -157,6 +219,7 @@ class Executions:
                 for warning in prepared.warnings:
                     writer.line(f"warning: {warning}")
             async for item in executor.follow(row.key, row.ref, writer.raw_offset):
+                reach.heard = True
                 match item:
                     case Output():
                         writer.feed(item.data, item.offset + len(item.data))
@@ -189,10 +252,20 @@ class Executions:
         except BaseException:
             writer.leave()
             raise
-        event = ev.JobEnded(end.at, row.job_id, row.attempt, row.recovery, conclusion.result, conclusion.error)
+        error = Masker(prepared.folder.secrets).mask_text(conclusion.error) if conclusion.error else ""
+        event = ev.JobEnded(end.at, row.job_id, row.attempt, row.recovery, conclusion.result, error)
         await self._engine.transact(_ended, row, event, conclusion.outputs, conclusion.facts, followed.steps)
         self._engine.meter.job_ended(prepared.type.name, conclusion.result.value, max(0.0, end.at - row.created_at))
-        await executor.remove(row.key, row.ref)
+        for pause_s in (*REMOVE_PAUSES_S, None):
+            try:
+                await executor.remove(row.key, row.ref)
+            except (OSError, CadorError, Gone, Unreachable) as error:
+                if pause_s is None:
+                    log.warning("execution_not_removed", key=row.key, error=repr(error))
+                else:
+                    await asyncio.sleep(pause_s)
+            else:
+                return
 
     # -- stop
 
@@ -231,17 +304,33 @@ class Executions:
             self._engine.meter.recovered("adopted", len(rows))
             log.info("executions_adopted", count=len(rows))
 
+    async def take_up(self, command: CommandRow) -> None:
+        """Follow what a ``start`` began, if its commit was made and nobody heard of it."""
+        payload = command.payload
+        key = self.key(int(payload["job_id"]), int(payload["attempt"]), int(payload["recovery"]))
+        while True:
+            try:
+                row = await self._engine.db.read(_execution, key)
+            except Unavailable:
+                await asyncio.sleep(AGAIN_S)
+            else:
+                break
+        if row is not None:
+            self._engine.spawn(f"adopt {key}", self._adopt, row, self._engine.adopted())
+
     async def _adopt(self, row: ExecutionRow, room: "Room") -> None:
         try:
             loaded = await self._take_on(row)
             prepared = None
             if loaded is not None:
                 try:
-                    prepared = self._preparer.prepare(loaded)
-                except CadorError as error:
-                    log.warning("adopted_job_not_prepared", key=row.key, error=str(error))
+                    prepared = self._preparer.prepare(loaded, begun=True)
+                except Exception as error:  # an edge: it may be of another version, and must not stay for ever
+                    log.warning("adopted_job_not_prepared", key=row.key, error=repr(error))
             if prepared is None:
-                await self._engine.transact(_lost, row, self._clock.now(), "")
+                # Nobody can follow it, so it must not run on beside its repetition.
+                await self._kill(self._executors[row.executor], row.key, row.ref)
+                await self._tell_lost(row, "")
                 return
             await self._follow(row, prepared, room, adopted=True)
         finally:
@@ -258,7 +347,7 @@ class Executions:
     async def _lose(self, row: ExecutionRow) -> None:
         """Nobody here reaches that place. It may only be away for a moment, so the job is not run again."""
         await asyncio.sleep(self._lost_after_s)
-        await self._engine.transact(_lost, row, self._clock.now(), f"lost executor: {row.place}")
+        await self._tell_lost(row, f"lost executor: {row.place}")
 
 
 def _time() -> float:
@@ -323,7 +412,7 @@ def _ended(
     steps: list[dict[str, Any]],
 ) -> Outcome[None]:
     def also(tx: Tx, before: WorkflowTask, after: WorkflowTask) -> None:
-        if outputs:
+        if outputs or row.attempt > 1 or row.recovery:  # an earlier execution may have left some
             tx.tasks.set_outputs(row.job_id, outputs)
         if facts:
             tx.tasks.merge_result(row.job_id, facts)

@@ -126,8 +126,9 @@ class Preparer:
             )
         return Loaded(job, task, snapshot, earlier, self._catalogues.load(tx, task.project))
 
-    def prepare(self, loaded: Loaded) -> Prepared | None:
-        """Render and compile. None: the execute policy says that the job does not run.
+    def prepare(self, loaded: Loaded, *, begun: bool = False) -> Prepared | None:
+        """Render and compile. None: the execute policy says that the job does not run; it is not asked about a job
+        that has *begun*.
 
         Raises: Invalid: the job cannot run, with the reason for the user.
         """
@@ -140,7 +141,7 @@ class Preparer:
             return opener.open(secret[path]) if path in secret else table.get(path)
 
         policy = _policy(job.plan.get("policy"))
-        if not may_run(policy, lambda text: render_text(text, lookup, final=True)):
+        if not begun and not may_run(policy, lambda text: render_text(text, lookup, final=True)):
             return None
         spec, unresolved = render(job.plan["spec"], lookup, final=True)
         job_type = self._types.get(job.type)

@@ -4,7 +4,7 @@ It runs on a database thread, may run twice, touches no memory outside, raises t
 awaits. Times are Unix seconds (float) in the database's own clock where they decide (``due_at``).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -346,6 +346,12 @@ class CommandStore(Protocol):
 
     def release_others(self, me: str) -> int:
         """Every row that has an owner other than *me* is free again (the one process that may run now is *me*)."""
+
+    def owned(self, me: str) -> set[int]:
+        """Ids of all rows that *me* owns."""
+
+    def give_back(self, me: str, ids: Collection[int]) -> None:
+        """Those of *ids* that *me* owns are free again."""
 
     def take_unowned(self, key: str) -> bool:
         """Delete the row of that stored key if nobody owns it; False: it is not there or somebody carries it out."""

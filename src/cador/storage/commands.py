@@ -1,7 +1,7 @@
 """Commands: what must still be done outside, and every timer."""
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, func, select, union_all, update
@@ -51,6 +51,10 @@ POSTPONE: Final = (
 )
 RELEASE: Final = update(c).where(c.c.owner == bindparam("gone"), c.c.owner != word("")).values(owner="")
 RELEASE_OTHERS: Final = update(c).where(c.c.owner != bindparam("me"), c.c.owner != word("")).values(owner="")
+OWNED: Final = select(c.c.id).where(c.c.owner == bindparam("me"))
+GIVE_BACK: Final = (
+    update(c).where(c.c.owner == bindparam("me"), c.c.id.in_(bindparam("ids", expanding=True))).values(owner="")
+)
 TAKE: Final = delete(c).where(c.c.key == bindparam("stored_key"), c.c.owner == word(""))
 STARTS: Final = select(c.c.payload).where(c.c.kind == word("start")).order_by(c.c.id)
 _due = union_all(
@@ -153,6 +157,12 @@ class Commands:
 
     def release_others(self, me: str) -> int:
         return self._connection.execute(RELEASE_OTHERS, {"me": me}).rowcount
+
+    def owned(self, me: str) -> set[int]:
+        return set(self._connection.execute(OWNED, {"me": me}).scalars())
+
+    def give_back(self, me: str, ids: Collection[int]) -> None:
+        self._connection.execute(GIVE_BACK, {"me": me, "ids": list(ids)})
 
     def take_unowned(self, key: str) -> bool:
         return self._connection.execute(TAKE, {"stored_key": key}).rowcount == 1
