@@ -57,6 +57,7 @@ class Draft:
     table: Mapping[str, str]
     warnings: list[str]
     facts: TaskFacts
+    seal: Callable[[str], str]
 
     def repositories(self) -> list[dict[str, Any]]:
         """The repositories of all job tasks whose commits are to be resolved; changed in place."""
@@ -110,7 +111,7 @@ def draft_task(
         warn=unknown,
         seal=seal,
     )
-    draft = Draft(workflow, params, [], [], table, warnings, facts)
+    draft = Draft(workflow, params, [], [], table, warnings, facts, seal)
     jobs: dict[str, Job] = {}
     expanded: dict[str, Sequence[JobTaskPlan]] = {}
     for stage in workflow.stages:
@@ -200,7 +201,8 @@ def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, 
         "env": settled_params(draft.params, draft.table),
         "secret_variables": secrets,
         "request": {
-            "inputs": [msgspec.to_builtins(entry) for entry in request.inputs],
+            # As JSON, sealed: what was sent for a credential stands in it as it was typed.
+            "inputs": draft.seal(msgspec.json.encode(request.inputs).decode()) if request.inputs else "",
             "notify_inputs": list(request.notify_inputs),
         },
         "task_url": draft.facts.url,

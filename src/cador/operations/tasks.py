@@ -9,7 +9,7 @@ import msgspec
 
 from cador.domain import events as ev
 from cador.domain.commands import Admit, Tell
-from cador.domain.errors import NotAnApprover, NotFound, NothingToApprove, NotStartable, WrongStatus
+from cador.domain.errors import AlreadyExists, NotAnApprover, NotFound, NothingToApprove, NotStartable, WrongStatus
 from cador.domain.naming import primary_repo
 from cador.domain.task import ApprovalStatus, JobStatus, StageStatus, TaskStatus, WorkflowTask
 from cador.domain.workflow import Workflow
@@ -49,7 +49,7 @@ _USERS: Final = 1000
 
 
 class _Moved(Exception):
-    """The definition changed between reading and storing."""
+    """What was read is no longer so: the definition changed, or the same request was stored meanwhile."""
 
 
 @lru_cache(maxsize=256)
@@ -78,7 +78,7 @@ async def start_task(ctx: Context, actor: Actor, request: StartRequest) -> Start
         task = new_task(draft, ground, request, actor, ctx.options().max_jobs_per_stage)
         try:
             number = await ctx.engine.transact(_store, task, ground.revision)
-        except _Moved:
+        except (_Moved, AlreadyExists):
             if again:
                 raise NotStartable("the workflow is being changed, try again") from None
             continue
@@ -177,10 +177,8 @@ def _store(tx: Tx, claim: Claim, task: NewTask, revision: int) -> Outcome[int]:
         raise _Moved
     if row.disabled:
         raise NotStartable("workflow is disabled")
-    if task.idempotency_key:
-        repeated = tx.tasks.by_idempotency_key(task.creator_id, task.idempotency_key)
-        if repeated is not None:
-            return ear.outcome(repeated.number)
+    if task.idempotency_key and tx.tasks.by_idempotency_key(task.creator_id, task.idempotency_key) is not None:
+        raise _Moved
     number = tx.workflows.next_number(task.workflow_key)
     if not task.jobs:
         raise NotStartable(f"no stage found in workflow task: {task.workflow_key},taskID: {number}")
