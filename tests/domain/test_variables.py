@@ -42,6 +42,7 @@ FACTS = TaskFacts(
     url="http://ci/t",
 )
 
+NEWLINES = "\r\n"
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\ue001"))
 nasty = st.one_of(
     texts, st.sampled_from(['a"b\\c\nd', "{{.project}}", "{{.job.a.output.X}}", "}}{{.workflow.id}}", "$&\\1"])
@@ -64,6 +65,24 @@ foreign = st.sampled_from(
         "{{`{{.project`}}",
     ]
 )
+
+
+braces = st.lists(
+    st.sampled_from(["{", "{{", "}}", ".project", ".project}}", "{.project}}", "{{.project}}", " ", "x", "\n"])
+).map("".join)
+
+
+@given(one=braces, other=braces, before=st.sampled_from(["", "{", "${"]), between=st.sampled_from(["", " "]))
+def test_braces_of_values_never_become_a_reference_with_what_stands_beside_them(
+    one: str, other: str, before: str, between: str
+) -> None:
+    table = settle({"workflow.params.X": protect(one), "workflow.params.Y": protect(other), "project": "leaked"})
+    text = f"{before}{{{{.workflow.params.X}}}}{between}{{{{.workflow.params.Y}}}}"
+    first = render_text(text, {**table, "project": "leaked"}.get)
+    again = render_text(first, {**table, "project": "leaked"}.get)
+    second = render_text(again, {"project": "leaked"}.get, final=True)
+    assert second == f"{before}{one.rstrip(NEWLINES)}{between}{other.rstrip(NEWLINES)}"
+    assert plain(first) == second
 
 
 @given(value=nasty)

@@ -429,6 +429,27 @@ def test_credentials_given_at_a_start_are_not_stored_in_clear(tmp_path: Path) ->
     play(tmp_path, act)
 
 
+def test_braces_of_a_value_are_shown_as_they_were_given(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        spec = {
+            "type": "native",
+            "timeout": 60,
+            "description": "ship {{.workflow.params.P}}?",
+            "native_approval": {"approve_users": [{"user_id": "ann", "user_name": "Ann"}], "needed_approvers": 1},
+        }
+        params = [{"name": "P", "type": "string", "value": ""}]
+        await world.define(flow([{"name": "ask", "type": "approval", "spec": spec}], params=params))
+        await world.boot()
+        number = await world.start(KEY, parameters=({"name": "P", "value": "{{{.project}}"},))
+        detail = await world.until(KEY, number, lambda d: d.stages[0].jobs[0].row.status == "wait_for_approval")
+        approval = detail.stages[0].jobs[0].approval
+        assert approval is not None
+        assert approval.description == "ship {{{.project}}?"
+        assert "\ue001" not in repr(detail)
+
+    play(tmp_path, act)
+
+
 def test_a_job_that_can_no_longer_be_prepared_is_stopped_before_it_runs_again(tmp_path: Path) -> None:
     """Found after a restart, but its type or its secrets are gone: it must not run on beside its repetition."""
 

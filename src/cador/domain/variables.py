@@ -5,8 +5,9 @@ Only paths whose first segment is one of :data:`ROOTS` are ours. Everything else
 
 A job's plan is rendered twice: at creation with what is known then (unknown references stay), and when the job starts
 (what is still unknown becomes empty and is reported). A value that was put in by the first pass must not be taken for
-a reference by the second one, so literal values are *protected*: a private-use character stands inside their ``{{``
-until the second pass, or :func:`plain`, takes it out again.
+a reference by the second one, so literal values are *protected*: a private-use character stands behind each of their
+braces that could open a reference, also with what stands beside the value, until the second pass, or :func:`plain`,
+takes it out again.
 
 Tables map paths without braces (``workflow.task.id``) to texts. In a creation table the texts may hold live references
 (a variable whose source is ``reference``); every literal in it is protected. In a start table all texts are literal.
@@ -32,7 +33,9 @@ _SEGMENT: Final = r"(?:[\w-]+|<SERVICE>|<MODULE>)"
 _PATH: Final = rf"(?:{'|'.join(sorted(ROOTS))})(?:\.{_SEGMENT})*"
 _REFERENCE: Final = re.compile(r"\{\{[ \t]*\.(" + _PATH + r")[ \t]*\}\}")
 _GUARD: Final = "\ue001"
-_GUARDED: Final = "{" + _GUARD + "{"
+_GUARDED: Final = "{" + _GUARD
+_OPENING: Final = re.compile(r"\{(?=\{|[ \t]*\Z)|\A\{(?=[ \t]*\.)")
+"""Braces of a value that are, or with a neighbour could be, part of the opening of a reference."""
 _REFERENCE_OR_GUARDED: Final = re.compile(_REFERENCE.pattern + "|" + re.escape(_GUARDED))
 _INPUT: Final = re.compile(r"\$\(inputs\.([^()\s]+)\)")
 _NO_TEXT: Final = frozenset({"repo", "file"})
@@ -46,12 +49,12 @@ def references(text: str) -> list[str]:
 
 def protect(value: str) -> str:
     """*value* as a literal of a creation table: nothing in it is a reference, whatever it looks like."""
-    return value.rstrip("\r\n").replace("{{", _GUARDED)
+    return _OPENING.sub(_GUARDED, value.rstrip("\r\n"))
 
 
 def plain(doc: Any) -> Any:
     """*doc* as people should see it between the two passes: without protection."""
-    return _walk(doc, "", lambda text, place: text.replace(_GUARDED, "{{"))
+    return _walk(doc, "", lambda text, place: text.replace(_GUARDED, "{"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def render_text(text: str, lookup: Lookup, *, final: bool = False, missing: Call
     def value(match: re.Match[str]) -> str:
         path = match[1]
         if path is None:
-            return "{{"
+            return "{"
         found = lookup(path)
         if found is not None:
             return found.rstrip("\r\n")

@@ -16,6 +16,7 @@ from cador.domain.variables import (
     TaskFacts,
     creation_variables,
     credentials,
+    plain,
     protect,
     references,
     render,
@@ -191,7 +192,7 @@ def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, 
             )
             approvals.append(
                 NewApproval(index, len(jobs), needed, voters, float(spec["timeout"]) * 60.0,
-                            str(spec.get("description", "")), str(spec.get("type", "native")))
+                            plain(str(spec.get("description", ""))), str(spec.get("type", "native")))
             )  # fmt: skip
         jobs.append(_new_job(index, job, job_type, plan, name, table, actor))
     workflow = draft.workflow
