@@ -59,8 +59,14 @@ class Containment(Protocol):
     def kill(self, key: str, driver: int | None, spare: int | None = None) -> None:
         """End all processes but *spare* with SIGKILL; return when they are gone, or after ``KILL_S``."""
 
-    def forget(self, key: str) -> str:
-        """Remove what holds an ended job; returns a line for people when a limit killed something, else ``""``."""
+    def forget(self, key: str, *, limited: bool = True) -> str:
+        """Remove what holds an ended job; returns a line for people when a limit killed something, else ``""``.
+
+        *limited* False: the job had no limits, so that there is less to look for.
+        """
+
+    def left(self, key: str) -> bool:
+        """Whether something is there that held the job, or would hold it; a look at folders, not at processes."""
 
     def keys(self) -> set[str]:
         """Jobs that may have processes here."""
@@ -155,6 +161,9 @@ class Controllers:
             (folder / "cpu.cfs_period_us").write_text("100000")
             (folder / "cpu.cfs_quota_us").write_text(str(max(value * 100, 1000)))
 
+    def left(self, key: str) -> bool:
+        return any(os.path.lexists(f"{folder}/{key}") for folder in self._v1.values())
+
     def forget(self, key: str, cgroup: Path | None) -> str:
         """Remove the v1 folders of an ended job; says when the memory limit killed a process of it."""
         places = [folder / key / "memory.oom_control" for name, folder in self._v1.items() if name == "memory"]
@@ -212,10 +221,13 @@ class Cgroup2:
                     freeze.write_text("0")
             _settle(lambda: not self.pids(key, driver) - {spare}, min(deadline, time.monotonic() + 0.5))
 
-    def forget(self, key: str) -> str:
-        reason = self._controllers.forget(key, self._base / key)
+    def forget(self, key: str, *, limited: bool = True) -> str:
+        reason = self._controllers.forget(key, self._base / key) if limited else ""
         _remove(self._base / key)
         return reason
+
+    def left(self, key: str) -> bool:
+        return os.path.lexists(f"{self._base}/{key}") or self._controllers.left(key)
 
     def keys(self) -> set[str]:
         return _folders(self._base)
@@ -258,10 +270,13 @@ class Freezer:
                     state.write_text("THAWED")
             _settle(lambda: not self.pids(key, driver) - {spare}, min(deadline, time.monotonic() + 0.5))
 
-    def forget(self, key: str) -> str:
-        reason = self._controllers.forget(key, None)
+    def forget(self, key: str, *, limited: bool = True) -> str:
+        reason = self._controllers.forget(key, None) if limited else ""
         _remove(self._base / key)
         return reason
+
+    def left(self, key: str) -> bool:
+        return os.path.lexists(f"{self._base}/{key}") or self._controllers.left(key)
 
     def keys(self) -> set[str]:
         return _folders(self._base)
@@ -328,8 +343,11 @@ class Processes:
             _signal(left | (self.pids(key, driver) - {spare}), signal.SIGKILL)
             time.sleep(0.002)
 
-    def forget(self, key: str) -> str:
-        return self._controllers.forget(key, None)
+    def forget(self, key: str, *, limited: bool = True) -> str:
+        return self._controllers.forget(key, None) if limited else ""
+
+    def left(self, key: str) -> bool:
+        return self._controllers.left(key)
 
     def keys(self) -> set[str]:
         return set()

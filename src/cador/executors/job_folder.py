@@ -28,6 +28,7 @@ import secrets
 import stat
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from cador.ports.executor import JobFolder, Limits, StartRefused
 KEY: Final = re.compile(r"[A-Za-z0-9-][A-Za-z0-9.-]{0,199}\Z")
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOMBSTONE_S: Final = 24 * 3600.0
+_STONE_S: Final = 3600.0
 _HALF_WRITTEN_S: Final = 600.0
 _VARIABLE_BYTES: Final = 131_072
 _ENVIRONMENT_BYTES: Final = (2 << 20) - 65_536
@@ -97,6 +99,8 @@ class Folders:
     def __init__(self, root: Path, installation: str, boot: str, owner: Owner | None) -> None:
         self.root, self._installation, self._boot, self._owner = root, installation, boot, owner
         self._descriptor = -1
+        self._stone, self._stone_at = "", 0.0
+        self._stone_lock = threading.Lock()
 
     def prepare(self) -> None:
         """Make the root and take away what killed servers left half-written or half-removed."""
@@ -116,7 +120,7 @@ class Folders:
                         remove_tree(Path(entry.path))
         for entry in os.scandir(self.root / ".tombstones"):
             with contextlib.suppress(FileNotFoundError):
-                if entry.stat(follow_symlinks=False).st_mtime + TOMBSTONE_S <= now:
+                if entry.stat(follow_symlinks=False).st_mtime + TOMBSTONE_S + _STONE_S <= now:
                     os.unlink(entry.path)
 
     def _root_descriptor(self) -> int:
@@ -136,7 +140,7 @@ class Folders:
         return self.root / key
 
     def exists(self, key: str) -> bool:
-        return self.folder(key).is_dir()
+        return os.path.isdir(f"{self.root}/{key}")
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -152,17 +156,17 @@ class Folders:
 
     def write(self, key: str, job: JobFolder, means: str) -> None:
         """Write the folder of *job*, or leave the one that is there."""
-        new = self.root / ".new" / f"{key}.{secrets.token_hex(4)}"
+        new = f"{self.root}/.new/{key}.{secrets.token_hex(4)}"
         try:
             self._fill(new, job, means)
-            os.rename(new, self.folder(key))
+            os.rename(new, f"{self.root}/{key}")
         except (OSError, StartRefused) as error:
             remove_tree(new)
             if not isinstance(error, OSError) or error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
 
-    def _fill(self, new: Path, job: JobFolder, means: str) -> None:
-        new.mkdir(mode=0o710 if self._owner else 0o700)
+    def _fill(self, new: str, job: JobFolder, means: str) -> None:
+        os.mkdir(new, 0o710 if self._owner else 0o700)
         self._own_group(new)
         record = {
             "boot": self._boot,
@@ -172,41 +176,41 @@ class Folders:
             "report_s": job.report_s,
             "limits": [job.limits.cpu_milli, job.limits.memory_bytes, job.limits.pids],
         }
-        _create(new / "job.json", json.dumps(record).encode(), 0o600)
-        _create(new / "output", b"", 0o600)
-        self._private(new / "run", driver(job).encode())
-        (new / "steps").mkdir(mode=0o710 if self._owner else 0o700)
-        self._own_group(new / "steps")
+        _create(f"{new}/job.json", json.dumps(record).encode(), 0o600)
+        _create(f"{new}/output", b"", 0o600)
+        self._private(f"{new}/run", driver(job).encode())
+        os.mkdir(f"{new}/steps", 0o710 if self._owner else 0o700)
+        self._own_group(f"{new}/steps")
         for index, step in enumerate(job.steps):
-            self._private(new / "steps" / number(index), script(step).encode("utf-8", "surrogateescape"))
+            self._private(f"{new}/steps/{number(index)}", script(step).encode("utf-8", "surrogateescape"))
             if before := prelude(step):
-                self._private(new / "steps" / f"{number(index)}.pre", before.encode())
+                self._private(f"{new}/steps/{number(index)}.pre", before.encode())
         for name in ("files", "marks", "outputs", "workspace", "home", "tmp"):
-            self._folder(new / name)
+            self._folder(f"{new}/{name}")
         for path, content in job.files.items():
-            self._file(new / "files", path, content)
+            self._file(f"{new}/files", path, content)
 
-    def _file(self, base: Path, path: str, content: bytes) -> None:
+    def _file(self, base: str, path: str, content: bytes) -> None:
         parts = path.split("/")
         if not path or any(part in ("", ".", "..") for part in parts):
             raise StartRefused(f"a file of the job has no usable path: {path!r}")
         for part in parts[:-1]:
-            base = base / part
-            if not base.exists():
+            base = f"{base}/{part}"
+            if not os.path.exists(base):
                 self._folder(base)
-        self._private(base / parts[-1], content, 0o600)
+        self._private(f"{base}/{parts[-1]}", content, 0o600)
 
-    def _folder(self, path: Path) -> None:
-        path.mkdir(mode=0o700)
+    def _folder(self, path: str) -> None:
+        os.mkdir(path, 0o700)
         if self._owner:
             os.chown(path, self._owner.uid, self._owner.gid)
 
-    def _private(self, path: Path, content: bytes, mode: int = 0o400) -> None:
+    def _private(self, path: str, content: bytes, mode: int = 0o400) -> None:
         _create(path, content, mode)
         if self._owner:
             os.chown(path, self._owner.uid, self._owner.gid)
 
-    def _own_group(self, path: Path) -> None:
+    def _own_group(self, path: str) -> None:
         if self._owner:
             os.chown(path, -1, self._owner.gid)
             os.chmod(path, 0o710)  # noqa: S103  the group is that of the job's user
@@ -269,7 +273,7 @@ class Folders:
         return Started(int(words[0]), int(words[1]), words[2])
 
     def has_started(self, key: str) -> bool:
-        return os.path.lexists(self.folder(key) / "marks" / "started")
+        return os.path.lexists(f"{self.root}/{key}/marks/started")
 
     def stop(self, key: str) -> Stop | None:
         content = self.content(key, "stop", 256)
@@ -326,21 +330,48 @@ class Folders:
     def tombstone(self, key: str) -> str:
         """``""`` none; ``stopped``: a stop came before the start; ``removed``; ``refused``: a start came after it."""
         try:
-            return (self.root / ".tombstones" / key).read_text()
+            with open(f"{self.root}/.tombstones/{key}") as file:
+                return file.read()
         except FileNotFoundError:
             return ""
 
+    def bury_removed(self, key: str) -> None:
+        """Keep *key* from ever starting again; a tombstone that is there stays.
+
+        The tombstones of an hour are names of one file: every job gets one, and new files are what a file system is
+        slowest at. They go together, up to an hour later than one of their own would.
+        """
+        for _ in range(3):
+            try:
+                os.link(self._common_stone(), self.root / ".tombstones" / key)
+                return
+            except FileExistsError:
+                return
+            except OSError as error:  # taken away by a sweep, or it has all the names a file can have
+                if error.errno not in (errno.ENOENT, errno.EMLINK):
+                    break
+                self._stone = ""
+        self.bury(key, "removed")  # a file system without links
+
+    def _common_stone(self) -> str:
+        with self._stone_lock:
+            if not self._stone or time.time() - self._stone_at > _STONE_S:
+                stone = self.root / ".tombstones" / f".removed.{secrets.token_hex(8)}"
+                _create(stone, b"removed", 0o600)
+                self._stone, self._stone_at = str(stone), time.time()
+            return self._stone
+
     def bury(self, key: str, word: str) -> None:
-        """Keep *key* from ever starting again."""
+        """As :meth:`bury_removed`, with a *word* that replaces another."""
         new = self.root / ".tombstones" / f".{key}.{secrets.token_hex(4)}"
         _create(new, word.encode(), 0o600)
         os.rename(new, self.root / ".tombstones" / key)
 
     def remove(self, key: str) -> None:
         """The key is gone at once, its folder when this returns."""
-        away = self.root / ".removed" / f"{key}.{secrets.token_hex(4)}"
+        away = f"{self.root}/.removed/{key}.{secrets.token_hex(4)}"
         try:
-            os.rename(self.folder(key), away)
+            os.rename(f"{self.root}/{key}", away)
         except FileNotFoundError:
             return
         remove_tree(away)
@@ -348,12 +379,12 @@ class Folders:
     def forget_secrets(self, key: str) -> None:
         """Remove the private files and the steps' texts; an ended job needs neither."""
         try:
-            os.rmdir(self.folder(key) / "files")
+            os.rmdir(f"{self.root}/{key}/files")
         except FileNotFoundError:
             return
         except OSError:
-            remove_tree(self.folder(key) / "files")
-        remove_tree(self.folder(key) / "steps")
+            remove_tree(f"{self.root}/{key}/files")
+        remove_tree(f"{self.root}/{key}/steps")
 
 
 def open_beneath(folder: int, path: str, flags: int) -> int:
@@ -380,7 +411,7 @@ def open_beneath(folder: int, path: str, flags: int) -> int:
         os.close(folder)
 
 
-def remove_tree(path: Path) -> None:
+def remove_tree(path: str | Path) -> None:
     """Remove *path* whatever permissions its folders have, following no link, though somebody changes them meanwhile.
 
     Raises: OSError for what cannot be removed.
@@ -429,7 +460,7 @@ def _remove_entry(folder: int, name: str, *, is_folder: bool) -> None:
         os.rmdir(name, dir_fd=folder)
 
 
-def _create(path: Path, content: bytes, mode: int) -> None:
+def _create(path: str | Path, content: bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         view = memoryview(content)

@@ -33,7 +33,7 @@ from cador.executors.running import Driver, Run
 from cador.executors.spawner import Spawner
 from cador.executors.stopping import Ladder
 from cador.executors.watch import IN_CLOSE_WRITE, IN_MODIFY, FileWatch, punch
-from cador.ports.executor import End, Gone, Harvest, JobFolder, Output, StartRefused, StepMark, Unreachable
+from cador.ports.executor import End, Gone, Harvest, JobFolder, Limits, Output, StartRefused, StepMark, Unreachable
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
@@ -265,8 +265,9 @@ class ProcessExecutor:
 
     def _clear(self, run: Run) -> str:
         run.holder.kill(run.key, None if run.holder.name != "tree" else run.pid)
-        reason = run.holder.forget(run.key)
+        reason = run.holder.forget(run.key, limited=run.record.limits != Limits())
         self._folders.forget_secrets(run.key)
+        run.cleared = True
         return reason
 
     async def _find(self, key: str) -> Run:
@@ -307,7 +308,7 @@ class ProcessExecutor:
         """Before *gone* is said of a folder whose job never started: keep a late driver of it from starting."""
         if not self._folders.exists(key):
             return
-        self._folders.bury(key, "removed")
+        self._folders.bury_removed(key)
         with contextlib.suppress(FileNotFoundError):
             self._folders.write_stop(key, Stop("cancel", 0.0, time.time()))
 
@@ -447,10 +448,15 @@ class ProcessExecutor:
     # --- after the end ------------------------------------------------------------------------------------------
 
     async def harvest(self, key: str, ref: str) -> Harvest:
-        record = await self._blocking(self._folders.record, key)
+        run = self._runs.get(key)
+        return await self._blocking(self._harvest, key, run.record if run is not None else None)
+
+    def _harvest(self, key: str, record: Record | None) -> Harvest:
         if record is None:
+            record = self._folders.record(key)
+        if record is None or not self._folders.exists(key):
             raise Gone(key)
-        values, problems = await self._blocking(read_outputs, self._folders, key, record.outputs)
+        values, problems = read_outputs(self._folders, key, record.outputs)
         return Harvest(values, problems, self._folders.folder(key) / "workspace")
 
     def consumed(self, key: str, upto: int) -> None:
@@ -470,15 +476,20 @@ class ProcessExecutor:
         if run is not None:
             self._forget(run)
         self._punched.pop(key, None)
-        await self._blocking(self._remove, key)
+        await self._blocking(self._remove, key, run)
         if run is not None:
             run.dead.set()
             run.over.set()
             run.wake()
 
-    def _remove(self, key: str) -> None:
-        if not self._folders.tombstone(key):
-            self._folders.bury(key, "removed")
+    def _remove(self, key: str, run: Run | None) -> None:
+        self._folders.bury_removed(key)
+        if run is None or not run.cleared or run.holder.left(key):
+            self._end_all(key)
+        self._folders.remove(key)
+
+    def _end_all(self, key: str) -> None:
+        """End whatever runs of *key*, by any means it may have been started under."""
         record, started = self._folders.record(key), self._folders.started(key)
         holders = [self._holder_of(record)] if record else list(self._holders.values())
         for holder in holders:
@@ -489,7 +500,6 @@ class ProcessExecutor:
                 if driver is not None:
                     driver.close()
             holder.forget(key)
-        self._folders.remove(key)
 
     async def sweep(self, live_keys: Set[str]) -> Set[str]:
         await self._blocking(self._folders.tidy)

@@ -46,6 +46,8 @@ class Run:
         self.pid = driver.pid if driver is not None else None
         self.watches: list[int] = []
         self.begun = False
+        self.cleared = False
+        """Nothing of it runs and nothing holds it any more."""
         self.dead = asyncio.Event()
         self.over = asyncio.Event()
         self.died_at: float | None = None
