@@ -1,6 +1,7 @@
 """The engine where the outside misbehaves: replies that come late or not at all, executors that are away, surprises."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -522,3 +523,141 @@ def test_the_loop_is_measured(tmp_path: Path) -> None:
         assert lags
 
     play(tmp_path, act)
+
+
+# -- the process dies at any commit
+
+
+@pytest.mark.parametrize("moment", ["commit", "committed"])
+@pytest.mark.parametrize("then", ["runs on", "is cancelled", "is retried"])
+def test_a_process_that_dies_at_a_commit_is_continued_by_the_next(then: str, moment: str, tmp_path: Path) -> None:
+    """Just before and just after each commit of a run: every job ends once, nothing runs twice, logs are whole."""
+
+    async def one(world: World, dies_at: int) -> bool:
+        await world.define(flow([job("a", "echo hello\nsleep 2")], [job("b", "sleep 3"), job("c", "sleep 1")]))
+        world.max_jobs = 1
+        await world.boot()
+        commits = 0
+
+        def point(name: str) -> None:
+            nonlocal commits
+            commits += name == moment
+            if commits >= dies_at:
+                raise Unavailable("this process is dead")
+
+        world.db.point = point
+        with contextlib.suppress(Unavailable):
+            number = await world.start(KEY)
+            await asyncio.sleep(2.5)
+            if then != "runs on":
+                await world.cancel(KEY, number)
+                await asyncio.sleep(2.5)
+            if then == "is retried":
+                await world.retry(KEY, number)
+            await asyncio.sleep(20.0)
+        dead = commits >= dies_at
+        await world.kill()
+        world.db.point = lambda name: None
+        await world.boot()
+        assert world.scripted is not None
+        if await world.db.read(lambda tx: tx.tasks.find_id(KEY, 1)) is None:
+            await world.start(KEY)
+        detail = await world.done(KEY, 1, within_s=100.0)
+        assert detail.row.status in ("passed",) if then == "runs on" else ("passed", "cancelled"), describe(detail)
+        assert world.log(KEY, 1, "a").count("hello") == 1
+        assert len(world.scripted.starts) == len(set(world.scripted.starts))
+        assert all(recovery == "0" for *_, recovery in (key.split(".") for key in world.scripted.starts))
+        await asyncio.sleep(10.0)
+        assert world.engine.busy == 0
+        assert not world.scripted.runs
+        left = await world.db.read(lambda tx: (tx.commands.owned(""), tx.executions.list_executions()))
+        assert left == (set(), [])
+        if then == "runs on":
+            assert len(world.scripted.starts) == 3
+        return dead
+
+    async def all_of_them() -> None:
+        dies_at = 1
+        while True:
+            folder = tmp_path / str(dies_at)
+            folder.mkdir()
+            world = await World.virtual(folder)
+            try:
+                died = await one(world, dies_at)
+            finally:
+                await world.close()
+            if not died:
+                break
+            dies_at += 1
+        assert dies_at > 6
+
+    virtual_loop.run(all_of_them())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_cancel_ends_a_task_wherever_it_is(restarted: bool, tmp_path: Path) -> None:
+    """Waiting for room, for a start that fails, in a pause, for people: two seconds later nothing is left of it."""
+
+    def definition() -> dict[str, Any]:
+        again = {"policy": "retry", "maximum_retry": 1}
+        ask = {
+            "type": "native",
+            "timeout": 60,
+            "native_approval": {"approve_users": [{"user_id": "ann", "user_name": "Ann"}], "needed_approvers": 1},
+        }
+        failing, refusing = ({"envs": [{"key": "TEST_JOB", "value": how}]} for how in ("failing", "refusing"))
+        return flow(
+            [job("a", error_policy=again, properties=failing), job("b", "sleep 3"), job("c", properties=refusing)],
+            [
+                job("d", "exit 1", error_policy={"policy": "manual_check"}),
+                {"name": "ask", "type": "approval", "spec": ask},
+            ],
+        )
+
+    reached: set[str] = set()
+
+    async def one(world: World, after_s: float) -> None:
+        # A machine that is full for eight seconds, and a job that fails once.
+        world.scripts = {
+            "refusing": Script(start_error=OSError("no room on this machine")),
+            "failing": Script(after_s=1.0, exit_code=1),
+        }
+        world.max_jobs = 2
+        world.max_running_tasks = 1
+        await world.define(definition())
+        await world.define({**definition(), "name": "behind", "display_name": "behind"})
+        await world.boot()
+        number = await world.start(KEY)
+        behind = await world.start("behind")
+        asyncio.get_running_loop().call_later(8.0, lambda: world.scripts.update(refusing=Script(), failing=Script()))
+        await asyncio.sleep(after_s)
+        if restarted:
+            await world.kill()
+            await world.boot()
+        await world.cancel(KEY, number)
+        detail = await world.done(KEY, number, within_s=2.5)
+        assert detail.row.status == "cancelled", describe(detail)
+        reached.update(job.row.error or job.row.status for stage in detail.stages for job in stage.jobs)
+        await world.cancel("behind", behind)
+        await world.done("behind", behind, within_s=2.5)
+        await asyncio.sleep(30.0)
+        assert world.engine.busy == 0
+        assert world.scripted is not None
+        assert not world.scripted.runs
+        left = await world.db.read(lambda tx: (tx.commands.owned(""), tx.executions.list_executions()))
+        assert left == (set(), [])
+        assert await world.db.read(lambda tx: tx.tasks.held_slots()) == 0
+
+    async def all_of_them() -> None:
+        for after_s in (0.0, 0.5, 4.0, 14.0, 30.0):
+            folder = tmp_path / str(after_s)
+            folder.mkdir()
+            world = await World.virtual(folder)
+            try:
+                await one(world, after_s)
+            finally:
+                await world.close()
+        assert "workflow was canceled" in reached, "some of them waited for people"
+
+    virtual_loop.run(all_of_them())
