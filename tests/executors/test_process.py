@@ -368,7 +368,7 @@ def test_another_user_owns_no_more_than_he_must(run: Run, root: Path, tmp_path: 
     text = """
         id -un; touch here "$HOME/x" "$TMPDIR/x" "$RESULTS_DIR/x" && echo wrote
         cd "$CADOR_JOB_DIR"
-        for way in 'mv outputs o' 'rm -f output' 'rm -f run' 'touch stop' 'cat job.json' 'cat output' 'ls ..' \\
+        for way in 'mv outputs o' 'rm -f output' 'rm -f run' 'touch stop' 'chmod 600 run' 'cat output' 'ls ..' \\
             'rm -f steps/00'; do
             $way 2>/dev/null && echo "could $way"
         done; cat files/token

@@ -239,10 +239,10 @@ def test_a_folder_of_an_earlier_boot(root: Path, process: Callable[..., Executor
             if key == "k-2":
                 (root / key / "marks").mkdir(parents=True)
                 (root / key / "output").touch()
-                (root / key / "job.json").touch()
                 (root / key / "run").touch()
             else:
-                record = root / key / "job.json"
+                record = root / key / "run"
+                record.chmod(0o600)
                 record.write_text(record.read_text().replace(executor.place.rpartition(":")[2], "an-earlier-boot"))
                 (root / key / "marks" / "exit").unlink()
         async with process()() as executor:
@@ -280,7 +280,7 @@ def test_two_servers_renew_a_folder_of_an_earlier_boot(
     async def main() -> None:
         async with process()() as one, process()() as two:
             (root / "k-1" / "marks").mkdir(parents=True)
-            (root / "k-1" / "job.json").touch()
+            (root / "k-1" / "run").touch()
             two._folders.__class__ = HeldUp  # type: ignore[attr-defined]
             starting = asyncio.create_task(two.start("k-1", job))
             await asyncio.to_thread(HeldUp.ready.wait, 20)

@@ -1,16 +1,16 @@
 """Job folders on disk: where everything of one execution is, and how it is written and taken away.
 
     <root>/<key>/
-        job.json        what the server must know after a restart (no secrets)
-        run, steps/     the driver and the steps' texts
-        files/          the job's private files, 0600
+        run, steps/     the driver and the steps' texts; the first line of ``run``, a comment of the shell, is what the
+                        server must know after a restart (no secrets)
+        files/          the job's private files, 0600; only of a job that has some
         output          everything the job prints, in order
         marks/          started, step marks, exit: written by the driver
         outputs/        RESULTS_DIR     workspace/  WORKSPACE     home/  HOME     tmp/  TMPDIR
         stop, gate, reporting     written by the server when it stops the job
 
-When jobs run as a user of their own, that user owns what he must write to and can replace nothing else; the server
-follows no link below a job folder, whoever made it.
+When jobs run as a user of their own, that user owns what he must write to and can replace nothing else, ``run`` least
+of all; the server follows no link below a job folder, whoever made it.
 
 A folder appears under its key complete, by one rename, so that a server that dies while writing leaves nothing to
 find. Nothing is synced to disk: what a killed server wrote stays in the page cache, and a power failure ends the jobs
@@ -45,6 +45,7 @@ _STONE_S: Final = 3600.0
 _HALF_WRITTEN_S: Final = 600.0
 _VARIABLE_BYTES: Final = 131_072
 _ENVIRONMENT_BYTES: Final = (2 << 20) - 65_536
+_RECORD: Final = "#record "
 _OPENAT2: Final = 437
 _NO_LINKS: Final = 0x4 | 0x8  # RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -65,7 +66,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """``job.json``. ``boot``: boot id of the host that wrote it; ``means``: how the job's processes are contained."""
+    """First line of ``run``. ``boot``: of the host that wrote it; ``means``: how the job's processes are contained."""
 
     boot: str
     means: str
@@ -176,17 +177,20 @@ class Folders:
             "report_s": job.report_s,
             "limits": [job.limits.cpu_milli, job.limits.memory_bytes, job.limits.pids],
         }
-        _create(f"{new}/job.json", json.dumps(record).encode(), 0o600)
         _create(f"{new}/output", b"", 0o600)
-        self._private(f"{new}/run", driver(job).encode())
+        _create(f"{new}/run", f"{_RECORD}{json.dumps(record)}\n{driver(job)}".encode(), 0o440 if self._owner else 0o400)
+        if self._owner:
+            os.chown(f"{new}/run", -1, self._owner.gid)
         os.mkdir(f"{new}/steps", 0o710 if self._owner else 0o700)
         self._own_group(f"{new}/steps")
         for index, step in enumerate(job.steps):
             self._private(f"{new}/steps/{number(index)}", script(step).encode("utf-8", "surrogateescape"))
             if before := prelude(step):
                 self._private(f"{new}/steps/{number(index)}.pre", before.encode())
-        for name in ("files", "marks", "outputs", "workspace", "home", "tmp"):
+        for name in ("marks", "outputs", "workspace", "home", "tmp"):
             self._folder(f"{new}/{name}")
+        if job.files:
+            self._folder(f"{new}/files")
         for path, content in job.files.items():
             self._file(f"{new}/files", path, content)
 
@@ -246,11 +250,14 @@ class Folders:
 
     def record(self, key: str) -> Record | None:
         """None: no folder, or one that a power failure left unreadable."""
-        content = self.content(key, "job.json", 1 << 20)
+        content = self.content(key, "run", 1 << 20)
         if content is None:
             return None
+        line, end, _ = content[0].partition(b"\n")
         try:
-            data = json.loads(content[0])
+            if not end or not line.startswith(_RECORD.encode()):
+                return None
+            data = json.loads(line[len(_RECORD) :])
             return Record(
                 boot=data["boot"],
                 means=data["means"],
@@ -378,11 +385,7 @@ class Folders:
 
     def forget_secrets(self, key: str) -> None:
         """Remove the private files and the steps' texts; an ended job needs neither."""
-        try:
-            os.rmdir(f"{self.root}/{key}/files")
-        except FileNotFoundError:
-            return
-        except OSError:
+        if os.path.lexists(f"{self.root}/{key}/files"):
             remove_tree(f"{self.root}/{key}/files")
         remove_tree(f"{self.root}/{key}/steps")
 
