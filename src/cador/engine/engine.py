@@ -14,7 +14,7 @@ from cador.domain.errors import Unavailable
 from cador.engine.executions import Executions
 from cador.engine.handlers import Handlers
 from cador.engine.hearing import Claim, Fenced, Outcome
-from cador.engine.preparing import Preparer
+from cador.engine.preparing import Loaded, Preparer
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
 from cador.ports.executor import Executor
@@ -89,6 +89,7 @@ class Engine:
         self._db, self._clock = db, clock
         self._limits = limits
         self._tell = tell
+        self._load = preparer.load
         self._busy = 0
         self._short = False
         self._wake = asyncio.Event()
@@ -157,7 +158,7 @@ class Engine:
         reserved = min(self.room(), starts) if self._group is not None and not self._closing else 0
         self._busy += reserved
         limits = self._limits()
-        claim = Claim(self._me, reserved, limits.max_running_tasks, self._tell is not None)
+        claim = Claim(self._me, reserved, limits.max_running_tasks, self._tell is not None, self._load)
         taken = 0
         with self._write():
             try:
@@ -166,7 +167,7 @@ class Engine:
             finally:
                 self._busy -= reserved - taken
             for row in outcome.rows:
-                self._carry_out(row)
+                self._carry_out(row, outcome.loaded.get(row.id))
         self._announce(outcome.tasks)
         for _, waited_s in outcome.admitted:
             self.meter.task_started("", waited_s)
@@ -326,19 +327,19 @@ class Engine:
             # From here on a new doubt begins anew.
             self._reclaiming = False
 
-    def _carry_out(self, row: CommandRow) -> None:
+    def _carry_out(self, row: CommandRow, loaded: Loaded | None = None) -> None:
         if self._group is None or self._closing:
             if row.kind == "start":
                 self._busy -= 1
             return
         self._hands.add(row.id)
-        self.spawn(row.key, self._guarded, row)
+        self.spawn(row.key, self._guarded, row, loaded)
 
-    async def _guarded(self, row: CommandRow) -> None:
+    async def _guarded(self, row: CommandRow, loaded: Loaded | None) -> None:
         """Carry out one command. The one edge where any error of a handler ends: it is tried again, then it fails."""
         room = Room(self) if row.kind == "start" else None
         try:
-            await self._handlers.handle(row, room)
+            await self._handlers.handle(row, room, loaded)
         except Fenced:
             log.info("command_fenced", key=row.key)
         except Exception as error:

@@ -92,11 +92,13 @@ class Executions:
 
     # -- start
 
-    async def run(self, command: CommandRow, room: "Room") -> None:
-        """Carry out a ``start``: prepare, start, and follow until the end is heard."""
+    async def run(self, command: CommandRow, room: "Room", loaded: Loaded | None = None) -> None:
+        """Carry out a ``start``: prepare, start, and follow until the end is heard. *loaded*: read by the transaction
+        that claimed it."""
         job_id, attempt = int(command.payload["job_id"]), int(command.payload["attempt"])
         recovery = int(command.payload["recovery"])
-        loaded = await self._engine.db.read(self._preparer.load, command.task_id, job_id)
+        if loaded is None:
+            loaded = await self._engine.db.read(self._preparer.load, command.task_id, job_id)
         if loaded is None or not loaded.awaits(attempt, recovery):
             await self._engine.transact(_drop, command, starts=0)
             return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cador.domain import events as ev
 from cador.engine.executions import Executions
 from cador.engine.hearing import Claim, Ear, Outcome
+from cador.engine.preparing import Loaded
 from cador.ports.stores import CommandRow, Tx
 
 if TYPE_CHECKING:
@@ -22,11 +23,11 @@ class Handlers:
     ) -> None:
         self._engine, self._executions, self._tell = engine, executions, tell
 
-    async def handle(self, row: CommandRow, room: "Room | None" = None) -> None:
-        """*room*: of a ``start``. Raises: Fenced, and errors of the outside: the command is tried again."""
+    async def handle(self, row: CommandRow, room: "Room | None" = None, loaded: Loaded | None = None) -> None:
+        """*room*, *loaded*: of a ``start``. Raises: Fenced, and errors of the outside: the command is tried again."""
         match row.kind:
             case "start" if room is not None:
-                await self._executions.run(row, room)
+                await self._executions.run(row, room, loaded)
             case "stop":
                 await self._executions.stop(row)
             case "admit":

@@ -1,8 +1,8 @@
 """``hear``: the only way a status changes. One transaction: lock, advance, write rows, event and commands."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from cador.domain.commands import Admit, Command, Start, Tell, WaitRetry, WatchApproval, WatchDeadline
 from cador.domain.events import Admitted, Event
@@ -29,6 +29,8 @@ class Claim:
     starts: int = 0
     max_running_tasks: int = 2
     tell: bool = False
+    load: Callable[[Tx, int, int], Any] | None = None
+    """Reads what a start needs (task id, job id): a claimed start is begun without asking the database again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Outcome(Generic[R_co]):
     """Tasks that became running, with the seconds they had waited."""
     ended: tuple[tuple[str, float], ...] = ()
     """Status of each task that ended, with the seconds it took."""
+    loaded: Mapping[int, Any] = field(default_factory=dict)
+    """What the claimed starts need, by id of their command."""
 
 
 class Ear:
@@ -155,6 +159,11 @@ class Ear:
     def outcome(self, value: R) -> Outcome[R]:
         """What the transaction did. Call it last: wishes to be admitted are granted here."""
         self._grant()
+        loaded = {}
+        if self._claim.load is not None:
+            for row in self._rows:
+                if row.kind == "start":
+                    loaded[row.id] = self._claim.load(self._tx, row.task_id, int(row.payload["job_id"]))
         return Outcome(
             value,
             tuple(self._rows),
@@ -163,4 +172,5 @@ class Ear:
             self._short,
             tuple(self._admitted),
             tuple(self._ended),
+            loaded,
         )
