@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cador.executors.job_folder import Folders
+from cador.executors.job_folder import Folders, remove_tree
 from cador.executors.process import ProcessExecutor
 from cador.executors.running import Driver
 from cador.ports.executor import FolderStep, JobFolder, Limits
@@ -185,6 +186,23 @@ def test_what_kept_a_driver_from_beginning_is_said(root: Path, process: Callable
             assert (root / "k-1" / "output").read_bytes() == b""
 
     asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_two_servers_clear_up_one_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "away"
+    for number in range(300):
+        (folder / str(number) / "in").mkdir(parents=True)
+        (folder / str(number) / "file").touch()
+    both = threading.Barrier(4)
+
+    def remove() -> None:
+        both.wait(20)
+        remove_tree(folder)
+
+    with ThreadPoolExecutor(4) as threads:
+        for ended in [threads.submit(remove) for _ in range(4)]:
+            ended.result(20)
+    assert not folder.exists()
 
 
 def test_the_end_is_known_to_a_server_that_was_away(

@@ -417,6 +417,8 @@ def open_beneath(folder: int, path: str, flags: int) -> int:
 def remove_tree(path: str | Path) -> None:
     """Remove *path* whatever permissions its folders have, following no link, though somebody changes them meanwhile.
 
+    Another server may be removing the same.
+
     Raises: OSError for what cannot be removed.
     """
     try:
@@ -430,20 +432,22 @@ def remove_tree(path: str | Path) -> None:
         return
     finally:
         os.close(folder)
-    os.rmdir(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(path)
 
 
 def _empty(folder: int) -> None:
     with os.scandir(folder) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_folder in found:
-        try:
-            _remove_entry(folder, name, is_folder=is_folder)
-        except PermissionError:  # read-only folders, where we are not root
-            os.fchmod(folder, 0o700)
-            if is_folder:
-                os.chmod(name, 0o700, dir_fd=folder)
-            _remove_entry(folder, name, is_folder=is_folder)
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                _remove_entry(folder, name, is_folder=is_folder)
+            except PermissionError:  # read-only folders, where we are not root
+                os.fchmod(folder, 0o700)
+                if is_folder:
+                    os.chmod(name, 0o700, dir_fd=folder)
+                _remove_entry(folder, name, is_folder=is_folder)
 
 
 def _remove_entry(folder: int, name: str, *, is_folder: bool) -> None:
