@@ -55,7 +55,7 @@ GRACE_S: Final = 3
 SPARE_BYTES: Final = 64 << 20
 """With less room than this on the disk no task is accepted."""
 STALLED_S: Final = 30.0
-SWITCH_S: Final = 0.0003
+SWITCH_S: Final = 0.001
 
 
 class CannotStart(CadorError):

@@ -1,6 +1,7 @@
 """Run compiled jobs for real, and build what job types work on."""
 
 import asyncio
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ def run_folder(folder: JobFolder, root: Path) -> Ended:
 
 
 async def _run(folder: JobFolder, root: Path) -> Ended:
-    executor = ProcessExecutor(root=root, installation="test", containment="tree")
+    executor = ProcessExecutor(root=root, installation=f"test-{uuid.uuid4().hex[:10]}", containment="tree")
     await executor.open()
     try:
         ref = await executor.start("job-1", folder)
