@@ -48,6 +48,7 @@ class ServerProcess:
             **environ,
         }
         self.process: subprocess.Popen[bytes] | None = None
+        self.listen = "127.0.0.1:0"
         self.url = ""
         self.client: httpx2.Client | None = None
 
@@ -64,7 +65,7 @@ class ServerProcess:
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [str(Path(sys.executable).with_name("cador")), "serve", "--data", str(self.data), "--listen",
-                 "127.0.0.1:0"],
+                 self.listen],
                 env=self.environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         deadline = time.monotonic() + DEADLINE_S
