@@ -13,6 +13,7 @@ import pytest
 
 from cador.executors.containment import available
 from cador.executors.process import ProcessExecutor
+from cador.executors.spawner import Spawner
 from cador.ports.executor import FolderStep, JobFolder, Limits, Output, StartRefused, StepState
 from contracts.executor_contract import Heard, hear, sh, until
 from executors.conftest import alive, eventually, let_everybody_in, means
@@ -534,3 +535,13 @@ def test_two_hundred_jobs_at_once(run: Run, containment: str, root: Path) -> Non
         eventually(lambda: not alive(str(root / "k-")))
 
     run(test, containment=containment)
+
+
+def test_a_start_that_comes_after_the_end_brings_nothing_back(tmp_path: Path) -> None:
+    spawner = Spawner()
+    driver = spawner.spawn(["/bin/true"], {}, cwd="/", output=str(tmp_path / "output"))
+    os.close(driver.pidfd)
+    os.close(driver.told)
+    spawner.close()
+    with pytest.raises(OSError, match="closed"):
+        spawner.spawn(["/bin/true"], {}, cwd="/", output=str(tmp_path / "output"))

@@ -1,5 +1,6 @@
 """Client of the small process that starts drivers (``spawner_process.py``, which says why there is one)."""
 
+import contextlib
 import errno
 import json
 import os
@@ -26,6 +27,7 @@ class Spawner:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._closed = False
 
     def spawn(
         self,
@@ -63,6 +65,8 @@ class Spawner:
             }
         ).encode()
         with self._lock:
+            if self._closed:  # a thread that comes late must not bring the process back
+                raise OSError("the executor is closed")
             try:
                 answer, descriptors = self._ask(body)
             except OSError:  # it was killed; asking twice is safe, because the second of two drivers ends by itself
@@ -87,7 +91,8 @@ class Spawner:
     def _connected(self) -> socket.socket:
         if self._socket is None:
             ours, theirs = socket.socketpair()
-            with theirs:
+            with contextlib.ExitStack() as on_failure, theirs:
+                on_failure.callback(ours.close)
                 self._process = subprocess.Popen(
                     [sys.executable, "-I", "-S", str(Path(spawner_process.__file__)), str(theirs.fileno())],
                     pass_fds=(theirs.fileno(),),
@@ -97,6 +102,7 @@ class Spawner:
                     cwd="/",
                     start_new_session=True,
                 )
+                on_failure.pop_all()
             ours.settimeout(ANSWER_S)
             self._socket = ours
         return self._socket
@@ -111,6 +117,7 @@ class Spawner:
             self._process = None
 
     def close(self) -> None:
-        """End the process. Jobs run on."""
+        """End the process for good. Jobs run on."""
         with self._lock:
+            self._closed = True
             self._drop()
