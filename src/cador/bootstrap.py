@@ -140,6 +140,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         stack.push_async_callback(executor.close)
         logs = FileLogs(data / "logs", clock=clock.now, max_bytes=settings.log.max_bytes_per_job)
         blobs = LocalBlobs(data / "blobs")
+        await asyncio.to_thread(blobs.remove_partial, clock.now())  # of writes that a crash cut off
         types = load_types()
         catalogues = Catalogues()
         metrics = Metrics()

@@ -33,7 +33,7 @@ class Metrics:
             "cador_http_request_seconds", "Time to the end of the answer", ["route"], buckets=_FAST, registry=registry
         )
         self._queue = {name: Gauge(f"cador_queue_{name}", text, registry=registry) for name, text in _QUEUE.items()}
-        self._tasks_started = Counter("cador_tasks_started", "Tasks started", ["trigger"], registry=registry)
+        self._tasks_started = Counter("cador_tasks_started", "Tasks started", registry=registry)
         self._waited = Histogram(
             "cador_task_wait_seconds", "From accepted to running", buckets=(*_FAST, *_LONG[5:]), registry=registry
         )
@@ -49,9 +49,6 @@ class Metrics:
         self._retries = Counter("cador_command_retries", "Commands tried again", ["kind"], registry=registry)
         self._recovered = Counter(
             "cador_recovered", "Executions taken over after a restart or loss", ["what"], registry=registry
-        )
-        self._log_lag = Histogram(
-            "cador_log_lag_seconds", "From line written to stored", buckets=_FAST, registry=registry
         )
         self._loop_lag = Histogram(
             "cador_loop_lag_seconds", "Lateness of the event loop", buckets=_FAST, registry=registry
@@ -73,8 +70,8 @@ class Metrics:
 
     # -- the engine's meter
 
-    def task_started(self, trigger: str, waited_s: float) -> None:
-        self._tasks_started.labels(trigger).inc()
+    def task_started(self, waited_s: float) -> None:
+        self._tasks_started.inc()
         self._waited.observe(waited_s)
 
     def task_ended(self, status: str, took_s: float) -> None:
@@ -89,17 +86,14 @@ class Metrics:
         self._jobs_ended.labels(type_name, status).inc()
         self._job_seconds.observe(took_s)
 
-    def running_jobs(self, executor: str, count: int) -> None:
-        self._running.labels(executor).set(count)
+    def running_jobs(self, executor: str, change: int) -> None:
+        self._running.labels(executor).inc(change)
 
     def command_retried(self, kind: str) -> None:
         self._retries.labels(kind).inc()
 
     def recovered(self, what: str, count: int = 1) -> None:
         self._recovered.labels(what).inc(count)
-
-    def log_lag(self, seconds: float) -> None:
-        self._log_lag.observe(seconds)
 
     def loop_lag(self, seconds: float) -> None:
         self._loop_lag.observe(seconds)

@@ -208,9 +208,6 @@ class WorkflowTask:
     def stage_approval(self, stage: int) -> Approval | None:
         return next((a for a in self.approvals if a.stage == stage and a.job_id is None), None)
 
-    def approval_of(self, job_id: int) -> Approval | None:
-        return next((a for a in self.approvals if a.job_id == job_id), None)
-
     @property
     def final(self) -> bool:
         return self.status in TASK_FINAL

@@ -170,7 +170,7 @@ class Engine:
                 self._carry_out(row, outcome.loaded.get(row.id))
         self._announce(outcome.tasks)
         for _, waited_s in outcome.admitted:
-            self.meter.task_started("", waited_s)
+            self.meter.task_started(waited_s)
         for status, took_s in outcome.ended:
             self.meter.task_ended(status, took_s)
         if outcome.soonest is not None:

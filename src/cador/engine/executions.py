@@ -150,10 +150,12 @@ class Executions:
         if row.key in self._following:
             return
         self._following.add(row.key)
+        self._engine.meter.running_jobs(row.executor, 1)
         try:
             await self._follow_to_end(self._executors[row.executor], row, prepared, room, adopted=adopted)
         finally:
             self._following.discard(row.key)
+            self._engine.meter.running_jobs(row.executor, -1)
 
     async def _follow_to_end(
         self, executor: Executor, row: ExecutionRow, prepared: Prepared, room: "Room", *, adopted: bool

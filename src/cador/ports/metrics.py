@@ -10,7 +10,7 @@ class Meter(Protocol):
     ``kubernetes``, ``server``, *kind* a command's kind. Durations are seconds.
     """
 
-    def task_started(self, trigger: str, waited_s: float) -> None:
+    def task_started(self, waited_s: float) -> None:
         """A task became running, *waited_s* after it was accepted."""
 
     def task_ended(self, status: str, took_s: float) -> None: ...
@@ -20,16 +20,13 @@ class Meter(Protocol):
 
     def job_ended(self, type_name: str, status: str, took_s: float) -> None: ...
 
-    def running_jobs(self, executor: str, count: int) -> None:
-        """How many executions this process follows now."""
+    def running_jobs(self, executor: str, change: int) -> None:
+        """This process follows one execution more (1) or less (-1)."""
 
     def command_retried(self, kind: str) -> None: ...
 
     def recovered(self, what: str, count: int = 1) -> None:
         """After a restart or from a lost replica: ``adopted``, ``lost``, ``rerun``, ``released``."""
-
-    def log_lag(self, seconds: float) -> None:
-        """Time from a line being written to its being stored, sampled."""
 
     def loop_lag(self, seconds: float) -> None:
         """How late the event loop ran a timer, sampled."""
@@ -38,7 +35,7 @@ class Meter(Protocol):
 class SilentMeter:
     """Measures nothing: for tests and for one-off runs without a server."""
 
-    def task_started(self, trigger: str, waited_s: float) -> None: ...
+    def task_started(self, waited_s: float) -> None: ...
 
     def task_ended(self, status: str, took_s: float) -> None: ...
 
@@ -46,12 +43,10 @@ class SilentMeter:
 
     def job_ended(self, type_name: str, status: str, took_s: float) -> None: ...
 
-    def running_jobs(self, executor: str, count: int) -> None: ...
+    def running_jobs(self, executor: str, change: int) -> None: ...
 
     def command_retried(self, kind: str) -> None: ...
 
     def recovered(self, what: str, count: int = 1) -> None: ...
-
-    def log_lag(self, seconds: float) -> None: ...
 
     def loop_lag(self, seconds: float) -> None: ...
