@@ -120,6 +120,12 @@ class NewTask:
     remark: str = ""
     idempotency_key: str = ""
     """With ``creator_id`` unique; empty: none."""
+    auto_cancel: str = ""
+    """A newer task of the workflow with the same word cancels this one; empty: none does."""
+    timeout_s: float = 0.0
+    """Of the whole task; 0: none."""
+    manual: Mapping[int, str] = field(default_factory=dict)
+    """JSON text of the manual execution of stages, by index."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Times are Unix seconds, JSON is text, large JSON is compressed (``dialect.Packer
 Every list of the stores has an index of its order here: nothing scans history.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -24,9 +24,11 @@ from sqlalchemy import (
     and_,
     literal_column,
     not_,
+    text,
 )
+from sqlalchemy.types import TypeEngine
 
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 """The newest migration: what the tables below look like."""
 
 metadata = MetaData(
@@ -76,6 +78,11 @@ def _text(name: str, *, primary_key: bool = False) -> Column[str]:
 
 def _int(name: str) -> Column[int]:
     return Column(name, Integer, nullable=False)
+
+
+def _later(name: str, kind: TypeEngine[Any], default: str) -> "Column[Any]":
+    """A column that came after the first release: the database fills it in when an older server writes the row."""
+    return Column(name, kind, nullable=False, server_default=text(default))
 
 
 def _flag(name: str) -> Column[bool]:
@@ -169,19 +176,28 @@ workflow_task = Table(
     _text("remark"),
     _flag("deleted"),
     Column("idempotency_key", Text, nullable=True),
+    _later("stamp", BigInteger(), "0"),
+    _later("archived", Boolean(create_constraint=False), "FALSE"),
+    _later("auto_cancel", Text(), "''"),
+    _later("timeout_s", Double(), "0"),
     UniqueConstraint("workflow_key", "number"),
     UniqueConstraint("creator_id", "idempotency_key"),
     sqlite_autoincrement=True,
-    comment="asks: number of its approvals. waits_at: create_at of a task that wants to start or go on, else NULL",
+    comment="asks: number of its approvals. waits_at: create_at of a task that wants to start or go on, else NULL. "
+    "stamp: another one with every change of the task, its stages, jobs or approvals; never used twice for one task. "
+    "archived: out of the lists, found by number. auto_cancel: a newer task of the workflow with the same word "
+    "cancels it. timeout_s: of the whole task, 0 for none",
 )
 
 _t = workflow_task.c
 TASK_WAITS: Final = _t.waits_at.is_not(None)
-TASK_LIVES: Final = _t.status.in_([word("waiting"), word("running"), word("cancelling")])
+TASK_LIVES: Final = _t.status.in_([word("waiting"), word("running"), word("cancelling"), word("pause")])
 TASK_COUNTS: Final = and_(TASK_LIVES, _t.status.in_([word("running"), word("cancelling")]))
 """Against the limit of its workflow. Says twice what it means: that it lives makes the index of the living fit."""
 TASK_HOLDS: Final = _t.slot == word("held")
 TASK_SHOWN: Final = not_(_t.deleted)
+"""Found by number."""
+TASK_LISTED: Final = and_(not_(_t.deleted), not_(_t.archived))
 
 for _order in (
     (_t.create_at, _t.id),
@@ -192,8 +208,9 @@ for _order in (
     (_t.project, _t.status, _t.create_at, _t.id),
     (_t.workflow_key, _t.status, _t.create_at, _t.id),
 ):
-    _partial("ix_workflow_task_" + "_".join(column.name for column in _order), *_order, where=TASK_SHOWN)
+    _partial("ix_workflow_task_" + "_".join(column.name for column in _order), *_order, where=TASK_LISTED)
 _partial("ix_workflow_task_waits", _t.waits_at, _t.id, where=TASK_WAITS)
+_partial("ix_workflow_task_waits_of", _t.project, _t.waits_at, _t.id, where=TASK_WAITS)
 _partial("ix_workflow_task_lives", _t.workflow_key, _t.status, _t.number, where=TASK_LIVES)
 _partial("ix_workflow_task_holds", _t.id, where=TASK_HOLDS)
 
@@ -212,6 +229,10 @@ stage_task = Table(
     _text("error"),
     _when("start_at"),
     _when("end_at"),
+    _later("manual", Text(), "''"),
+    _later("executed_by", Text(), "''"),
+    comment="manual: JSON of who may execute it and whether its inputs may be changed; empty: it starts by itself. "
+    "executed_by: name of who executed it",
 )
 
 job_task = Table(
@@ -363,8 +384,20 @@ admission = Table(
     "admission",
     metadata,
     Column("id", Integer, primary_key=True, nullable=False, autoincrement=False),
+    Column("max_running_tasks", Integer, nullable=True),
+    Column("max_per_project", Integer, nullable=True),
+    Column("max_per_user", Integer, nullable=True),
+    _later("vtime", Double(), "0"),
     CheckConstraint("id = 1", name="one_row"),
-    comment="One row: who holds it may let tasks become running",
+    comment="One row: who holds it may let tasks become running. Limits that are NULL are those of the settings",
+)
+
+share = Table(
+    "share",
+    metadata,
+    _text("project", primary_key=True),
+    _at("vtime"),
+    comment="How much each project has been given: whose virtual time is least is next",
 )
 
 replica = Table(

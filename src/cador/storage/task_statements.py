@@ -10,6 +10,7 @@ from cador.storage.tables import (
     APPROVAL_OPEN,
     TASK_COUNTS,
     TASK_HOLDS,
+    TASK_LISTED,
     TASK_LIVES,
     TASK_SHOWN,
     TASK_WAITS,
@@ -146,7 +147,7 @@ COUNT: Final = select(workflow_counter.c.tasks).where(workflow_counter.c.key == 
 def page(scope: str, more: tuple[str, ...], *, by_status: bool, keyset: bool, projects: bool) -> Any:
     """One branch of a list, newest first: *scope* is the column whose index leads (``""``: all tasks), *more* further
     columns to compare. Each combination is built once and there are few."""
-    found = _ROWS.where(TASK_SHOWN).order_by(t.create_at.desc(), t.id.desc())
+    found = _ROWS.where(TASK_LISTED).order_by(t.create_at.desc(), t.id.desc())
     for name in (*((scope,) if scope else ()), *more):
         found = found.where(t[name] == bindparam(name))
     if by_status:

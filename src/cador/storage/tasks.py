@@ -64,7 +64,7 @@ class Tasks:
                 sql.ADD_STAGE,
                 [
                     {"task_id": task_id, "idx": index, "name": name, "parallel": parallel, "status": "", "error": "",
-                     "start_at": None, "end_at": None}
+                     "start_at": None, "end_at": None, "manual": task.manual.get(index, ""), "executed_by": ""}
                     for index, (name, parallel) in enumerate(task.stages)
                 ],
             )  # fmt: skip
@@ -439,6 +439,10 @@ def _task_values(task: NewTask) -> dict[str, Any]:
         "remark": task.remark,
         "deleted": False,
         "idempotency_key": task.idempotency_key or None,
+        "stamp": 0,
+        "archived": False,
+        "auto_cancel": task.auto_cancel,
+        "timeout_s": task.timeout_s,
     }
 
 
