@@ -13,6 +13,7 @@ from cador.domain.errors import CadorError
 from cador.operations.task_values import TaskDetail
 from support import virtual_loop
 from support.git_server import GitServer
+from support.replays import check_replay
 from support.world import World, describe
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class Play:
 
     async def judge_task(self, task: tuple[str, int], ends: Mapping[str, Any]) -> None:
         detail = await self.world.done(*task, within_s=self.script.get("within_s", 120.0))
+        await check_replay(self.world.db, *task)
         jobs = {job.row.name: job for stage in detail.stages for job in stage.jobs}
         shown = describe(detail)
         assert detail.row.status == ends.get("status", "passed"), shown
