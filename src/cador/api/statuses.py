@@ -14,6 +14,7 @@ TASK_STATUS: Final[Mapping[str, str]] = {
     TaskStatus.WAITING: "created",
     TaskStatus.RUNNING: "running",
     TaskStatus.CANCELLING: "cancelled",
+    TaskStatus.EXPIRING: "running",
     TaskStatus.PASSED: "passed",
     TaskStatus.FAILED: "failed",
     TaskStatus.REJECT: "failed",
@@ -34,7 +35,7 @@ def task_status(row: TaskRow) -> str:
 
 def task_detail_status(row: TaskRow) -> str:
     """The finer word: ``waiting``, ``running``, ``wait_for_approval``, ``waiting_for_slot``, ``cancelling``,
-    ``reject``, or one of the six."""
+    ``expiring``, ``reject``, or one of the six."""
     if row.status == TaskStatus.RUNNING:
         return TASK_DETAIL.get(row.waiting_for, row.status)
     return row.status

@@ -13,6 +13,7 @@ class TaskStatus(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
     CANCELLING = "cancelling"
+    EXPIRING = "expiring"
     PAUSE = "pause"
     PASSED = "passed"
     FAILED = "failed"
@@ -178,7 +179,7 @@ class WorkflowTask:
     """One execution of a workflow. ``id`` is unique over the server, ``number`` counts within the workflow.
 
     ``stages`` in order, ``jobs`` in order of fan-out (``job.stage`` is the index of its stage), ``approvals`` as many
-    as the task has. ``deadline_s``: optional limit of the whole task. ``retry_wanted``: a retry was asked for while a
+    as the task has. ``timeout_s``: of the whole task, 0 for none. ``retry_wanted``: a retry was asked for while a
     cancelled task was still going down.
     """
 
@@ -200,6 +201,7 @@ class WorkflowTask:
     end_at: float | None = None
     retry_num: int = 0
     retry_wanted: str = ""
+    timeout_s: float = 0.0
 
     def job(self, job_id: int) -> JobTask | None:
         return next((job for job in self.jobs if job.id == job_id), None)

@@ -25,6 +25,7 @@ from sqlalchemy import (
     literal_column,
     not_,
     text,
+    true,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -180,24 +181,31 @@ workflow_task = Table(
     _later("archived", Boolean(create_constraint=False), "FALSE"),
     _later("auto_cancel", Text(), "''"),
     _later("timeout_s", Double(), "0"),
+    _when("archived_at"),
     UniqueConstraint("workflow_key", "number"),
     UniqueConstraint("creator_id", "idempotency_key"),
     sqlite_autoincrement=True,
     comment="asks: number of its approvals. waits_at: create_at of a task that wants to start or go on, else NULL. "
     "stamp: another one with every change of the task, its stages, jobs or approvals; never used twice for one task. "
-    "archived: out of the lists, found by number. auto_cancel: a newer task of the workflow with the same word "
-    "cancels it. timeout_s: of the whole task, 0 for none",
+    "archived: out of the lists, found by number; archived_at: since when. "
+    "auto_cancel: a newer task of the workflow with the same word cancels it. timeout_s: of the whole task, 0 for none",
 )
 
 _t = workflow_task.c
 TASK_WAITS: Final = _t.waits_at.is_not(None)
-TASK_LIVES: Final = _t.status.in_([word("waiting"), word("running"), word("cancelling"), word("pause")])
-TASK_COUNTS: Final = and_(TASK_LIVES, _t.status.in_([word("running"), word("cancelling")]))
+TASK_LIVES: Final = _t.status.in_(
+    [word("waiting"), word("running"), word("cancelling"), word("expiring"), word("pause")]
+)
+TASK_COUNTS: Final = and_(TASK_LIVES, _t.status.in_([word("running"), word("cancelling"), word("expiring")]))
 """Against the limit of its workflow. Says twice what it means: that it lives makes the index of the living fit."""
 TASK_HOLDS: Final = _t.slot == word("held")
 TASK_SHOWN: Final = not_(_t.deleted)
 """Found by number."""
 TASK_LISTED: Final = and_(not_(_t.deleted), not_(_t.archived))
+TASK_GONE: Final = _t.deleted.is_(true())
+TASK_ARCHIVED: Final = _t.archived.is_(true())
+TASK_WORDED: Final = and_(TASK_LIVES, _t.auto_cancel != word(""))
+"""May be cancelled by a newer one."""
 
 for _order in (
     (_t.create_at, _t.id),
@@ -213,6 +221,9 @@ _partial("ix_workflow_task_waits", _t.waits_at, _t.id, where=TASK_WAITS)
 _partial("ix_workflow_task_waits_of", _t.project, _t.waits_at, _t.id, where=TASK_WAITS)
 _partial("ix_workflow_task_lives", _t.workflow_key, _t.status, _t.number, where=TASK_LIVES)
 _partial("ix_workflow_task_holds", _t.id, where=TASK_HOLDS)
+_partial("ix_workflow_task_words", _t.workflow_key, _t.auto_cancel, where=TASK_WORDED)
+_partial("ix_workflow_task_gone", _t.id, where=TASK_GONE)
+_partial("ix_workflow_task_archived", _t.archived_at, _t.id, where=TASK_ARCHIVED)
 
 task_snapshot = Table(
     "task_snapshot", metadata, _of_task(primary_key=True), Column("body", LargeBinary, nullable=False)

@@ -126,7 +126,7 @@ class Tasks:
         if row is None:
             raise NotFound("task", str(task_id))
         (_, number, key, status, slot, parallel_limit, error, revoker, revoker_id, create_at, start_at, end_at,
-         retry_num, retry_wanted, asks) = row  # fmt: skip
+         retry_num, retry_wanted, asks, timeout_s) = row  # fmt: skip
         return WorkflowTask(
             id=task_id,
             number=number,
@@ -148,6 +148,7 @@ class Tasks:
             end_at=end_at,
             retry_num=retry_num,
             retry_wanted=retry_wanted,
+            timeout_s=timeout_s,
         )
 
     def _approvals(self, of: Mapping[str, Any]) -> tuple[Approval, ...]:
@@ -443,6 +444,7 @@ def _task_values(task: NewTask) -> dict[str, Any]:
         "archived": False,
         "auto_cancel": task.auto_cancel,
         "timeout_s": task.timeout_s,
+        "archived_at": None,
     }
 
 

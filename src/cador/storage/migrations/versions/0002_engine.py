@@ -36,6 +36,7 @@ def upgrade() -> None:
     later("workflow_task", "archived", sa.Boolean(create_constraint=False), "FALSE")
     later("workflow_task", "auto_cancel", sa.Text(), "''")
     later("workflow_task", "timeout_s", sa.Double(), "0")
+    op.add_column("workflow_task", sa.Column("archived_at", sa.Double(), nullable=True))
     later("stage_task", "manual", sa.Text(), "''")
     later("stage_task", "executed_by", sa.Text(), "''")
     for name in ("max_running_tasks", "max_per_project", "max_per_user"):
@@ -53,8 +54,12 @@ def upgrade() -> None:
         op.drop_index(name, "workflow_task")
         partial(name, columns, "deleted = 0 AND archived = 0", "NOT deleted AND NOT archived")
     op.drop_index("ix_workflow_task_lives", "workflow_task")
-    lives = "status IN ('waiting', 'running', 'cancelling', 'pause')"
+    lives = "status IN ('waiting', 'running', 'cancelling', 'expiring', 'pause')"
     partial("ix_workflow_task_lives", ("workflow_key", "status", "number"), lives, lives)
+    worded = f"{lives} AND auto_cancel != ''"
+    partial("ix_workflow_task_words", ("workflow_key", "auto_cancel"), worded, worded)
+    partial("ix_workflow_task_gone", ("id",), "deleted IS 1", "deleted IS TRUE")
+    partial("ix_workflow_task_archived", ("archived_at", "id"), "archived IS 1", "archived IS TRUE")
     waits = "waits_at IS NOT NULL"
     partial("ix_workflow_task_waits_of", ("project", "waits_at", "id"), waits, waits)
     if op.get_bind().dialect.name == "postgresql":
@@ -67,8 +72,8 @@ ADMISSION = "One row: who holds it may let tasks become running. Limits that are
 TASK = (
     "asks: number of its approvals. waits_at: create_at of a task that wants to start or go on, else NULL. "
     "stamp: another one with every change of the task, its stages, jobs or approvals; never used twice for one task. "
-    "archived: out of the lists, found by number. auto_cancel: a newer task of the workflow with the same word "
-    "cancels it. timeout_s: of the whole task, 0 for none"
+    "archived: out of the lists, found by number; archived_at: since when. "
+    "auto_cancel: a newer task of the workflow with the same word cancels it. timeout_s: of the whole task, 0 for none"
 )
 STAGE = (
     "manual: JSON of who may execute it and whether its inputs may be changed; empty: it starts by itself. "
