@@ -28,6 +28,7 @@ from cador.api.health import Check, database_check
 from cador.api.metrics import Metrics
 from cador.api.routing import Limits as HttpLimits
 from cador.domain.errors import CadorError
+from cador.engine.alone import Alone
 from cador.engine.engine import Engine, Limits
 from cador.engine.preparing import Catalogues, Preparer
 from cador.executors.process import ProcessExecutor
@@ -152,7 +153,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             return found.problems, found.failed
 
         engine = Engine(
-            me=uuid.uuid4().hex,
+            peers=Alone(database),
             installation=installation,
             db=database,
             clock=clock,

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from cador.engine.alone import Alone
 from cador.engine.engine import Engine, Limits
 from cador.engine.preparing import Catalogues, Preparer
 from cador.executors.scripted import Script, ScriptedExecutor, ScriptedWorld
@@ -116,7 +117,7 @@ class World:
             self.executor = await self._processes()
         catalogues = Catalogues()
         self.engine = Engine(
-            me=uuid.uuid4().hex,
+            peers=Alone(self.db),
             installation=self.installation,
             db=self.db,
             clock=Ticking(self.clock),

@@ -13,13 +13,14 @@ import structlog
 from cador.domain.errors import Unavailable
 from cador.engine.executions import Executions
 from cador.engine.handlers import Handlers
-from cador.engine.hearing import Claim, Fenced, Outcome
+from cador.engine.hearing import Claim, Fenced, NotHere, Outcome
 from cador.engine.preparing import Loaded, Preparer
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
 from cador.ports.executor import Executor
 from cador.ports.logs import LogStore
 from cador.ports.metrics import Meter, SilentMeter
+from cador.ports.peers import Peers
 from cador.ports.stores import CommandRow, Database, Tx
 
 log = structlog.get_logger(__name__)
@@ -35,6 +36,8 @@ RECLAIM_STEP_S = 0.05
 AWAY_S = 1.0
 """Pause before the database is asked again after it was away."""
 LAG_SAMPLE_S = 5.0
+ELSEWHERE_S = 0.2
+"""Pause before a command that another machine has to carry out is offered again."""
 MAX_TRIES = 6
 """Infrastructure errors of one command before its job fails with the reason."""
 
@@ -69,7 +72,7 @@ class Engine:
     def __init__(
         self,
         *,
-        me: str,
+        peers: Peers,
         installation: str,
         db: Database,
         clock: Clock,
@@ -84,7 +87,8 @@ class Engine:
         tell: Callable[[int, str], Coroutine[Any, Any, None]] | None = None,
         meter: Meter | None = None,
     ) -> None:
-        self._me = me
+        self._peers = peers
+        self._me = ""
         self.meter: Meter = meter or SilentMeter()
         self._db, self._clock = db, clock
         self._limits = limits
@@ -93,6 +97,7 @@ class Engine:
         self._busy = 0
         self._short = False
         self._wake = asyncio.Event()
+        self._free = asyncio.Event()
         self._sleep_until = 0.0
         self._soonest = math.inf
         self._writes = 0
@@ -123,7 +128,16 @@ class Engine:
 
     @property
     def me(self) -> str:
+        """Under which id this process takes things on; empty while it is no member: then it takes on nothing."""
         return self._me
+
+    @property
+    def alone(self) -> bool:
+        return self._peers.alone
+
+    def holds(self, me: str) -> bool:
+        """Whether what was taken on under the id *me* is certainly still ours. Asked before every act outside."""
+        return me == self._me and self._peers.holds()
 
     @property
     def db(self) -> Database:
@@ -155,10 +169,11 @@ class Engine:
 
         Raises: whatever *fn* raises; nothing is changed then.
         """
-        reserved = min(self.room(), starts) if self._group is not None and not self._closing else 0
+        me = self._me
+        reserved = min(self.room(), starts) if me and self._group is not None and not self._closing else 0
         self._busy += reserved
         limits = self._limits()
-        claim = Claim(self._me, reserved, limits.max_running_tasks, self._tell is not None, self._load)
+        claim = Claim(me, reserved, limits.max_running_tasks, self._tell is not None, self._load)
         taken = 0
         with self._write():
             try:
@@ -169,6 +184,8 @@ class Engine:
             for row in outcome.rows:
                 self._carry_out(row, outcome.loaded.get(row.id))
         self._announce(outcome.tasks)
+        if not self._peers.alone and (outcome.tasks or outcome.short):
+            self._peers.tell(outcome.tasks, work=outcome.short)
         for _, waited_s in outcome.admitted:
             self.meter.task_started(waited_s)
         for status, took_s in outcome.ended:
@@ -190,9 +207,9 @@ class Engine:
         try:
             yield
         except (Unavailable, asyncio.CancelledError):
-            if not self._reclaiming and self._group is not None and not self._closing:
+            if self._me and not self._reclaiming and self._group is not None and not self._closing:
                 self._reclaiming = True
-                self.spawn("reclaim", self._reclaim)
+                self.spawn("reclaim", self._reclaim, self._me, after=self._reclaimed)
             raise
         finally:
             self._writing.discard(number)
@@ -228,13 +245,24 @@ class Engine:
 
     # -- running
 
-    def spawn(self, name: str, work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-        """Add a child that runs ``work(*args)`` to the one tree of tasks of this process."""
+    def spawn(
+        self,
+        name: str,
+        work: Callable[..., Coroutine[Any, Any, None]],
+        *args: Any,
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        """Add a child that runs ``work(*args)`` to the one tree of tasks of this process. *after* is called when it is
+        over, also when it was cancelled before its first step."""
         if self._group is None or self._closing:
+            if after is not None:
+                after()
             return
         child = self._group.create_task(self._edge(name, work, *args), name=name)
         self._work.add(child)
         child.add_done_callback(self._work.discard)
+        if after is not None:
+            child.add_done_callback(lambda _: after())
 
     @staticmethod
     async def _edge(name: str, work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
@@ -247,28 +275,78 @@ class Engine:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Take over what earlier processes left, then carry out commands until the block ends."""
+        """Take over what earlier processes left, then carry out commands until the block ends.
+
+        Raises: Unavailable: the database was away at the beginning.
+        """
         self._loop = asyncio.get_running_loop()
+        self._peers.listen(self._heard)
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                await self._take_over()
-                self.spawn("loop lag", self._measure_lag)
-                dispatcher = group.create_task(self._dispatch(), name="dispatcher")
+                await self._join()
+                keepers = [
+                    group.create_task(self._stay(), name="membership"),
+                    group.create_task(self._edge("loop lag", self._measure_lag), name="loop lag"),
+                ]
                 try:
                     yield
                 finally:
                     # Executions run on without us; the rows say where the next process goes on.
                     self._closing = True
-                    dispatcher.cancel()
-                    for child in self._work:
+                    for child in (*keepers, *self._work):
                         child.cancel()
         finally:
-            self._group = None
+            self._group, self._me = None, ""
+            with contextlib.suppress(Unavailable):
+                await self._peers.leave()
 
-    async def _take_over(self) -> None:
-        await self._db.write(_release_all)
-        await self.executions.adopt_all()
+    async def _join(self) -> None:
+        self._me = await self._peers.join()
+        await self.executions.adopt_free(sweep=True)
+
+    async def _stay(self) -> None:
+        """Be a member as long as it lasts, and again under a new id: what was begun under the old one is left to
+        whoever takes it over."""
+        while True:
+            self.spawn("dispatcher", self._dispatch)
+            if not self._peers.alone:
+                self.spawn("finder", self._find_free)
+            reason = await self._peers.lost()
+            log.warning("membership_lost", reason=reason, id=self._me)
+            self._me = ""
+            abandoned = list(self._work)
+            for child in abandoned:
+                child.cancel()
+            await asyncio.gather(*abandoned, return_exceptions=True)
+            while True:
+                try:
+                    await self._join()
+                except Unavailable as error:
+                    log.warning("membership_refused", error=str(error))
+                    await asyncio.sleep(AWAY_S)
+                else:
+                    break
+            log.info("membership_renewed", id=self._me)
+
+    def _heard(self, tasks: frozenset[int], work: bool) -> None:
+        """What other servers tell."""
+        self._announce(tuple(tasks))
+        if work:
+            self._wake.set()
+            self._free.set()
+
+    async def _find_free(self) -> None:
+        """Adopt executions that lost their server, as soon as somebody tells of them, and at least now and then."""
+        while True:
+            self._free.clear()
+            try:
+                await self.executions.adopt_free()
+            except Unavailable:
+                await asyncio.sleep(AWAY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_S):
+                    await self._free.wait()
 
     async def _dispatch(self) -> None:
         while True:
@@ -305,7 +383,7 @@ class Engine:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
 
-    async def _reclaim(self) -> None:
+    async def _reclaim(self, me: str) -> None:
         """Give back the commands that are ours in the tables and in nobody's hands: the write that claimed them was
         committed, and its reply never came. Twice, because a write that nobody waits for may still be under way."""
         for pause_s in (0.0, SWEEP_S):
@@ -313,40 +391,51 @@ class Engine:
             while True:
                 under_way = set(self._writing)
                 try:
-                    suspects = await self._db.write(_owned, self._me) - self._hands
+                    suspects = await self._db.write(_owned, me) - self._hands
                     while suspects and under_way & self._writing:  # noqa: ASYNC110 - rare, and writes have deadlines
                         await asyncio.sleep(RECLAIM_STEP_S)
                     if lost := suspects - self._hands:
-                        await self._db.write(_give_back, self._me, lost)
+                        await self._db.write(_give_back, me, lost)
                         log.info("commands_reclaimed", count=len(lost))
                         self._wake.set()
                 except Unavailable:
                     await asyncio.sleep(AWAY_S)
                 else:
                     break
-            # From here on a new doubt begins anew.
-            self._reclaiming = False
+            self._reclaimed()
+
+    def _reclaimed(self) -> None:
+        """From here on a new doubt begins anew."""
+        self._reclaiming = False
 
     def _carry_out(self, row: CommandRow, loaded: Loaded | None = None) -> None:
-        if self._group is None or self._closing:
+        if self._group is None or self._closing or row.owner != self._me:
+            # Claimed too late: the membership it was claimed under is over, and others take it.
             if row.kind == "start":
                 self._busy -= 1
             return
         self._hands.add(row.id)
-        self.spawn(row.key, self._guarded, row, loaded)
-
-    async def _guarded(self, row: CommandRow, loaded: Loaded | None) -> None:
-        """Carry out one command. The one edge where any error of a handler ends: it is tried again, then it fails."""
         room = Room(self) if row.kind == "start" else None
+
+        def after() -> None:
+            self._hands.discard(row.id)
+            if room is not None:
+                room.free()
+
+        self.spawn(row.key, self._guarded, row, room, loaded, after=after)
+
+    async def _guarded(self, row: CommandRow, room: Room | None, loaded: Loaded | None) -> None:
+        """Carry out one command. The one edge where any error of a handler ends: it is tried again, then it fails."""
         try:
             await self._handlers.handle(row, room, loaded)
         except Fenced:
             log.info("command_fenced", key=row.key)
+        except NotHere:
+            await self._elsewhere(row)
         except Exception as error:
             log.warning("command_failed", key=row.key, tries=row.tries, error=repr(error), exc_info=True)
             await self._again(row, error)
         finally:
-            self._hands.discard(row.id)
             if room is not None:
                 room.free()
 
@@ -359,7 +448,7 @@ class Engine:
                 # Jitter, so that what failed together is not tried together.
                 pause_s = min(60.0, 0.2 * 4 ** min(row.tries, 8)) * random.uniform(0.7, 1.3)  # noqa: S311
                 due_at = self._clock.now() + pause_s
-                ours = await self._db.write(_postpone, row, self._me, due_at)
+                ours = await self._db.write(_postpone, row, row.owner, due_at)
             except Unavailable:
                 await asyncio.sleep(AWAY_S)
             else:
@@ -369,18 +458,19 @@ class Engine:
         elif row.kind == "start":
             await self.executions.take_up(row)
 
+    async def _elsewhere(self, row: CommandRow) -> None:
+        """Only a server of another machine can carry it out: give it back for a moment, one of them will take it."""
+        pause_s = ELSEWHERE_S * random.uniform(0.7, 1.3)  # noqa: S311
+        with contextlib.suppress(Unavailable):
+            await self._db.write(_postpone, row, row.owner, self._clock.now() + pause_s)
+            self._peers.tell((), work=True)
+
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + LAG_SAMPLE_S
             await asyncio.sleep(LAG_SAMPLE_S)
             self.meter.loop_lag(max(0.0, loop.time() - due))
-
-
-def _release_all(tx: Tx) -> None:
-    """One process works on this database (its lock says so): whoever owns something now is dead, or has not begun."""
-    tx.commands.release_others("")
-    tx.executions.release_others("")
 
 
 def _owned(tx: Tx, me: str) -> set[int]:

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -12,12 +13,13 @@ from cador.domain import events as ev
 from cador.domain.errors import CadorError, NotFound, Unavailable
 from cador.domain.masking import Masker
 from cador.domain.task import WorkflowTask
-from cador.engine.hearing import Claim, Ear, Outcome
+from cador.engine.hearing import Claim, Ear, Fenced, NotHere, Outcome
 from cador.engine.preparing import Loaded, Prepared, Preparer
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
 from cador.ports.executor import End, Executor, Gone, Output, StartRefused, StepMark, StepState, Unreachable
 from cador.ports.logs import LogStore, LogWriter
+from cador.ports.peers import Replica
 from cador.ports.stores import CommandRow, ExecutionRow, Tx
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class Executions:
         self._max_artifact_bytes = max_artifact_bytes
         self._lost_after_s = lost_after_s
         self._following: set[str] = set()
+        self._taking: set[str] = set()
 
     def key(self, job_id: int, attempt: int, recovery: int) -> str:
         """Names one execution for ever; the installation is part of it, so that sweeps never meet strangers."""
@@ -113,6 +116,7 @@ class Executions:
             return
         executor = self._executors[prepared.executor]
         key = self.key(job_id, attempt, recovery)
+        await self._still_ours(command)
         try:
             ref = await executor.start(key, prepared.folder)
         except StartRefused as error:
@@ -120,11 +124,18 @@ class Executions:
             return
         row = ExecutionRow(
             key, command.task_id, job_id, attempt, recovery, executor.name, executor.place, ref,
-            self._engine.me, self._clock.now(),
+            command.owner, self._clock.now(),
         )  # fmt: skip
         await self._engine.transact(_started, command, row, prepared.warnings, starts=0)
         self._engine.meter.job_started(executor.name, max(0.0, row.created_at - (loaded.job.start_at or 0.0)))
         await self._follow(row, prepared, room)
+
+    async def _still_ours(self, command: CommandRow) -> None:
+        """Just before the act outside: a process that was frozen may have been declared dead. Raises: Fenced."""
+        if not self._engine.holds(command.owner):
+            raise Fenced(command.key)
+        if not self._engine.alone and not await self._engine.db.read(_owns, command):
+            raise Fenced(command.key)
 
     async def _fail_start(self, command: CommandRow, name: str, attempt: int, recovery: int, reason: str) -> None:
         ended = ev.JobEnded(
@@ -175,6 +186,9 @@ class Executions:
                     return
             except NotFound:
                 return  # the task is no more
+            except Fenced:
+                log.info("execution_fenced", key=row.key)
+                return  # another server follows it
             except (OSError, CadorError) as error:
                 log.warning("following_interrupted", key=row.key, error=repr(error))
             except Exception as error:
@@ -196,8 +210,8 @@ class Executions:
                 await self._engine.transact(_lost, row, at, reason)
             except Unavailable:
                 await asyncio.sleep(AGAIN_S)
-            except NotFound:
-                return  # the task is no more
+            except (NotFound, Fenced):
+                return  # the task is no more, or another server follows
             else:
                 return
 
@@ -224,6 +238,8 @@ class Executions:
                     writer.line(f"warning: {warning}")
             async for item in executor.follow(row.key, row.ref, writer.raw_offset):
                 reach.heard = True
+                if not self._engine.holds(row.owner):
+                    raise Fenced(row.key)
                 match item:
                     case Output():
                         writer.feed(item.data, item.offset + len(item.data))
@@ -282,31 +298,47 @@ class Executions:
             return
         key = self.key(job_id, attempt, recovery)
         row = await self._engine.db.read(_execution, key)
+        if row is not None and not self._reaches(row):
+            raise NotHere(key)
+        await self._still_ours(command)
         for executor in self._executors.values():
-            if row is None or (row.executor == executor.name and row.place == executor.place):
+            if row is None or row.executor == executor.name:
                 await executor.stop(key, row.ref if row is not None else "", reason, self._stop_grace_s)
         await self._engine.transact(_drop, command, starts=0)
 
     # -- adopt
 
-    async def adopt_all(self) -> None:
-        """Attach to what earlier processes started, then end what no row knows of."""
-        found = {name: await executor.existing() for name, executor in self._executors.items()}
+    async def adopt_free(self, *, sweep: bool = False) -> None:
+        """Attach to the executions that no server follows. *sweep*: also end what runs outside and no row knows of."""
+        found = {name: await executor.existing() for name, executor in self._executors.items()} if sweep else {}
         rows, pending = await self._engine.db.read(_live)
-        for row in rows:
-            executor = self._executors.get(row.executor)
-            if executor is not None and _same_host(row.place, executor.place):
-                self._engine.spawn(f"adopt {row.key}", self._adopt, row, self._engine.adopted())
+        free = [row for row in rows if not row.owner and row.key not in self._following]
+        for row in free:
+            if row.key in self._taking:
+                continue
+            self._taking.add(row.key)
+            if self._reaches(row):
+                room = self._engine.adopted()
+                after = partial(self._taken, row.key, room)
+                self._engine.spawn(f"adopt {row.key}", self._adopt, row, room, after=after)
             else:
-                self._engine.spawn(f"lose {row.key}", self._lose, row)
+                after = partial(self._taken, row.key)
+                self._engine.spawn(f"lose {row.key}", self._lose, row, after=after)
         live = {row.key for row in rows} | {self.key(*ids) for ids in pending}
         for name, keys in found.items():
             if keys - live:
                 swept = await self._executors[name].sweep(live)
                 log.info("orphans_swept", executor=name, keys=sorted(swept))
-        if rows:
-            self._engine.meter.recovered("adopted", len(rows))
-            log.info("executions_adopted", count=len(rows))
+
+    def _reaches(self, row: ExecutionRow) -> bool:
+        """Whether this server can attach to an execution of that place."""
+        executor = self._executors.get(row.executor)
+        return executor is not None and _same_host(row.place, executor.place)
+
+    def _taken(self, key: str, room: "Room | None" = None) -> None:
+        self._taking.discard(key)
+        if room is not None:
+            room.free()
 
     async def take_up(self, command: CommandRow) -> None:
         """Follow what a ``start`` began, if its commit was made and nobody heard of it."""
@@ -319,38 +351,54 @@ class Executions:
                 await asyncio.sleep(AGAIN_S)
             else:
                 break
-        if row is not None:
-            self._engine.spawn(f"adopt {key}", self._adopt, row, self._engine.adopted())
+        if row is not None and row.owner == command.owner and key not in self._taking:
+            self._taking.add(key)
+            room = self._engine.adopted()
+            self._engine.spawn(f"adopt {key}", self._adopt, row, room, after=partial(self._taken, key, room))
 
     async def _adopt(self, row: ExecutionRow, room: "Room") -> None:
-        try:
-            loaded = await self._take_on(row)
-            prepared = None
-            if loaded is not None:
-                try:
-                    prepared = self._preparer.prepare(loaded, begun=True)
-                except Exception as error:  # an edge: it may be of another version, and must not stay for ever
-                    log.warning("adopted_job_not_prepared", key=row.key, error=repr(error))
-            if prepared is None:
-                # Nobody can follow it, so it must not run on beside its repetition.
-                await self._kill(self._executors[row.executor], row.key, row.ref)
-                await self._tell_lost(row, "")
-                return
-            await self._follow(row, prepared, room, adopted=True)
-        finally:
-            room.free()
+        ours = await self._take_on(row)
+        if ours is None:
+            return  # another server was faster, or it is over
+        row, loaded = ours
+        self._engine.meter.recovered("adopted", 1)
+        log.info("execution_adopted", key=row.key)
+        prepared = None
+        if loaded is not None:
+            try:
+                prepared = self._preparer.prepare(loaded, begun=True)
+            except Exception as error:  # an edge: it may be of another version, and must not stay for ever
+                log.warning("adopted_job_not_prepared", key=row.key, error=repr(error))
+        if prepared is None:
+            # Nobody can follow it, so it must not run on beside its repetition.
+            await self._kill(self._executors[row.executor], row.key, row.ref)
+            await self._tell_lost(row, "")
+            return
+        await self._follow(row, prepared, room, adopted=True)
 
-    async def _take_on(self, row: ExecutionRow) -> Loaded | None:
+    async def _take_on(self, row: ExecutionRow) -> tuple[ExecutionRow, Loaded | None] | None:
+        me = self._engine.me
         while True:
             try:
-                await self._engine.db.write(_take, row.key, self._engine.me)
-                return await self._engine.db.read(self._preparer.load, row.task_id, row.job_id)
+                if not await self._engine.db.write(_take, row.key, me):
+                    return None
+                loaded = await self._engine.db.read(self._preparer.load, row.task_id, row.job_id)
             except Unavailable:
                 await asyncio.sleep(AGAIN_S)
+            else:
+                return replace(row, owner=me), loaded
 
     async def _lose(self, row: ExecutionRow) -> None:
-        """Nobody here reaches that place. It may only be away for a moment, so the job is not run again."""
-        await asyncio.sleep(self._lost_after_s)
+        """Nobody here reaches that place. It may only be away for a moment, so the job is not run again; and while a
+        server of that machine lives, it is that one's."""
+        while True:
+            await asyncio.sleep(self._lost_after_s)
+            try:
+                neighbours = await self._engine.db.read(_replicas)
+            except Unavailable:
+                continue
+            if not any(_same_host(row.place, one.place) for one in neighbours):
+                break
         await self._tell_lost(row, f"lost executor: {row.place}")
 
 
@@ -423,7 +471,7 @@ def _ended(
         tx.tasks.set_steps(row.job_id, row.attempt, steps)
 
     ear = Ear(tx, claim)
-    if tx.executions.get(row.key) is None:
+    if not _ours(tx, row):
         return ear.outcome(None)  # heard before; the process died between the commit and the clean-up
     tx.executions.delete(row.key)
     ear.hear(row.task_id, event, also)
@@ -433,12 +481,29 @@ def _ended(
 def _lost(tx: Tx, claim: Claim, row: ExecutionRow, at: float, reason: str) -> Outcome[None]:
     """The execution is gone, or unknown for too long (*reason*: then it is not run again)."""
     ear = Ear(tx, claim)
-    if tx.executions.get(row.key) is None:
+    if not _ours(tx, row):
         return ear.outcome(None)
     tx.executions.delete(row.key)
     result = ev.Result.BROKEN if reason else ev.Result.LOST
     ear.hear(row.task_id, ev.JobEnded(at, row.job_id, row.attempt, row.recovery, result, reason))
     return ear.outcome(None)
+
+
+def _ours(tx: Tx, row: ExecutionRow) -> bool:
+    """Whether the execution is still there. Raises: Fenced: it is, and another server's by now."""
+    if tx.executions.hold(row.key, row.owner):
+        return True
+    if tx.executions.get(row.key) is not None:
+        raise Fenced(row.key)
+    return False
+
+
+def _owns(tx: Tx, command: CommandRow) -> bool:
+    return tx.commands.owns(command.id, command.owner)
+
+
+def _replicas(tx: Tx) -> list[Replica]:
+    return tx.replicas.list_replicas()
 
 
 def _stop_unbegun(
@@ -459,7 +524,8 @@ def _execution(tx: Tx, key: str) -> ExecutionRow | None:
 
 
 def _take(tx: Tx, key: str, me: str) -> bool:
-    return tx.executions.adopt(key, me)
+    """Whether it is *me*'s from now on; it may have been so already, when only the reply was lost."""
+    return tx.executions.adopt(key, me) or tx.executions.hold(key, me)
 
 
 def _live(tx: Tx) -> tuple[list[ExecutionRow], list[tuple[int, int, int]]]:

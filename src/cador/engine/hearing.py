@@ -18,6 +18,10 @@ class Fenced(Exception):
     """A command is not this process's any more: its effect is another's. The transaction must be given up."""
 
 
+class NotHere(Exception):
+    """What a command is about lives on another machine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """How much of what a transaction causes its process takes on at once: ``starts`` executions, all the rest.

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from cador.domain.commands import Command
 from cador.domain.events import Event
 from cador.domain.task import WorkflowTask
+from cador.ports.peers import Replica
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -353,8 +354,13 @@ class CommandStore(Protocol):
     def release_others(self, me: str) -> int:
         """Every row that has an owner other than *me* is free again (the one process that may run now is *me*)."""
 
+    def release_unknown(self) -> int:
+        """Every row whose owner is no member is free again: a claim that was committed after its owner's end."""
+
     def owned(self, me: str) -> set[int]:
         """Ids of all rows that *me* owns."""
+
+    def owns(self, command_id: int, me: str) -> bool: ...
 
     def give_back(self, me: str, ids: Collection[int]) -> None:
         """Those of *ids* that *me* owns are free again."""
@@ -400,10 +406,30 @@ class ExecutionStore(Protocol):
     def adopt(self, key: str, me: str) -> bool:
         """Take over an execution without an owner."""
 
+    def hold(self, key: str, owner: str) -> bool:
+        """Whether *owner* (``""``: nobody) owns that execution; if so nobody else gets it until the end of the
+        transaction."""
+
     def release(self, owner: str) -> int: ...
 
     def release_others(self, me: str) -> int:
         """Every execution that has an owner other than *me* is free again."""
+
+    def release_unknown(self) -> int:
+        """Every execution whose owner is no member is free again."""
+
+
+class ReplicaStore(Protocol):
+    def add(self, row: Replica) -> None: ...
+
+    def list_replicas(self) -> list[Replica]:
+        """Oldest first."""
+
+    def beat(self, me: str, now: float) -> bool:
+        """Say that *me* lives; False: others have declared it dead."""
+
+    def remove(self, gone: str) -> bool:
+        """False: somebody else removed it before."""
 
 
 class Admission(Protocol):
@@ -554,6 +580,8 @@ class Tx(Protocol):
     def commands(self) -> CommandStore: ...
     @property
     def executions(self) -> ExecutionStore: ...
+    @property
+    def replicas(self) -> ReplicaStore: ...
     @property
     def admission(self) -> Admission: ...
     @property

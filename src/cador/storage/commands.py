@@ -10,7 +10,7 @@ from cador.domain.commands import Admit, Command, Forget, Start, Stop, Tell, Wai
 from cador.ports.stores import CommandRow
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow, json_of, json_text, kind_of
-from cador.storage.tables import COMMAND_ADMIT, COMMAND_FREE_OTHER, COMMAND_FREE_START, word
+from cador.storage.tables import COMMAND_ADMIT, COMMAND_FREE_OTHER, COMMAND_FREE_START, replica, word
 from cador.storage.tables import command as c
 
 KINDS: Final[Mapping[type, str]] = {
@@ -51,10 +51,14 @@ POSTPONE: Final = (
 )
 RELEASE: Final = update(c).where(c.c.owner == bindparam("gone"), c.c.owner != word("")).values(owner="")
 RELEASE_OTHERS: Final = update(c).where(c.c.owner != bindparam("me"), c.c.owner != word("")).values(owner="")
+RELEASE_UNKNOWN: Final = (
+    update(c).where(c.c.owner != word(""), c.c.owner.not_in(select(replica.c.id))).values(owner="")
+)  # fmt: skip
 OWNED: Final = select(c.c.id).where(c.c.owner == bindparam("me"))
 GIVE_BACK: Final = (
     update(c).where(c.c.owner == bindparam("me"), c.c.id.in_(bindparam("ids", expanding=True))).values(owner="")
 )
+OWNS: Final = select(c.c.id).where(c.c.id == bindparam("command_id"), c.c.owner == bindparam("me"))
 TAKE: Final = delete(c).where(c.c.key == bindparam("stored_key"), c.c.owner == word(""))
 STARTS: Final = select(c.c.payload).where(c.c.kind == word("start")).order_by(c.c.id)
 _due = union_all(
@@ -158,8 +162,14 @@ class Commands:
     def release_others(self, me: str) -> int:
         return self._connection.execute(RELEASE_OTHERS, {"me": me}).rowcount
 
+    def release_unknown(self) -> int:
+        return self._connection.execute(RELEASE_UNKNOWN).rowcount
+
     def owned(self, me: str) -> set[int]:
         return set(self._connection.execute(OWNED, {"me": me}).scalars())
+
+    def owns(self, command_id: int, me: str) -> bool:
+        return self._connection.execute(OWNS, {"command_id": command_id, "me": me}).one_or_none() is not None
 
     def give_back(self, me: str, ids: Collection[int]) -> None:
         self._connection.execute(GIVE_BACK, {"me": me, "ids": list(ids)})

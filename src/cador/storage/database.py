@@ -25,6 +25,7 @@ from cador.storage.errors import DatabaseTooNew, OutcomeUnknown
 from cador.storage.executions import Executions
 from cador.storage.meta import Meta
 from cador.storage.people import People
+from cador.storage.replicas import Replicas
 from cador.storage.resources import Resources
 from cador.storage.tasks import Tasks
 from cador.storage.workflows import AdmissionRow, Workflows
@@ -95,8 +96,8 @@ class Stores:
     """The stores of one connection; they hold no state of a transaction."""
 
     __slots__ = (
-        "admission", "audit", "commands", "connection", "executions", "meta", "people", "resources", "tasks",
-        "workflows",
+        "admission", "audit", "commands", "connection", "executions", "meta", "people", "replicas", "resources",
+        "tasks", "workflows",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -108,6 +109,7 @@ class Stores:
         self.admission = AdmissionRow(connection)
         self.resources = Resources(connection)
         self.people = People(connection)
+        self.replicas = Replicas(connection)
         self.audit = Audit(connection)
         self.meta = Meta(connection)
 
@@ -153,6 +155,10 @@ class Transaction:
     @property
     def people(self) -> People:
         return self._stores.people
+
+    @property
+    def replicas(self) -> Replicas:
+        return self._stores.replicas
 
     @property
     def audit(self) -> Audit:

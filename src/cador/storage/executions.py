@@ -8,7 +8,7 @@ from cador.ports.stores import ExecutionRow
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow
 from cador.storage.tables import execution as e
-from cador.storage.tables import word
+from cador.storage.tables import replica, word
 
 _insert = dialect.insert(e)
 ADD: Final = _insert.values({column.name: bindparam(column.name) for column in e.c}).on_conflict_do_update(
@@ -16,11 +16,17 @@ ADD: Final = _insert.values({column.name: bindparam(column.name) for column in e
 )
 GET: Final = select(*e.c).where(e.c.key == bindparam("key"))
 OF_JOB: Final = select(*e.c).where(e.c.job_id == bindparam("job_id")).order_by(e.c.created_at, e.c.key)
+HOLD: Final = (
+    select(e.c.key).where(e.c.key == bindparam("key"), e.c.owner == bindparam("held_by")).with_for_update()
+)  # fmt: skip
 DELETE: Final = delete(e).where(e.c.key == bindparam("execution"))
 ADOPT: Final = update(e).where(e.c.key == bindparam("execution"), e.c.owner == word("")).values(owner=bindparam("me"))
 RELEASE: Final = update(e).where(e.c.owner == bindparam("gone"), e.c.owner != word("")).values(owner="")
 
 RELEASE_OTHERS: Final = update(e).where(e.c.owner != bindparam("me"), e.c.owner != word("")).values(owner="")
+RELEASE_UNKNOWN: Final = (
+    update(e).where(e.c.owner != word(""), e.c.owner.not_in(select(replica.c.id))).values(owner="")
+)  # fmt: skip
 
 
 def _row(row: AnyRow) -> ExecutionRow:
@@ -61,8 +67,14 @@ class Executions:
     def adopt(self, key: str, me: str) -> bool:
         return self._connection.execute(ADOPT, {"execution": key, "me": me}).rowcount == 1
 
+    def hold(self, key: str, owner: str) -> bool:
+        return self._connection.execute(HOLD, {"key": key, "held_by": owner}).one_or_none() is not None
+
     def release(self, owner: str) -> int:
         return self._connection.execute(RELEASE, {"gone": owner}).rowcount
 
     def release_others(self, me: str) -> int:
         return self._connection.execute(RELEASE_OTHERS, {"me": me}).rowcount
+
+    def release_unknown(self) -> int:
+        return self._connection.execute(RELEASE_UNKNOWN).rowcount

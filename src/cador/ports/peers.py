@@ -1,0 +1,52 @@
+"""The other servers of one database: who is there, who is gone, and how they hear of each other.
+
+A server is a *member* under an id of its own for as long as it can prove that it lives. What it takes on - commands,
+executions - carries that id; when the membership is over all of it is free again, and nobody acts under the old id.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+Heard = Callable[[frozenset[int], bool], None]
+"""Called on the event loop's thread with the ids of tasks that changed elsewhere, and whether there is work to take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """``place``: machine and boot; ``address``: where its peers reach it, ``""`` when it tells none."""
+
+    id: str
+    place: str
+    address: str
+    started_at: float
+    seen_at: float
+
+
+class Peers(Protocol):
+    @property
+    def alone(self) -> bool:
+        """Nobody else can ever work on this database: nothing needs to be told or asked twice."""
+
+    async def join(self) -> str:
+        """Become a member; returns the new id. What dead members left behind is free when this returns.
+
+        Raises: Unavailable.
+        """
+
+    async def lost(self) -> str:
+        """Return when this membership is over - its proof of life is gone, or others have declared it dead - and say
+        why. Never returns while the membership holds."""
+
+    def holds(self) -> bool:
+        """Whether nobody can have taken over what is ours. Costs nothing: asked before every act outside."""
+
+    async def leave(self) -> None:
+        """Stop being a member in good order: what is ours is free for others at once."""
+
+    def listen(self, heard: Heard) -> None:
+        """From now on call *heard* with what other members tell, also when something of a dead one became free."""
+
+    def tell(self, tasks: Collection[int], *, work: bool) -> None:
+        """Let the others know; sent together with what else is told within a few milliseconds. Nothing depends on its
+        arrival: everybody also looks now and then."""
