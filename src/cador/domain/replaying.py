@@ -31,7 +31,9 @@ FIXED: Final[Mapping[type[Any], frozenset[str]]] = {
         {"id", "number", "label", "stages", "jobs", "approvals", "parallel_limit", "create_at", "timeout_s"}
     ),
     StageTask: frozenset({"name", "parallel", "manual"}),
-    JobTask: frozenset({"id", "name", "kind", "stage", "timeout_s", "policy", "maximum_retry", "repeatable"}),
+    JobTask: frozenset(
+        {"id", "name", "kind", "stage", "timeout_s", "policy", "maximum_retry", "repeatable", "conditional"}
+    ),
     Approval: frozenset({"id", "stage", "job_id", "needed", "approvers", "timeout_s"}),
 }
 """What a task, a stage, a job and an approval are from the start. Every other field is made by events."""

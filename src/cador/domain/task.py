@@ -118,6 +118,8 @@ class JobTask:
     repeatable: bool = True
     failed_as: str = ""
     """While people decide about a failure, or before a repetition: the status it had (``failed`` or ``timeout``)."""
+    conditional: bool = False
+    """Of an approval: its execute policy is asked before people are. Other jobs ask theirs when they start."""
 
 
 class ApprovalStatus(StrEnum):
@@ -166,12 +168,16 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class StageTask:
+    """``manual``: who may execute it, opaque here; empty: it starts by itself. ``executed_by``: name of who did."""
+
     name: str
     parallel: bool
     status: StageStatus = StageStatus.IDLE
     error: str = ""
     start_at: float | None = None
     end_at: float | None = None
+    manual: str = ""
+    executed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,8 @@ class NewJob:
     repeatable: bool = True
     approval_users: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    conditional: bool = False
+    """Of an approval: its plan has an execute policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,8 @@ class TaskRow:
     end_at: float | None
     retry_num: int
     remark: str = ""
+    edits: int = 0
+    """How often its snapshot was changed: what is remembered of a snapshot is good for one number."""
     waiting_for: str = ""
     """``approval``: an approval is open and nothing else runs; ``slot``: wants a slot again; else ``""``."""
 
@@ -270,6 +274,9 @@ class TaskStore(Protocol):
     def events(self, task_id: int, after: int = 0, limit: int = 1000) -> list[EventRow]: ...
 
     def snapshot(self, task_id: int) -> Mapping[str, Any]: ...
+
+    def set_snapshot(self, task_id: int, snapshot: Mapping[str, Any]) -> None:
+        """Also counts up ``edits`` of the task."""
 
     def approval_texts(self, task_id: int) -> Mapping[int, tuple[str, str]]:
         """Description and type by approval id."""

@@ -181,6 +181,7 @@ workflow_task = Table(
     _later("archived", Boolean(create_constraint=False), "FALSE"),
     _later("auto_cancel", Text(), "''"),
     _later("timeout_s", Double(), "0"),
+    _later("edits", Integer(), "0"),
     _when("archived_at"),
     UniqueConstraint("workflow_key", "number"),
     UniqueConstraint("creator_id", "idempotency_key"),
@@ -188,7 +189,8 @@ workflow_task = Table(
     comment="asks: number of its approvals. waits_at: create_at of a task that wants to start or go on, else NULL. "
     "stamp: another one with every change of the task, its stages, jobs or approvals; never used twice for one task. "
     "archived: out of the lists, found by number; archived_at: since when. "
-    "auto_cancel: a newer task of the workflow with the same word cancels it. timeout_s: of the whole task, 0 for none",
+    "auto_cancel: a newer task of the workflow with the same word cancels it. timeout_s: of the whole task, 0: none. "
+    "edits: how often its snapshot was changed",
 )
 
 _t = workflow_task.c
@@ -274,8 +276,10 @@ job_task = Table(
     _flag("repeatable"),
     _text("failed_as"),
     _text("approval_users"),
+    _later("conditional", Boolean(create_constraint=False), "FALSE"),
     UniqueConstraint("task_id", "position"),
     sqlite_autoincrement=True,
+    comment="conditional: of an approval, its execute policy is asked before people are",
 )
 
 job_body = Table(

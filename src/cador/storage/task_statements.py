@@ -45,11 +45,13 @@ TASK: Final = select(
 LOCK_TASK: Final = TASK.with_for_update(key_share=True)
 """Others may still refer to the task with new rows; whoever wants to change it waits."""
 STAGES: Final = (
-    select(s.name, s.parallel, s.status, s.error, s.start_at, s.end_at).where(s.task_id == ID).order_by(s.idx)
+    select(s.name, s.parallel, s.status, s.error, s.start_at, s.end_at, s.manual, s.executed_by)
+    .where(s.task_id == ID)
+    .order_by(s.idx)
 )
 JOB_LIGHT: Final = (
     "id", "name", "kind", "stage", "status", "error", "attempt", "recovery", "retry_count", "stopping", "start_at",
-    "end_at", "deadline_at", "timeout_s", "policy", "maximum_retry", "repeatable", "failed_as",
+    "end_at", "deadline_at", "timeout_s", "policy", "maximum_retry", "repeatable", "failed_as", "conditional",
 )  # fmt: skip
 """In the order of the fields of ``domain.task.JobTask``."""
 JOBS: Final = select(*(j[name] for name in JOB_LIGHT)).where(j.task_id == ID).order_by(j.position)
@@ -69,7 +71,7 @@ VOTES: Final = (
 TASK_MOVES: Final = (
     "status", "slot", "error", "revoker", "revoker_id", "start_at", "end_at", "retry_num", "retry_wanted",
 )  # fmt: skip
-STAGE_MOVES: Final = ("status", "error", "start_at", "end_at")
+STAGE_MOVES: Final = ("status", "error", "start_at", "end_at", "executed_by")
 JOB_MOVES: Final = (
     "status", "error", "attempt", "recovery", "retry_count", "stopping", "start_at", "end_at", "deadline_at",
     "failed_as",
@@ -130,6 +132,7 @@ WAITING_FOR: Final = case(
 ROW_FIELDS: Final = (
     "id", "workflow_key", "project", "number", "display_name", "type", "status", "slot", "error", "creator",
     "creator_id", "creator_account", "trigger", "revoker", "create_at", "start_at", "end_at", "retry_num", "remark",
+    "edits",
 )  # fmt: skip
 """In the order of the fields of ``ports.stores.TaskRow``."""
 _ROWS: Final = select(*(t[name] for name in ROW_FIELDS), WAITING_FOR)
@@ -159,7 +162,7 @@ def page(scope: str, more: tuple[str, ...], *, by_status: bool, keyset: bool, pr
     return found.offset(bindparam("skip")).limit(bindparam("limit"))
 
 
-JOB_ROW: Final = tuple(column.name for column in j if column.name not in ("failed_as", "approval_users"))
+JOB_ROW: Final = tuple(column.name for column in j if column.name not in ("failed_as", "approval_users", "conditional"))
 """Of these ``ports.stores.JobRow`` has fields of the same name."""
 _b = job_body.c
 _JOB_ROWS: Final = select(*(j[name] for name in JOB_ROW), j.approval_users, _b.outputs, _b.result).join_from(
@@ -191,6 +194,10 @@ EVENTS: Final = (
     .limit(bindparam("limit"))
 )  # fmt: skip
 SNAPSHOT: Final = select(task_snapshot.c.body).where(task_snapshot.c.task_id == ID)
+SET_SNAPSHOT: Final = (
+    update(task_snapshot).where(task_snapshot.c.task_id == bindparam("of")).values(body=bindparam("body"))
+)  # fmt: skip
+COUNT_EDIT: Final = update(workflow_task).where(t.id == bindparam("of")).values(edits=t.edits + 1)
 APPROVAL_TEXTS: Final = select(a.id, a.description, a.type).where(a.task_id == ID)
 
 _of_job = _b.job_id == bindparam("of")

@@ -96,7 +96,7 @@ class Tasks:
                  "error": "", "attempt": 0, "recovery": 0, "retry_count": 0, "stopping": "", "start_at": None,
                  "end_at": None, "deadline_at": None, "timeout_s": job.timeout_s, "policy": job.policy,
                  "maximum_retry": job.maximum_retry, "repeatable": job.repeatable, "failed_as": "",
-                 "approval_users": json_text(job.approval_users)}
+                 "approval_users": json_text(job.approval_users), "conditional": job.conditional}
                 for position, job in enumerate(task.jobs)
             ],
         )  # fmt: skip
@@ -133,8 +133,10 @@ class Tasks:
             label=f"{key}:{number}",
             status=_TASK_STATUS[status],
             stages=tuple(
-                StageTask(name, parallel, _STAGE_STATUS[stage_status], stage_error, start, end)
-                for name, parallel, stage_status, stage_error, start, end in execute(sql.STAGES, of)
+                StageTask(name, parallel, _STAGE_STATUS[stage_status], stage_error, start, end, manual, executed_by)
+                for name, parallel, stage_status, stage_error, start, end, manual, executed_by in (
+                    execute(sql.STAGES, of)
+                )
             ),
             jobs=tuple(map(_job, execute(sql.JOBS, of))),
             approvals=self._approvals(of) if asks else (),
@@ -326,6 +328,13 @@ class Tasks:
             raise NotFound("task", str(task_id))
         return self._packer.unpack(blob)
 
+    def set_snapshot(self, task_id: int, snapshot: Mapping[str, Any]) -> None:
+        """Raises: NotFound."""
+        body = self._packer.pack(snapshot)
+        if self._connection.execute(sql.SET_SNAPSHOT, {"of": task_id, "body": body}).rowcount != 1:
+            raise NotFound("task", str(task_id))
+        self._connection.execute(sql.COUNT_EDIT, {"of": task_id})
+
     def approval_texts(self, task_id: int) -> Mapping[int, tuple[str, str]]:
         rows = self._connection.execute(sql.APPROVAL_TEXTS, {"id": task_id})
         return {row.id: (row.description, row.type) for row in rows}
@@ -445,6 +454,7 @@ def _task_values(task: NewTask) -> dict[str, Any]:
         "auto_cancel": task.auto_cancel,
         "timeout_s": task.timeout_s,
         "archived_at": None,
+        "edits": 0,
     }
 
 
@@ -461,10 +471,11 @@ def _task_row(row: AnyRow) -> TaskRow:
 
 def _job(row: AnyRow) -> JobTask:
     (job_id, name, kind, stage, status, error, attempt, recovery, retry_count, stopping, start_at, end_at, deadline_at,
-     timeout_s, policy, maximum_retry, repeatable, failed_as) = row  # fmt: skip
+     timeout_s, policy, maximum_retry, repeatable, failed_as, conditional) = row  # fmt: skip
     return JobTask(
         job_id, name, _JOB_KIND[kind], stage, _JOB_STATUS[status], error, attempt, recovery, retry_count, stopping,
         start_at, end_at, deadline_at, timeout_s, _POLICY[policy], maximum_retry, repeatable, failed_as,
+        conditional,
     )  # fmt: skip
 
 

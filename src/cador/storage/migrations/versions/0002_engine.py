@@ -37,6 +37,8 @@ def upgrade() -> None:
     later("workflow_task", "auto_cancel", sa.Text(), "''")
     later("workflow_task", "timeout_s", sa.Double(), "0")
     op.add_column("workflow_task", sa.Column("archived_at", sa.Double(), nullable=True))
+    later("workflow_task", "edits", sa.Integer(), "0")
+    later("job_task", "conditional", sa.Boolean(create_constraint=False), "FALSE")
     later("stage_task", "manual", sa.Text(), "''")
     later("stage_task", "executed_by", sa.Text(), "''")
     for name in ("max_running_tasks", "max_per_project", "max_per_user"):
@@ -66,6 +68,7 @@ def upgrade() -> None:
         op.create_table_comment("admission", ADMISSION)
         op.create_table_comment("workflow_task", TASK)
         op.create_table_comment("stage_task", STAGE)
+        op.create_table_comment("job_task", JOB)
 
 
 ADMISSION = "One row: who holds it may let tasks become running. Limits that are NULL are those of the settings"
@@ -73,8 +76,10 @@ TASK = (
     "asks: number of its approvals. waits_at: create_at of a task that wants to start or go on, else NULL. "
     "stamp: another one with every change of the task, its stages, jobs or approvals; never used twice for one task. "
     "archived: out of the lists, found by number; archived_at: since when. "
-    "auto_cancel: a newer task of the workflow with the same word cancels it. timeout_s: of the whole task, 0 for none"
+    "auto_cancel: a newer task of the workflow with the same word cancels it. timeout_s: of the whole task, 0: none. "
+    "edits: how often its snapshot was changed"
 )
+JOB = "conditional: of an approval, its execute policy is asked before people are"
 STAGE = (
     "manual: JSON of who may execute it and whether its inputs may be changed; empty: it starts by itself. "
     "executed_by: name of who executed it"
