@@ -315,7 +315,7 @@ class AnyOrder(RuleBasedStateMachine):
             job(4, stage=1),
         )
         approvals = (an_approval(1, job_id=3), *((an_approval(2, stage=1, needed=2),) if asks else ()))
-        self.d = Dialogue(a_task(*jobs, parallel=parallel, approvals=approvals, parallel_limit=limit))
+        self.d = Dialogue(a_task(*jobs, parallel=parallel, approvals=approvals, parallel_limit=limit, timeout_s=3600))
         self.ends: dict[int, int] = {}
         self.running: set[tuple[int, int, int]] = set()
 
@@ -373,6 +373,10 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(number=st.integers(1, 2), turn=st.integers(1, 2))
     def expired(self, number: int, turn: int) -> None:
         self.hear(ev.ApprovalExpired, approval_id=number, round=turn)
+
+    @rule(turn=st.integers(0, 1))
+    def time_is_up(self, turn: int) -> None:
+        self.hear(ev.TaskExpired, round=turn)
 
     @rule()
     def cancel(self) -> None:

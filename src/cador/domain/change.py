@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any, Final
 
-from cador.domain.commands import Admit, Command, Forget, Start, Stop, Tell, WaitRetry, WatchApproval
+from cador.domain.commands import Admit, Command, Forget, Start, Stop, Tell, WaitRetry, WatchApproval, WatchTask
 from cador.domain.job_machine import Cause, move, task_status
 from cador.domain.task import (
     JOB_STOPPING,
@@ -22,6 +22,14 @@ from cador.domain.task import (
 RETRY_PAUSE_S: Final = 10.0
 """Pause before an automatic repetition of a failed job."""
 ACTIVE: Final = frozenset({JobStatus.PREPARE, JobStatus.RUNNING})
+
+
+def span(seconds: float) -> str:
+    """*seconds* in words, for errors."""
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} seconds"
+    return f"{minutes} minutes" + (f" {rest} seconds" if rest else "")
 
 
 class Change:
@@ -133,7 +141,13 @@ class Change:
         self.status = task_status(stage.status for stage in self.stages if stage.status in STAGE_FINAL)
         self.slot = Slot.NONE
         self.set(end_at=at, error=self._first_error() if self.status is not TaskStatus.PASSED else "")
+        self.forget_time()
         self.commands += [Tell(self.status.value, self._task.retry_num), Admit()]
+
+    def forget_time(self) -> None:
+        """The task is over: its time is not watched any more."""
+        if self._task.timeout_s:
+            self.commands.append(Forget(WatchTask(self._task.retry_num, 0).key))
 
     def _first_error(self) -> str:
         for job in self.jobs.values():

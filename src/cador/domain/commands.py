@@ -71,6 +71,18 @@ class WatchApproval:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchTask:
+    """Hear ``TaskExpired`` at ``due_at``. ``round``: the task's retry number; each round has its time."""
+
+    round: int
+    due_at: float
+
+    @property
+    def key(self) -> str:
+        return f"task-timeout:{self.round}"
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """Take back a command that is not due any more; nothing happens when it is being carried out already."""
 
@@ -95,4 +107,6 @@ class Tell:
         return f"tell:{self.what}:{self.round}"
 
 
-Command = Start | Stop | WatchDeadline | WaitRetry | WatchApproval | Forget | Admit | Tell
+Timer = WatchDeadline | WaitRetry | WatchApproval | WatchTask
+"""Due at a time of their own."""
+Command = Start | Stop | WatchDeadline | WaitRetry | WatchApproval | WatchTask | Forget | Admit | Tell

@@ -98,6 +98,14 @@ class ApprovalExpired:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskExpired:
+    """The time of the whole task is up. ``round``: the task's retry number when its time began."""
+
+    at: float
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRequested:
     at: float
     user_id: str
@@ -121,6 +129,7 @@ Event = (
     | Decided
     | Voted
     | ApprovalExpired
+    | TaskExpired
     | CancelRequested
     | RetryRequested
 )

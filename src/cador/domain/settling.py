@@ -3,7 +3,7 @@ ever owed."""
 
 from dataclasses import replace
 
-from cador.domain.change import ACTIVE, Change
+from cador.domain.change import ACTIVE, Change, span
 from cador.domain.commands import Admit, Tell
 from cador.domain.errors import WrongStatus
 from cador.domain.job_machine import Cause, move, stage_status
@@ -29,6 +29,8 @@ from cador.domain.task import (
 def settle(change: Change, at: float) -> None:
     if change.status is TaskStatus.CANCELLING:
         _cancelling(change, at)
+    elif change.status is TaskStatus.EXPIRING:
+        _expiring(change, at)
     elif change.status is TaskStatus.RUNNING:
         _running(change, at)
 
@@ -48,6 +50,21 @@ def _cancelling(change: Change, at: float) -> None:
     if change.task.retry_wanted:
         change.set(retry_wanted="")
         reset(change)
+
+
+def _expiring(change: Change, at: float) -> None:
+    if any(job.status in ACTIVE for job in change.jobs.values()):
+        return
+    for index, stage in enumerate(change.stages):
+        if stage.status in (StageStatus.RUNNING, StageStatus.WAIT_FOR_APPROVAL, StageStatus.PAUSE):
+            change.close_stage(index, StageStatus.TIMEOUT, at)
+    change.finish(at)
+    # Its time was up before this: whatever the last jobs still came to.
+    if change.status is not TaskStatus.TIMEOUT:
+        change.commands = [c for c in change.commands if not isinstance(c, Tell)]
+        change.commands.append(Tell(TaskStatus.TIMEOUT.value, change.task.retry_num))
+        change.status = TaskStatus.TIMEOUT
+    change.set(error=f"task timed out after {span(change.task.timeout_s)}")
 
 
 def _running(change: Change, at: float) -> None:

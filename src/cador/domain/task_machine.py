@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from cador.domain import events as ev
-from cador.domain.change import ACTIVE, Change
-from cador.domain.commands import Command, Forget, Start, Tell, WaitRetry, WatchDeadline
+from cador.domain.change import ACTIVE, Change, span
+from cador.domain.commands import Command, Forget, Start, Tell, WaitRetry, WatchDeadline, WatchTask
 from cador.domain.errors import NotAnApprover, VotedAlready, WrongStatus
 from cador.domain.job_machine import Cause, move
 from cador.domain.retrying import retry_requested
 from cador.domain.settling import begin_approval, settle
 from cador.domain.task import (
+    TASK_FINAL,
     Approval,
     ApprovalStatus,
     JobKind,
@@ -34,6 +35,7 @@ RECOVERIES: Final = 1
 INTERRUPTED: Final = "interrupted by server restart"
 CANCELED: Final = "workflow was canceled"
 EXPIRED: Final = "workflow timeout"
+TASK_EXPIRED: Final = "the time of the task was up"
 
 
 def advance(task: WorkflowTask, event: ev.Event) -> tuple[WorkflowTask, tuple[Command, ...]]:
@@ -50,6 +52,9 @@ def _admitted(change: Change, event: ev.Admitted) -> None:
     if change.status is TaskStatus.WAITING:
         change.status = TaskStatus.RUNNING
         change.set(start_at=event.at)
+        if change.task.timeout_s:
+            # Of a task that goes on after a pause this is there already, and stays.
+            change.commands.append(WatchTask(change.task.retry_num, event.at + change.task.timeout_s))
     elif change.status is not TaskStatus.RUNNING or change.slot is not Slot.WANTED:
         return
     change.slot = Slot.HELD
@@ -69,7 +74,8 @@ def _job_skipped(change: Change, event: ev.JobSkipped) -> None:
     if job is None or job.status is not JobStatus.PREPARE:
         return
     if job.stopping:
-        change.put(move(job, Cause.END, JobStatus.CANCELLED, end_at=event.at, stopping=""))
+        status = JobStatus.TIMEOUT if job.stopping == "timeout" else JobStatus.CANCELLED
+        change.put(move(job, Cause.END, status, end_at=event.at, stopping=""))
     else:
         change.put(move(job, Cause.SKIP, JobStatus.SKIPPED, start_at=event.at, end_at=event.at))
     settle(change, event.at)
@@ -84,12 +90,12 @@ def _job_ended(change: Change, event: ev.JobEnded) -> None:
         again = change.put(move(job, Cause.LOSE, JobStatus.PREPARE, recovery=job.recovery + 1, deadline_at=None))
         change.commands.append(Start(again.id, again.attempt, again.recovery))
         return
-    status, error = _verdict(job, event)
+    status, error = _verdict(job, event, expired=change.status is TaskStatus.EXPIRING)
     change.judge(job, Cause.END, status, error, event.at, policy=event.result is not ev.Result.BROKEN)
     settle(change, event.at)
 
 
-def _verdict(job: JobTask, event: ev.JobEnded) -> tuple[JobStatus, str]:
+def _verdict(job: JobTask, event: ev.JobEnded, *, expired: bool) -> tuple[JobStatus, str]:
     """What an ended attempt counts as. A result of its own counts, however late it is heard, unless its deadline had
     passed when it came about."""
     natural = event.result in (ev.Result.PASSED, ev.Result.FAILED)
@@ -103,19 +109,17 @@ def _verdict(job: JobTask, event: ev.JobEnded) -> tuple[JobStatus, str]:
         case ev.Result.FAILED | ev.Result.BROKEN:
             return JobStatus.FAILED, event.error
         case ev.Result.TIMEOUT:
-            return JobStatus.TIMEOUT, event.error or _timed_out(job)
+            return JobStatus.TIMEOUT, TASK_EXPIRED if expired else event.error or _timed_out(job)
         case ev.Result.CANCELLED:
             return JobStatus.FAILED, event.error or "stopped from outside"
         case ev.Result.LOST if job.stopping == "timeout":
-            return JobStatus.TIMEOUT, _timed_out(job)
+            return JobStatus.TIMEOUT, _timed_out(job, expired)
         case ev.Result.LOST:
             return JobStatus.FAILED, event.error or INTERRUPTED
 
 
-def _timed_out(job: JobTask) -> str:
-    minutes, seconds = divmod(round(job.timeout_s), 60)
-    limit = f"{seconds} seconds" if not minutes else f"{minutes} minutes" + (f" {seconds} seconds" if seconds else "")
-    return f"job timed out after {limit}"
+def _timed_out(job: JobTask, expired: bool = False) -> str:
+    return TASK_EXPIRED if expired else f"job timed out after {span(job.timeout_s)}"
 
 
 def _deadline_passed(change: Change, event: ev.DeadlinePassed) -> None:
@@ -191,17 +195,44 @@ def _approval_expired(change: Change, event: ev.ApprovalExpired) -> None:
     _close_asked(change, approval, JobStatus.TIMEOUT, StageStatus.TIMEOUT, EXPIRED, event.at)
 
 
+def _task_expired(change: Change, event: ev.TaskExpired) -> None:
+    """Stop everything. Waiting - for people, for a slot, in a pause - was part of the task's time."""
+    if event.round != change.task.retry_num or change.status in TASK_FINAL or change.status is TaskStatus.CANCELLING:
+        return
+    change.status = TaskStatus.EXPIRING
+    for job in list(change.jobs.values()):
+        if job.status in ACTIVE:
+            change.stop(job, "timeout")
+        elif job.status is JobStatus.RETRY_PAUSE:
+            change.put(move(job, Cause.EXPIRE, JobStatus.TIMEOUT, end_at=event.at, error=TASK_EXPIRED))
+            change.commands.append(Forget(WaitRetry(job.id, job.attempt, 0).key))
+        elif job.status in (JobStatus.WAIT_FOR_APPROVAL, JobStatus.WAIT_FOR_DECISION):
+            change.put(move(job, Cause.EXPIRE, JobStatus.TIMEOUT, end_at=event.at, error=TASK_EXPIRED))
+    _close_approvals(change, ApprovalStatus.TIMEOUT, TASK_EXPIRED, event.at)
+    settle(change, event.at)
+
+
+def _close_approvals(change: Change, status: ApprovalStatus, error: str, at: float) -> None:
+    """Nobody is asked any more."""
+    for approval in list(change.approvals.values()):
+        if approval.status is ApprovalStatus.WAITING:
+            change.answer(approval, status, at)
+            if approval.job_id is None:
+                change.stages[approval.stage] = replace(change.stages[approval.stage], error=error)
+
+
 def _cancel_requested(change: Change, event: ev.CancelRequested) -> None:
     if change.status is TaskStatus.PASSED:
         raise WrongStatus(change.task.label, "passed", "cancel")
     if change.status is TaskStatus.WAITING:
         change.status = TaskStatus.CANCELLED
         change.set(end_at=event.at, revoker=event.user_name, revoker_id=event.user_id)
+        change.forget_time()
         change.commands.append(Tell(TaskStatus.CANCELLED.value, change.task.retry_num))
         return
     if change.status is TaskStatus.CANCELLING:
         change.set(retry_wanted="")  # the last word counts
-    if change.status is not TaskStatus.RUNNING:
+    if change.status not in (TaskStatus.RUNNING, TaskStatus.EXPIRING):
         return
     change.status = TaskStatus.CANCELLING
     change.set(revoker=event.user_name, revoker_id=event.user_id)
@@ -213,12 +244,7 @@ def _cancel_requested(change: Change, event: ev.CancelRequested) -> None:
             change.commands.append(Forget(WaitRetry(job.id, job.attempt, 0).key))
         elif job.status in (JobStatus.WAIT_FOR_APPROVAL, JobStatus.WAIT_FOR_DECISION):
             change.put(move(job, Cause.CANCEL, JobStatus.CANCELLED, end_at=event.at, error=CANCELED))
-    for approval in list(change.approvals.values()):
-        if approval.status is ApprovalStatus.WAITING:
-            change.answer(approval, ApprovalStatus.CANCELLED, event.at)
-            if approval.job_id is None:
-                stage = change.stages[approval.stage]
-                change.stages[approval.stage] = replace(stage, error=CANCELED)
+    _close_approvals(change, ApprovalStatus.CANCELLED, CANCELED, event.at)
     settle(change, event.at)
 
 
@@ -232,6 +258,7 @@ _HEAR: Final[Mapping[type[Any], Callable[[Change, Any], None]]] = {
     ev.Decided: _decided,
     ev.Voted: _voted,
     ev.ApprovalExpired: _approval_expired,
+    ev.TaskExpired: _task_expired,
     ev.CancelRequested: _cancel_requested,
     ev.RetryRequested: retry_requested,
 }

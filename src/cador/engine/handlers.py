@@ -78,6 +78,8 @@ def _timer(tx: Tx, claim: Claim, row: CommandRow) -> Outcome[None]:
             event = ev.RetryPauseOver(tx.now, int(payload["job_id"]), int(payload["attempt"]))
         case "watch_approval":
             event = ev.ApprovalExpired(tx.now, int(payload["approval_id"]), int(payload["round"]))
+        case "watch_task":
+            event = ev.TaskExpired(tx.now, int(payload["round"]))
         case kind:
             raise ValueError(f"unknown kind of command: {kind}")
     ear.hear(row.task_id, event)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from cador.domain.commands import Admit, Command, Start, Tell, WaitRetry, WatchApproval, WatchDeadline
+from cador.domain.commands import Admit, Command, Start, Tell, Timer
 from cador.domain.events import Admitted, Event
 from cador.domain.task import Slot, TaskStatus, WorkflowTask
 from cador.domain.task_machine import advance
@@ -114,9 +114,7 @@ class Ear:
         self._short = self._short or taken < starts
         self._rows += rows
         for command in wanted:
-            if isinstance(command, WatchDeadline | WaitRetry | WatchApproval) and (
-                self._soonest is None or command.due_at < self._soonest
-            ):
+            if isinstance(command, Timer) and (self._soonest is None or command.due_at < self._soonest):
                 self._soonest = command.due_at
 
     def admit(self) -> None:

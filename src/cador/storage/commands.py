@@ -6,7 +6,19 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, func, select, union_all, update
 
-from cador.domain.commands import Admit, Command, Forget, Start, Stop, Tell, WaitRetry, WatchApproval, WatchDeadline
+from cador.domain.commands import (
+    Admit,
+    Command,
+    Forget,
+    Start,
+    Stop,
+    Tell,
+    Timer,
+    WaitRetry,
+    WatchApproval,
+    WatchDeadline,
+    WatchTask,
+)
 from cador.ports.stores import CommandRow
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow, json_of, json_text, kind_of
@@ -14,9 +26,8 @@ from cador.storage.tables import COMMAND_ADMIT, COMMAND_FREE_OTHER, COMMAND_FREE
 from cador.storage.tables import command as c
 
 KINDS: Final[Mapping[type, str]] = {
-    kind: kind_of(kind) for kind in (Start, Stop, WatchDeadline, WaitRetry, WatchApproval, Admit, Tell)
+    kind: kind_of(kind) for kind in (Start, Stop, WatchDeadline, WaitRetry, WatchApproval, WatchTask, Admit, Tell)
 }
-_TIMERS: Final = (WatchDeadline, WaitRetry, WatchApproval)
 
 _VALUES: Final[dict[str, Any]] = {
     name: bindparam(name) for name in ("key", "kind", "task_id", "payload", "due_at", "owner", "tries")
@@ -100,7 +111,7 @@ class Commands:
             else:
                 key = f"{task_id}/{command.key}"
             owner, due_at = me, now
-            if isinstance(command, _TIMERS):
+            if isinstance(command, Timer):
                 owner, due_at = "", command.due_at
             elif isinstance(command, Start) and me:
                 if claim > 0:
