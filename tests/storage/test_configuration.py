@@ -310,14 +310,14 @@ async def test_admission_is_held_by_one(postgres_database: Database) -> None:
     held, tried = threading.Event(), threading.Event()
 
     def hold(tx: Tx) -> bool:
-        got = tx.admission.lock()
+        got = tx.admission.lock() is not None
         held.set()
         return got and tried.wait(20)
 
     def attempt(tx: Tx) -> bool:
         held.wait(20)
         try:
-            return tx.admission.lock(wait=False)
+            return tx.admission.lock(wait=False) is not None
         finally:
             tried.set()
 

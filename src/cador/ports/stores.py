@@ -11,6 +11,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from cador.domain.commands import Command
 from cador.domain.events import Event
 from cador.domain.task import WorkflowTask
+from cador.ports.admission import AdmissionStore
+from cador.ports.admission import Blocker as Blocker
+from cador.ports.admission import QueueFacts as QueueFacts
 from cador.ports.peers import Replica
 
 P = ParamSpec("P")
@@ -309,6 +312,12 @@ class TaskStore(Protocol):
 
     def unfinished(self, workflow_key: str) -> list[int]: ...
 
+    def worded(self, workflow_key: str, word: str) -> list[int]:
+        """Ids of unfinished tasks of the workflow with that ``auto_cancel`` word, oldest first."""
+
+    def set_remark(self, task_id: int, remark: str) -> None:
+        """Change this field alone, whatever happens to the task meanwhile. Raises: NotFound."""
+
     def mark_deleted(self, workflow_key: str) -> None: ...
 
     def queue_figures(self, now: float) -> Mapping[str, float]:
@@ -437,11 +446,6 @@ class ReplicaStore(Protocol):
 
     def remove(self, gone: str) -> bool:
         """False: somebody else removed it before."""
-
-
-class Admission(Protocol):
-    def lock(self, *, wait: bool = True) -> bool:
-        """Hold the one admission row until the end of the transaction; False when *wait* is off and it is held."""
 
 
 # -- resources, people
@@ -590,7 +594,7 @@ class Tx(Protocol):
     @property
     def replicas(self) -> ReplicaStore: ...
     @property
-    def admission(self) -> Admission: ...
+    def admission(self) -> AdmissionStore: ...
     @property
     def resources(self) -> ResourceStore: ...
     @property

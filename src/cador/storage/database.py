@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError
 
 from cador.domain.errors import Invalid, Unavailable
 from cador.ports.stores import Database, Tx
+from cador.storage.admission import AdmissionQueue
 from cador.storage.audit import Audit
 from cador.storage.commands import Commands
 from cador.storage.errors import DatabaseTooNew, OutcomeUnknown
@@ -28,7 +29,7 @@ from cador.storage.people import People
 from cador.storage.replicas import Replicas
 from cador.storage.resources import Resources
 from cador.storage.tasks import Tasks
-from cador.storage.workflows import AdmissionRow, Workflows
+from cador.storage.workflows import Workflows
 
 __all__ = ["DatabaseTooNew", "OpenDatabase", "OutcomeUnknown", "migrate", "open_database"]
 
@@ -106,7 +107,7 @@ class Stores:
         self.tasks = Tasks(connection)
         self.commands = Commands(connection)
         self.executions = Executions(connection)
-        self.admission = AdmissionRow(connection)
+        self.admission = AdmissionQueue(connection)
         self.resources = Resources(connection)
         self.people = People(connection)
         self.replicas = Replicas(connection)
@@ -145,7 +146,7 @@ class Transaction:
         return self._stores.executions
 
     @property
-    def admission(self) -> AdmissionRow:
+    def admission(self) -> AdmissionQueue:
         return self._stores.admission
 
     @property

@@ -221,6 +221,10 @@ for _order in (
     _partial("ix_workflow_task_" + "_".join(column.name for column in _order), *_order, where=TASK_LISTED)
 _partial("ix_workflow_task_waits", _t.waits_at, _t.id, where=TASK_WAITS)
 _partial("ix_workflow_task_waits_of", _t.project, _t.waits_at, _t.id, where=TASK_WAITS)
+_partial(
+    "ix_workflow_task_waits_group", _t.project, _t.slot, _t.workflow_key, _t.creator_id, _t.waits_at, _t.id,
+    where=TASK_WAITS,
+)  # fmt: skip
 _partial("ix_workflow_task_lives", _t.workflow_key, _t.status, _t.number, where=TASK_LIVES)
 _partial("ix_workflow_task_holds", _t.id, where=TASK_HOLDS)
 _partial("ix_workflow_task_words", _t.workflow_key, _t.auto_cancel, where=TASK_WORDED)
@@ -302,6 +306,8 @@ job_attempt = Table(
     _when("start_at"),
     _when("end_at"),
     _text("steps"),
+    _later("home", Text(), "''"),
+    comment="home: data folder that holds its log and artifacts; empty where there is only one",
 )
 
 approval = Table(
@@ -423,6 +429,7 @@ replica = Table(
     _text("address"),
     _at("started_at"),
     _at("seen_at"),
+    _later("home", Text(), "''"),
 )
 
 # -- resources

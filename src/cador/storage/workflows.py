@@ -1,4 +1,4 @@
-"""Workflows, the counter of their tasks, and the one row that orders admission."""
+"""Workflows, and the counter of their tasks."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,7 +9,7 @@ from cador.domain.errors import AlreadyExists, NotFound
 from cador.ports.stores import WorkflowRow
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow
-from cador.storage.tables import admission, word
+from cador.storage.tables import word
 from cador.storage.tables import workflow as w
 from cador.storage.tables import workflow_counter as counter
 
@@ -47,8 +47,6 @@ COUNT_UP: Final = (
     .on_conflict_do_update(index_elements=[counter.c.key], set_={"last": counter.c.last + 1})
     .returning(counter.c.last)
 )
-HOLD: Final = select(admission.c.id).with_for_update()
-TRY_HOLD: Final = select(admission.c.id).with_for_update(skip_locked=True)
 
 
 def _row(row: AnyRow, definition: str) -> WorkflowRow:
@@ -98,13 +96,3 @@ class Workflows:
     def next_number(self, key: str) -> int:
         number: int = self._connection.execute(COUNT_UP, {"key": key}).scalar_one()
         return number
-
-
-class AdmissionRow:
-    """Implements ``ports.stores.Admission``. On SQLite whoever writes holds it already."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def lock(self, *, wait: bool = True) -> bool:
-        return self._connection.execute(HOLD if wait else TRY_HOLD).one_or_none() is not None

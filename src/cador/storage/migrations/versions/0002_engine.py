@@ -41,6 +41,8 @@ def upgrade() -> None:
     later("job_task", "conditional", sa.Boolean(create_constraint=False), "FALSE")
     later("stage_task", "manual", sa.Text(), "''")
     later("stage_task", "executed_by", sa.Text(), "''")
+    later("job_attempt", "home", sa.Text(), "''")
+    later("replica", "home", sa.Text(), "''")
     for name in ("max_running_tasks", "max_per_project", "max_per_user"):
         op.add_column("admission", sa.Column(name, sa.Integer(), nullable=True))
     later("admission", "vtime", sa.Double(), "0")
@@ -64,11 +66,14 @@ def upgrade() -> None:
     partial("ix_workflow_task_archived", ("archived_at", "id"), "archived IS 1", "archived IS TRUE")
     waits = "waits_at IS NOT NULL"
     partial("ix_workflow_task_waits_of", ("project", "waits_at", "id"), waits, waits)
+    groups = ("project", "slot", "workflow_key", "creator_id", "waits_at", "id")
+    partial("ix_workflow_task_waits_group", groups, waits, waits)
     if op.get_bind().dialect.name == "postgresql":
         op.create_table_comment("admission", ADMISSION)
         op.create_table_comment("workflow_task", TASK)
         op.create_table_comment("stage_task", STAGE)
         op.create_table_comment("job_task", JOB)
+        op.create_table_comment("job_attempt", ATTEMPT)
 
 
 ADMISSION = "One row: who holds it may let tasks become running. Limits that are NULL are those of the settings"
@@ -84,3 +89,4 @@ STAGE = (
     "manual: JSON of who may execute it and whether its inputs may be changed; empty: it starts by itself. "
     "executed_by: name of who executed it"
 )
+ATTEMPT = "home: data folder that holds its log and artifacts; empty where there is only one"
