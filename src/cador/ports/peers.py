@@ -14,13 +14,15 @@ Heard = Callable[[frozenset[int], bool], None]
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """``place``: machine and boot; ``address``: where its peers reach it, ``""`` when it tells none."""
+    """``place``: machine and boot; ``address``: where its peers reach it, ``""`` when it tells none; ``home``: name of
+    its data folder, which stays when the server is started again."""
 
     id: str
     place: str
     address: str
     started_at: float
     seen_at: float
+    home: str = ""
 
 
 class Peers(Protocol):

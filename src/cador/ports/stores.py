@@ -14,6 +14,7 @@ from cador.domain.task import WorkflowTask
 from cador.ports.admission import AdmissionStore
 from cador.ports.admission import Blocker as Blocker
 from cador.ports.admission import QueueFacts as QueueFacts
+from cador.ports.homes import HomeStore
 from cador.ports.peers import Replica
 
 P = ParamSpec("P")
@@ -593,6 +594,8 @@ class Tx(Protocol):
     def executions(self) -> ExecutionStore: ...
     @property
     def replicas(self) -> ReplicaStore: ...
+    @property
+    def homes(self) -> HomeStore: ...
     @property
     def admission(self) -> AdmissionStore: ...
     @property

@@ -24,6 +24,7 @@ from cador.storage.audit import Audit
 from cador.storage.commands import Commands
 from cador.storage.errors import DatabaseTooNew, OutcomeUnknown
 from cador.storage.executions import Executions
+from cador.storage.homes import Homes
 from cador.storage.meta import Meta
 from cador.storage.people import People
 from cador.storage.replicas import Replicas
@@ -97,8 +98,8 @@ class Stores:
     """The stores of one connection; they hold no state of a transaction."""
 
     __slots__ = (
-        "admission", "audit", "commands", "connection", "executions", "meta", "people", "replicas", "resources",
-        "tasks", "workflows",
+        "admission", "audit", "commands", "connection", "executions", "homes", "meta", "people", "replicas",
+        "resources", "tasks", "workflows",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -111,6 +112,7 @@ class Stores:
         self.resources = Resources(connection)
         self.people = People(connection)
         self.replicas = Replicas(connection)
+        self.homes = Homes(connection)
         self.audit = Audit(connection)
         self.meta = Meta(connection)
 
@@ -160,6 +162,10 @@ class Transaction:
     @property
     def replicas(self) -> Replicas:
         return self._stores.replicas
+
+    @property
+    def homes(self) -> Homes:
+        return self._stores.homes
 
     @property
     def audit(self) -> Audit:
