@@ -40,11 +40,12 @@ from cador.operations.sessions import Sessions
 from cador.ports.clock import SystemClock
 from cador.ports.executor import Keep
 from cador.ports.executor import Limits as JobLimits
+from cador.ports.peers import Peers
 from cador.ports.stores import Tx
 from cador.settings import Settings
 from cador.storage.artifacts import collect
 from cador.storage.blobs import LocalBlobs
-from cador.storage.database import OpenDatabase, open_database
+from cador.storage.database import OpenDatabase, kind_of, open_database
 from cador.storage.database import migrate as migrate_tables
 from cador.storage.logs import FileLogs
 from cador.storage.sealing import AesSealer
@@ -128,7 +129,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         database = await open_database(settings.database or f"sqlite:///{data / 'cador.db'}")
         stack.push_async_callback(database.close)
         installation = await database.write(_installation)
-        await _only_server(database, settings, stack)
+        await database.write(_same_key, sealer)
         process = settings.executors.process
         executor = ProcessExecutor(
             root=_jobs_root(settings, data, installation),
@@ -153,7 +154,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             return found.problems, found.failed
 
         engine = Engine(
-            peers=Alone(database),
+            peers=_peers(settings, database, executor),
             installation=installation,
             db=database,
             clock=clock,
@@ -356,17 +357,28 @@ def _url(settings: Settings, listener: socket.socket) -> str:
     return f"http://{shown}:{port}"
 
 
-async def _only_server(database: OpenDatabase, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
-    """On PostgreSQL one server works on a database: it holds a session lock as long as it lives."""
-    if not settings.database.startswith("postgres"):
-        return
-    import psycopg
+def _peers(settings: Settings, database: OpenDatabase, executor: ProcessExecutor) -> Peers:
+    """On PostgreSQL any number of servers work on a database; a file has one."""
+    if kind_of(settings.database or "sqlite://") == "sqlite":
+        return Alone(database)
+    from cador.storage.peers import PostgresPeers
 
-    connection = await asyncio.to_thread(lambda: psycopg.connect(settings.database, autocommit=True))
-    stack.push_async_callback(asyncio.to_thread, connection.close)
-    held = await asyncio.to_thread(lambda: connection.execute("select pg_try_advisory_lock(7166401, 1)").fetchone())
-    if held is None or not held[0]:
-        raise CannotStart("another server works on this database: stop it first")
+    return PostgresPeers(settings.database, place=executor.place, timeout_s=settings.engine.replica_timeout_s)
+
+
+def _same_key(tx: Tx, sealer: AesSealer) -> None:
+    """Credentials of this database are sealed with one key. Raises: CannotStart: with another than ours."""
+    known = tx.meta.get("key_check")
+    if known is None:
+        tx.meta.set("key_check", sealer.seal("cador", "key_check"))
+        return
+    try:
+        sealer.open(known)
+    except CadorError:
+        raise CannotStart(
+            "the credentials of this database are sealed with another key: give this server the key of the first one "
+            "(its file `key`, or the setting key)"
+        ) from None
 
 
 def _installation(tx: Tx) -> str:

@@ -54,6 +54,12 @@ class EngineSettings:
             "least": 1,
         },
     )
+    replica_timeout_s: float = _setting(
+        60.0,
+        "Seconds without a sign of life after which the other servers of a PostgreSQL database take a frozen one for "
+        "dead. One that ends or is killed is noticed within a second, whatever this says.",
+        least=1,
+    )
     resolve_commits_s: float = _setting(
         3.0, "Seconds a start may spend asking code hosts for commit ids; what is unknown then is read at checkout."
     )

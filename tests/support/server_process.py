@@ -36,9 +36,10 @@ DEADLINE_S = 60.0
 class ServerProcess:
     """``with ServerProcess(folder) as server``: started, answering; ended at the end, whatever happened."""
 
-    def __init__(self, folder: Path, *, database: str = "", **environ: str) -> None:
+    def __init__(self, folder: Path, *, database: str = "", name: str = "data", **environ: str) -> None:
+        """*name*: of its data folder; servers of one database have a folder each, and their jobs in common."""
         self.folder = folder
-        self.data = folder / "data"
+        self.data = folder / name
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("CADOR_")},
             "CADOR_ADMIN_TOKEN": TOKEN,
@@ -62,7 +63,7 @@ class ServerProcess:
     def start(self) -> None:
         note = self.data / "server.json"
         note.unlink(missing_ok=True)
-        with (self.folder / "server.log").open("ab") as log:
+        with (self.folder / f"{self.data.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [str(Path(sys.executable).with_name("cador")), "serve", "--data", str(self.data), "--listen",
                  self.listen],
@@ -85,6 +86,14 @@ class ServerProcess:
         self.process.wait()
         self._forget()
 
+    def freeze(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
@@ -102,7 +111,7 @@ class ServerProcess:
 
     def log(self) -> str:
         with contextlib.suppress(OSError):
-            return (self.folder / "server.log").read_text()[-4000:]
+            return (self.folder / f"{self.data.name}.log").read_text()[-4000:]
         return ""
 
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> Any:

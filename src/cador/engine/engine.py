@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import structlog
 
 from cador.domain.errors import Unavailable
+from cador.domain.sharing import QueueLimits
 from cador.engine.executions import Executions
 from cador.engine.handlers import Handlers
 from cador.engine.hearing import Claim, Fenced, NotHere, Outcome
@@ -44,10 +45,18 @@ MAX_TRIES = 6
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``max_running_tasks``: tasks that hold a slot, over all processes; ``max_jobs``: executions of this process."""
+    """``max_running_tasks``: tasks that hold a slot, over all processes; ``max_jobs``: executions of this process;
+    ``max_per_project``, ``max_per_user``: tasks of one of them that hold a slot, 0 for any number. What counts of those
+    of tasks is what the admission row says, and these where it says nothing."""
 
     max_running_tasks: int
     max_jobs: int
+    max_per_project: int = 0
+    max_per_user: int = 0
+
+    @property
+    def queue(self) -> QueueLimits:
+        return QueueLimits(self.max_running_tasks, self.max_per_project, self.max_per_user)
 
 
 class Room:
@@ -150,6 +159,10 @@ class Engine:
     def room(self) -> int:
         return max(0, self._limits().max_jobs - self._busy)
 
+    def queue_limits(self) -> QueueLimits:
+        """Of the settings; what the admission row says counts before them."""
+        return self._limits().queue
+
     def wake(self) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake.set)
@@ -172,8 +185,7 @@ class Engine:
         me = self._me
         reserved = min(self.room(), starts) if me and self._group is not None and not self._closing else 0
         self._busy += reserved
-        limits = self._limits()
-        claim = Claim(me, reserved, limits.max_running_tasks, self._tell is not None, self._load)
+        claim = Claim(me, self.queue_limits(), reserved, self._tell is not None, self._load)
         taken = 0
         with self._write():
             try:
@@ -281,10 +293,11 @@ class Engine:
         """
         self._loop = asyncio.get_running_loop()
         self._peers.listen(self._heard)
+        self._me = await self._peers.join()
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                await self._join()
+                await self.executions.adopt_free(sweep=True)
                 keepers = [
                     group.create_task(self._stay(), name="membership"),
                     group.create_task(self._edge("loop lag", self._measure_lag), name="loop lag"),
@@ -300,10 +313,6 @@ class Engine:
             self._group, self._me = None, ""
             with contextlib.suppress(Unavailable):
                 await self._peers.leave()
-
-    async def _join(self) -> None:
-        self._me = await self._peers.join()
-        await self.executions.adopt_free(sweep=True)
 
     async def _stay(self) -> None:
         """Be a member as long as it lasts, and again under a new id: what was begun under the old one is left to
@@ -321,7 +330,8 @@ class Engine:
             await asyncio.gather(*abandoned, return_exceptions=True)
             while True:
                 try:
-                    await self._join()
+                    self._me = await self._peers.join()
+                    await self.executions.adopt_free(sweep=True)
                 except Unavailable as error:
                     log.warning("membership_refused", error=str(error))
                     await asyncio.sleep(AWAY_S)

@@ -408,8 +408,13 @@ def _time() -> float:
 
 
 def _same_host(one: str, other: str) -> bool:
-    """Whether two places are the same machine: after a reboot it still knows that its processes are gone."""
-    return one.split(":", 1)[0] == other.split(":", 1)[0]
+    """Whether two places - machine, boot, where on it - are the same but for the boot: after a reboot a machine still
+    knows that its processes are gone. Servers of one machine may keep their jobs apart; some places have no third part.
+    """
+    machine, _, rest = one.partition(":")
+    other_machine, _, other_rest = other.partition(":")
+    where, other_where = rest.partition(":")[2], other_rest.partition(":")[2]
+    return machine == other_machine and (where == other_where or not where or not other_where)
 
 
 def _idle_step(name: str, kind: str) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class ProcessExecutor:
 
     @property
     def place(self) -> str:
-        return f"{self._machine}:{self._boot}"
+        return f"{self._machine}:{self._boot}:{self._folders.root}"
 
     # --- start --------------------------------------------------------------------------------------------------
 
