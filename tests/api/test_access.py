@@ -49,6 +49,7 @@ TABLE: list[tuple[Call, tuple[str, ...]]] = [
     (("HEAD", LOG, {}), READ),
     (("GET", "/api/v1/tasks/w/1", {}), READ),
     (("GET", "/api/v1/tasks/w/1/events", {}), READ),
+    (("GET", "/api/v1/tasks/w/1/state", {"params": {"at": "1"}}), READ),
     (("GET", "/api/v1/tasks/w/1/artifacts", {}), READ),
     (("GET", "/api/v1/tasks/w/1/jobs/say/log", {}), READ),
     (("POST", f"{CREATE}/lint", {"json": definition("lint")}), READ),
@@ -208,6 +209,11 @@ async def test_public_projects_are_open_to_read(tmp_path: Path) -> None:
         assert reply.status_code == 403
 
 
+MODULES = (
+    application.tasks, application.job_logs, application.definitions, application.own, application.task_history,
+)  # fmt: skip
+
+
 def test_every_documented_route_of_the_table_is_tested() -> None:
     """A route of this package that nobody tries with every caller is a hole."""
     tried = {(method, _template(path)) for (method, path, _), _ in TABLE}
@@ -221,15 +227,14 @@ def test_every_documented_route_of_the_table_is_tested() -> None:
         ("GET", "/api/v1/tasks/{workflow}/{number}/artifacts/{path:path}"),
         ("POST", "/api/v1/tasks/{workflow}/{number}/jobs/{job}/decision"),
     }
-    own = (application.tasks, application.job_logs, application.definitions, application.own)
-    routes = {(route.method, route.paths[0]) for module in own for route in module.ROUTES.routes}
+    routes = {(route.method, route.paths[0]) for module in MODULES for route in module.ROUTES.routes}
     assert routes - elsewhere <= tried
 
 
 def _template(path: str) -> str:
     found = [
         route.paths[0]
-        for module in (application.tasks, application.job_logs, application.definitions, application.own)
+        for module in MODULES
         for route in module.ROUTES.routes
         if len(route.paths[0].split("/")) == len(path.split("/"))
         and all(

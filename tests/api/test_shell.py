@@ -265,7 +265,7 @@ async def test_own_view_of_a_task(server: Site) -> None:
     events = (await server.get("/api/v1/tasks/w/1/events")).json()
     assert [event["id"] for event in events["events"]] == sorted(event["id"] for event in events["events"])
     later = (await server.get(f"/api/v1/tasks/w/1/events?after={events['next']}")).json()
-    assert later == {"events": [], "next": None}
+    assert later == {"events": [], "next": None, "over": True}
     for path in ("/api/v1/tasks/w/9", "/api/v1/tasks/none/1", "/api/v1/tasks/w/9/events"):
         reply = await server.get(path)
         assert (reply.status_code, reply.headers["content-type"]) == (404, "application/problem+json")

@@ -27,7 +27,7 @@ ROUTES: Final = Routes("server")
 
 Doc = dict[str, Any]
 
-_TASK: Final = "/api/v1/tasks/{workflow}/{number}"
+TASK: Final = "/api/v1/tasks/{workflow}/{number}"
 _DOWNLOAD: Final[Mapping[str, str]] = {
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -121,38 +121,27 @@ async def me(call: Call) -> Any:
     }
 
 
-@ROUTES.get(_TASK, by_operation("get_workflow"), reply={"type": "object"})
+@ROUTES.get(TASK, by_operation("get_workflow"), reply={"type": "object"})
 async def detail(call: Call) -> Any:
     """One task: stages, jobs, attempts, steps, warnings, and why it waits."""
-    key, number = _named(call)
+    key, number = named_task(call)
     return task_document(await tasks.task_detail(call.ctx, call.actor, key, number))
 
 
-@ROUTES.get(f"{_TASK}/events", by_operation("get_workflow"), query=("after:int",), reply={"type": "object"})
-async def events(call: Call) -> Any:
-    """What happened to a task, oldest first. ``next``: ``after`` of the following page."""
-    key, number = _named(call)
-    found = await tasks.task_events(call.ctx, call.actor, key, number, call.number("after") or 0)
-    return {
-        "events": [{"id": row.id, "at": time(row.at), "kind": row.kind, "data": row.data} for row in found],
-        "next": found[-1].id if found else None,
-    }
-
-
-@ROUTES.get(f"{_TASK}/artifacts", by_operation("get_workflow"), reply={"type": "object"})
+@ROUTES.get(f"{TASK}/artifacts", by_operation("get_workflow"), reply={"type": "object"})
 async def artifacts(call: Call) -> Any:
     """Files that the jobs of a task left behind."""
-    key, number = _named(call)
+    key, number = named_task(call)
     found = await tasks.task_artifacts(call.ctx, call.actor, key, number)
     return {"artifacts": [{"path": path, "size": size} for path, size in found]}
 
 
 @ROUTES.get(
-    f"{_TASK}/artifacts/{{path:path}}", by_operation("get_workflow"), reply_type="application/octet-stream", head=True
+    f"{TASK}/artifacts/{{path:path}}", by_operation("get_workflow"), reply_type="application/octet-stream", head=True
 )
 async def artifact(call: Call) -> Response:
     """Download one file; ``Range`` is served."""
-    key, number = _named(call)
+    key, number = named_task(call)
     found = await find_artifact(call.ctx, call.actor, key, number, call.path_value("path"))
     blobs = call.ctx.blobs
     return bytes_answer(
@@ -165,15 +154,16 @@ async def artifact(call: Call) -> Response:
     )
 
 
-@ROUTES.post(f"{_TASK}/jobs/{{job}}/decision", by_operation("get_workflow"), body=DecisionBody)
+@ROUTES.post(f"{TASK}/jobs/{{job}}/decision", by_operation("get_workflow"), body=DecisionBody)
 async def decide(call: Call) -> None:
     """Decide about a failed job that waits for it: ignore the failure, or let it stand. Listed people only."""
-    key, number = _named(call)
+    key, number = named_task(call)
     body = await call.parsed(DecisionBody)
     await tasks.decide(call.ctx, call.actor, key, number, call.path_value("job"), ignore=body.ignore)
 
 
-def _named(call: Call) -> tuple[str, int]:
+def named_task(call: Call) -> tuple[str, int]:
+    """Workflow key and number of the task in the path. Raises: Refusal."""
     number = integer(call.path_value("number"))
     if number is None:
         raise bad_request("invalid task number")
@@ -223,7 +213,7 @@ def _stage(stage: StageView, attempts: Mapping[int, Sequence[AttemptRow]]) -> Do
         "error": stage.error,
         "started_at": time(stage.start_at),
         "ended_at": time(stage.end_at),
-        "approval": _approval(stage.approval),
+        "approval": approval_document(stage.approval),
         "jobs": [_job(job, attempts.get(job.row.id, ())) for job in stage.jobs],
     }
 
@@ -244,7 +234,7 @@ def _job(job: JobView, attempts: Sequence[AttemptRow]) -> Doc:
         "ended_at": time(row.end_at),
         "deadline_at": time(row.deadline_at),
         "spec": job.spec,
-        "approval": _approval(job.approval),
+        "approval": approval_document(job.approval),
         "warnings": list(row.result.get("warnings", ())),
         "attempts": [
             {
@@ -266,7 +256,8 @@ def _step(step: Mapping[str, Any]) -> Doc:
     return {**found, "started_at": time(step.get("start_time") or None), "ended_at": time(step.get("end_time") or None)}
 
 
-def _approval(approval: ApprovalView | None) -> Doc | None:
+def approval_document(approval: ApprovalView | None) -> Doc | None:
+    """Who may vote, who has, and what came of it."""
     if approval is None:
         return None
     return {

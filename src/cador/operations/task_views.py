@@ -15,7 +15,6 @@ from cador.operations.context import Context
 from cador.operations.finding import find_task, is_public
 from cador.operations.task_values import (
     ApprovalView,
-    EventRow,
     JobView,
     QueueView,
     StageView,
@@ -38,7 +37,7 @@ def _detail(tx: Tx, task_id: int, types: Mapping[str, JobType]) -> TaskDetail:
     row = tx.tasks.row(task_id)
     snapshot = tx.tasks.snapshot(task_id)
     texts = tx.tasks.approval_texts(task_id) if task.approvals else {}
-    approvals = {a.id: _approval(a, *texts.get(a.id, ("", "native"))) for a in task.approvals}
+    approvals = {a.id: approval_view(a, *texts.get(a.id, ("", "native"))) for a in task.approvals}
     by_job = {a.job_id: approvals[a.id] for a in task.approvals if a.job_id is not None}
     by_stage = {a.stage: approvals[a.id] for a in task.approvals if a.job_id is None}
     jobs = tx.tasks.jobs(task_id)
@@ -83,7 +82,8 @@ def _job(row: JobRow, types: Mapping[str, JobType], approval: ApprovalView | Non
     return JobView(row, mask_credentials(spec), approval)
 
 
-def _approval(approval: Approval, description: str, kind: str) -> ApprovalView:
+def approval_view(approval: Approval, description: str, kind: str) -> ApprovalView:
+    """An approval with who may vote, and who has."""
     votes = {vote.user_id: vote for vote in approval.votes}
     voters = []
     for approver in approval.approvers:
@@ -132,18 +132,6 @@ async def list_tasks(
             return TaskPage((), 0)
         where = TaskFilter(workflow_key=workflow_key, offset=(page - 1) * size, limit=size)
         return TaskPage(tuple(tx.tasks.list_tasks(where)), tx.tasks.count(workflow_key))
-
-    return await ctx.db.read(read)
-
-
-async def task_events(
-    ctx: Context, actor: Actor, workflow_key: str, number: int, after: int = 0
-) -> tuple[EventRow, ...]:
-    """What happened, oldest first, after event id *after*. Raises: NotFound("task"), Forbidden."""
-    task_id = await find_task(ctx, actor, "get_workflow", workflow_key, number)
-
-    def read(tx: Tx) -> tuple[EventRow, ...]:
-        return tuple(tx.tasks.events(task_id, after))
 
     return await ctx.db.read(read)
 

@@ -22,7 +22,7 @@ from cador.operations.context import Context
 from cador.operations.finding import find_task
 from cador.operations.starting import Draft, Ground, draft_task, new_task, repos_at, with_number
 from cador.operations.task_values import Ballot, Started, StartRequest
-from cador.operations.task_views import list_tasks, task_artifacts, task_detail, task_events, task_log
+from cador.operations.task_views import list_tasks, task_artifacts, task_detail, task_log
 from cador.ports.stores import NewTask, TaskRow, Tx, User
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ __all__ = [
     "start_task",
     "task_artifacts",
     "task_detail",
-    "task_events",
     "task_log",
 ]
 
