@@ -53,9 +53,9 @@ class Handlers:
 def _admit(tx: Tx, claim: Claim) -> Outcome[None]:
     """One pass for all wishes at once. They are deleted first: a wish that comes meanwhile makes a pass of its own."""
     ear = Ear(tx, claim)
-    tx.admission.lock()
+    gate = tx.admission.lock()
     if tx.commands.delete_admits():
-        ear.admit()
+        ear.admit(gate)
     return ear.outcome(None)
 
 

@@ -6,8 +6,11 @@ from typing import Any, Generic, TypeVar
 
 from cador.domain.commands import Admit, Command, Start, Tell, Timer
 from cador.domain.events import Admitted, Event
+from cador.domain.sharing import QueueLimits
 from cador.domain.task import Slot, TaskStatus, WorkflowTask
 from cador.domain.task_machine import advance
+from cador.engine.admission import let_in_all
+from cador.ports.admission import Gate
 from cador.ports.stores import CommandRow, Tx
 
 R = TypeVar("R")
@@ -30,8 +33,9 @@ class Claim:
     """
 
     me: str
+    limits: QueueLimits
+    """Of the settings, where the admission row says nothing."""
     starts: int = 0
-    max_running_tasks: int = 2
     tell: bool = False
     load: Callable[[Tx, int, int], Any] | None = None
     """Reads what a start needs (task id, job id): a claimed start is begun without asking the database again."""
@@ -117,33 +121,20 @@ class Ear:
             if isinstance(command, Timer) and (self._soonest is None or command.due_at < self._soonest):
                 self._soonest = command.due_at
 
-    def admit(self) -> None:
-        """One pass over all who wait, with the admission lock held: let in all that fit, oldest first.
+    def admit(self, gate: Gate | None = None) -> None:
+        """One pass over all who wait: let in all that fit. *gate*: the admission row, which is held; None: hold it."""
+        gate = gate or self._tx.admission.lock()
+        if gate is not None:
+            let_in_all(self._tx.admission, gate, self._claim.limits, self._let_in)
 
-        Workflow limits count running and cancelling tasks, the global limit counts slots; both are counted in this
-        transaction, so they hold at every instant.
-        """
-        free = self._claim.max_running_tasks - self._tx.tasks.held_slots()
-        while free > 0 and (candidates := self._tx.tasks.waiting(free)):
-            rooms = dict(self._tx.tasks.room_of(candidates))
-            left: dict[str, int] = {}
-            let_in = 0
-            for task_id in candidates:
-                task = self._tx.tasks.lock(task_id)
-                if task.status is TaskStatus.WAITING:
-                    workflow, room = rooms.get(task_id, ("", 0))
-                    room = left.get(workflow, room)
-                    if room == 0:
-                        continue
-                    left[workflow] = room - 1 if room > 0 else room
-                elif task.status is not TaskStatus.RUNNING or task.slot is not Slot.WANTED:
-                    continue
-                self.hear(task_id, Admitted(self._tx.now))
-                let_in += 1
-            if not let_in:
-                return
-            # Asked again: the statement now sees the new counts, and workflows that are full are left out.
-            free -= let_in
+    def _let_in(self, task_id: int) -> bool:
+        task = self._tx.tasks.lock(task_id)
+        waits = task.status is TaskStatus.WAITING or (
+            task.status is TaskStatus.RUNNING and task.slot is Slot.WANTED
+        )  # fmt: skip
+        if waits:
+            self.hear(task_id, Admitted(self._tx.now))
+        return waits
 
     def _grant(self) -> None:
         """Let tasks in within this transaction if nobody else is doing so, else leave the wish for later.
@@ -153,10 +144,11 @@ class Ear:
         """
         while self._wish:
             task_id, self._wish = self._wish, 0
-            if not self._tx.admission.lock(wait=False):
+            gate = self._tx.admission.lock(wait=False)
+            if gate is None:
                 self._rows += self._tx.commands.add(task_id, (Admit(),), self._tx.now, me=self._claim.me)
                 return
-            self.admit()
+            self.admit(gate)
 
     def outcome(self, value: R) -> Outcome[R]:
         """What the transaction did. Call it last: wishes to be admitted are granted here."""
