@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from cador.domain import events as ev
 from cador.domain.task import Slot, TaskStatus
 from cador.domain.task_machine import advance
 from cador.ports.stores import Database, NewApproval, TaskFilter, TaskRow, Tx
+from cador.storage.lane import Lane
+from cador.storage.tasks import Tasks
 from support.rows import start, workflow_row
 
 pytestmark = pytest.mark.anyio
@@ -194,15 +197,24 @@ async def plans(database: Database, call: Any) -> list[str]:
     def explain(tx: Any) -> list[str]:
         said: list[tuple[Any, ...]] = []
         execute = tx.connection.execute
+
+        class Told(Lane):
+            def _plan(self, statement: Any) -> Any:
+                said.append((statement,))
+                return super()._plan(statement)
+
+        tasks = Tasks(tx.connection)
+        tasks._lane = Told(tx.connection)
         tx.connection.execute = lambda *args: (said.append(args), execute(*args))[1]
         try:
-            call(tx)
+            call(SimpleNamespace(tasks=tasks))
         finally:
             del tx.connection.execute
         found = []
         for statement, *values in said:
             compiled = statement.compile(tx.connection.engine, compile_kwargs={"render_postcompile": True})
-            arguments = tuple(dict(compiled.params, **dict(*values))[name] for name in compiled.positiontup)
+            given = dict(compiled.params, **dict(*values))
+            arguments = tuple(given.get(name) for name in compiled.positiontup)
             for row in tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", arguments):
                 found.append(row.detail)
         return found

@@ -22,6 +22,7 @@ from cador.domain.commands import (
 from cador.ports.stores import CommandRow
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow, json_of, json_text, kind_of
+from cador.storage.lane import Lane
 from cador.storage.tables import COMMAND_ADMIT, COMMAND_FREE_OTHER, COMMAND_FREE_START, replica, word
 from cador.storage.tables import command as c
 
@@ -93,6 +94,7 @@ class Commands:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._lane = Lane(connection)
 
     def add(
         self, task_id: int, commands: Iterable[Command], now: float, *, me: str = "", claim: int = 0
@@ -127,16 +129,14 @@ class Commands:
                 "owner": owner,
                 "tries": 0,
             }
-        execute = self._connection.execute
-        if forgotten:
-            execute(FORGET, [{"key": key} for key in forgotten])
-        if unowned := [row for row in rows.values() if not row["owner"]]:
-            execute(INSERT, unowned)
+        lane = self._lane
+        lane.change_each(FORGET, [{"key": key} for key in forgotten])
+        lane.change_each(INSERT, [row for row in rows.values() if not row["owner"]])
         mine: list[CommandRow] = []
         for row in rows.values():
             if not row["owner"]:
                 continue
-            command_id = execute(INSERT_MINE, row).scalar_one_or_none()
+            command_id = lane.value(INSERT_MINE, row)
             if command_id is not None:  # else it is there already, and somebody else's
                 payload = json_of(row["payload"])
                 mine.append(
@@ -158,10 +158,10 @@ class Commands:
         return sorted(map(_row, claimed), key=lambda row: (row.due_at, row.id))
 
     def delete(self, command_id: int, me: str) -> bool:
-        return self._connection.execute(DELETE, {"command_id": command_id, "me": me}).rowcount == 1
+        return self._lane.change(DELETE, {"command_id": command_id, "me": me}) == 1
 
     def delete_admits(self) -> int:
-        return self._connection.execute(DELETE_ADMITS).rowcount
+        return self._lane.change(DELETE_ADMITS)
 
     def postpone(self, command_id: int, me: str, due_at: float) -> bool:
         values = {"command_id": command_id, "me": me, "at": due_at}
@@ -193,5 +193,5 @@ class Commands:
         return [(start["job_id"], start["attempt"], start["recovery"]) for start in payloads]
 
     def next_due(self, *, starts: bool = True) -> float | None:
-        due: float | None = self._connection.execute(NEXT_DUE if starts else NEXT_TIMER).scalar_one()
+        due: float | None = self._lane.value(NEXT_DUE if starts else NEXT_TIMER)
         return due

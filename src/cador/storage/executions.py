@@ -1,5 +1,6 @@
 """Live executions: what runs outside and who listens to it."""
 
+from dataclasses import fields
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, select, update
@@ -7,6 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from cador.ports.stores import ExecutionRow
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow
+from cador.storage.lane import Lane
 from cador.storage.tables import execution as e
 from cador.storage.tables import replica, word
 
@@ -14,7 +16,8 @@ _insert = dialect.insert(e)
 ADD: Final = _insert.values({column.name: bindparam(column.name) for column in e.c}).on_conflict_do_update(
     index_elements=[e.c.key], set_={"ref": _insert.excluded.ref, "owner": _insert.excluded.owner}
 )
-GET: Final = select(*e.c).where(e.c.key == bindparam("key"))
+_COLUMNS: Final = tuple(field.name for field in fields(ExecutionRow))
+GET: Final = select(*(e.c[name] for name in _COLUMNS)).where(e.c.key == bindparam("key"))
 OF_JOB: Final = select(*e.c).where(e.c.job_id == bindparam("job_id")).order_by(e.c.created_at, e.c.key)
 HOLD: Final = (
     select(e.c.key).where(e.c.key == bindparam("key"), e.c.owner == bindparam("held_by")).with_for_update()
@@ -41,19 +44,20 @@ class Executions:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._lane = Lane(connection)
 
     def add(self, row: ExecutionRow) -> None:
-        self._connection.execute(ADD, {column.name: getattr(row, column.name) for column in e.c})
+        self._lane.change(ADD, {name: getattr(row, name) for name in _COLUMNS})
 
     def get(self, key: str) -> ExecutionRow | None:
-        row = self._connection.execute(GET, {"key": key}).one_or_none()
-        return _row(row) if row is not None else None
+        row = self._lane.row(GET, {"key": key})
+        return ExecutionRow(*row) if row is not None else None
 
     def of_job(self, job_id: int) -> list[ExecutionRow]:
         return [_row(row) for row in self._connection.execute(OF_JOB, {"job_id": job_id})]
 
     def delete(self, key: str) -> None:
-        self._connection.execute(DELETE, {"execution": key})
+        self._lane.change(DELETE, {"execution": key})
 
     def list_executions(self, *, owner: str | None = None, place: str | None = None) -> list[ExecutionRow]:
         """*owner* ``""``: those without one; None: whoever owns them."""

@@ -1,6 +1,7 @@
 """Users, their tokens and their roles."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
@@ -9,6 +10,7 @@ from cador.domain.errors import AlreadyExists, NotFound
 from cador.ports.stores import Token, User
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow, json_of, json_text
+from cador.storage.lane import Lane
 from cador.storage.tables import role_binding as b
 from cador.storage.tables import token as t
 from cador.storage.tables import user as u
@@ -38,8 +40,10 @@ DELETE_USER: Final = delete(u).where(u.c.uid == bindparam("of_uid"))
 
 _ADDED_TOKEN: Final = [column.name for column in t.c if column is not t.c.id]
 ADD_TOKEN: Final = insert(t).values({name: bindparam(name) for name in _ADDED_TOKEN}).returning(t.c.id)
+_TOKEN: Final = tuple(field.name for field in fields(Token))
+_USER: Final = tuple(field.name for field in fields(User))
 BY_HASH: Final = (
-    select(*(column.label(f"token_{column.name}") for column in t.c), *u.c)
+    select(*(t.c[name] for name in _TOKEN), *(u.c[name] for name in _USER))
     .join_from(t, u, t.c.uid == u.c.uid)
     .where(t.c.hash == bindparam("digest"))
 )
@@ -78,6 +82,7 @@ class People:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._lane = Lane(connection)
 
     def user(self, uid: str) -> User | None:
         row = self._connection.execute(USER, {"uid": uid}).one_or_none()
@@ -117,8 +122,12 @@ class People:
         return token_id
 
     def by_token_hash(self, digest: str) -> tuple[Token, User] | None:
-        row = self._connection.execute(BY_HASH, {"digest": digest}).one_or_none()
-        return (_token(row), _user(row)) if row is not None else None
+        row = self._lane.row(BY_HASH, {"digest": digest})
+        if row is None:
+            return None
+        width = len(_TOKEN)
+        token = [*row[: width - 1], tuple(json_of(row[width - 1]))]
+        return Token(*token), User(*row[width:])
 
     def tokens(self, uid: str) -> list[Token]:
         return [_token(row) for row in self._connection.execute(TOKENS, {"uid": uid})]
@@ -130,7 +139,7 @@ class People:
         self._connection.execute(TOUCH, {"token_id": token_id, "at": at})
 
     def roles(self, uid: str) -> Mapping[str, tuple[str, ...]]:
-        return _grouped(self._connection.execute(ROLES, {"uid": uid}).all())
+        return _grouped(self._lane.rows(ROLES, {"uid": uid}))
 
     def bindings(self, project: str) -> Mapping[str, tuple[str, ...]]:
         return _grouped(self._connection.execute(BINDINGS, {"project": project}).all())
@@ -145,7 +154,7 @@ class People:
             self._connection.execute(BIND, rows)
 
 
-def _grouped(pairs: Sequence[AnyRow]) -> Mapping[str, tuple[str, ...]]:
+def _grouped(pairs: Sequence[Sequence[Any]]) -> Mapping[str, tuple[str, ...]]:
     groups: dict[str, list[str]] = {}
     for key, role in pairs:
         groups.setdefault(key, []).append(role)

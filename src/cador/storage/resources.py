@@ -10,6 +10,7 @@ from cador.domain.errors import AlreadyExists, NotFound
 from cador.ports.stores import Resource
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow, json_of, json_text
+from cador.storage.lane import Lane
 from cador.storage.tables import catalogue_version, word
 from cador.storage.tables import resource as r
 
@@ -57,6 +58,7 @@ class Resources:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._lane = Lane(connection)
 
     def find(self, kind: str, project: str, name: str) -> Resource | None:
         return self._one(FIND, _named(kind, project, name))
@@ -105,7 +107,7 @@ class Resources:
         self._connection.execute(CHANGED)
 
     def version(self) -> int:
-        version: int = self._connection.execute(VERSION).scalar_one()
+        version: int = self._lane.value(VERSION)
         return version
 
     def _one(self, statement: Any, values: dict[str, Any]) -> Resource | None:

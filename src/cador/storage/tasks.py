@@ -28,6 +28,7 @@ from cador.domain.task import (
 from cador.ports.stores import AttemptRow, EventRow, JobRow, NewTask, TaskFilter, TaskRow
 from cador.storage import task_statements as sql
 from cador.storage.dialect import AnyRow, Packer, json_of, json_text, kind_of
+from cador.storage.lane import Lane
 
 # Looking a member up costs a fraction of calling its class, and a task of a hundred jobs asks three hundred times.
 _TASK_STATUS: Final = {member.value: member for member in TaskStatus}
@@ -48,47 +49,47 @@ class Tasks:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._lane = Lane(connection)
         self._packer = Packer()
 
     # -- a new task
 
     def add(self, task: NewTask) -> int:
-        execute = self._connection.execute
-        task_id = execute(sql.ADD_TASK, _task_values(task)).scalar_one_or_none()
+        lane = self._lane
+        task_id = lane.value(sql.ADD_TASK, _task_values(task))
         if task_id is None:
             raise AlreadyExists("idempotency key", task.idempotency_key)
-        execute(sql.COUNT_TASK, {"key": task.workflow_key, "number": task.number})
-        execute(sql.ADD_SNAPSHOT, {"task_id": task_id, "body": self._packer.pack(task.snapshot)})
-        if task.stages:
-            execute(
-                sql.ADD_STAGE,
-                [
-                    {"task_id": task_id, "idx": index, "name": name, "parallel": parallel, "status": "", "error": "",
-                     "start_at": None, "end_at": None, "manual": task.manual.get(index, ""), "executed_by": ""}
-                    for index, (name, parallel) in enumerate(task.stages)
-                ],
-            )  # fmt: skip
+        lane.change(sql.COUNT_TASK, {"key": task.workflow_key, "number": task.number})
+        lane.change(sql.ADD_SNAPSHOT, {"task_id": task_id, "body": self._packer.pack(task.snapshot)})
+        lane.change_each(
+            sql.ADD_STAGE,
+            [
+                {"task_id": task_id, "idx": index, "name": name, "parallel": parallel, "status": "", "error": "",
+                 "start_at": None, "end_at": None, "manual": task.manual.get(index, ""), "executed_by": ""}
+                for index, (name, parallel) in enumerate(task.stages)
+            ],
+        )  # fmt: skip
         job_ids = self._add_jobs(task_id, task)
-        if task.approvals:
-            execute(
-                sql.ADD_APPROVAL,
-                [
-                    {"task_id": task_id, "stage": new.stage, "job_id": None if new.job is None else job_ids[new.job],
-                     "needed": new.needed, "approvers": json_text(new.approvers), "timeout_s": new.timeout_s,
-                     "status": "", "round": 0, "start_at": None, "end_at": None, "description": new.description,
-                     "type": new.type}
-                    for new in task.approvals
-                ],
-            )  # fmt: skip
+        lane.change_each(
+            sql.ADD_APPROVAL,
+            [
+                {"task_id": task_id, "stage": new.stage, "job_id": None if new.job is None else job_ids[new.job],
+                 "needed": new.needed, "approvers": json_text(new.approvers), "timeout_s": new.timeout_s,
+                 "status": "", "round": 0, "start_at": None, "end_at": None, "description": new.description,
+                 "type": new.type}
+                for new in task.approvals
+            ],
+        )  # fmt: skip
         data = {"creator": task.creator, "trigger": task.trigger}
-        execute(sql.ADD_EVENT, {"task_id": task_id, "at": task.create_at, "kind": "created", "data": json_text(data)})
+        lane.change(
+            sql.ADD_EVENT, {"task_id": task_id, "at": task.create_at, "kind": "created", "data": json_text(data)}
+        )
         return int(task_id)
 
     def _add_jobs(self, task_id: int, task: NewTask) -> Sequence[int]:
         if not task.jobs:
             return ()
-        execute = self._connection.execute
-        execute(
+        self._lane.change_each(
             sql.ADD_JOB,
             [
                 {"task_id": task_id, "position": position, "stage": job.stage, "name": job.name, "job": job.job,
@@ -100,8 +101,8 @@ class Tasks:
                 for position, job in enumerate(task.jobs)
             ],
         )  # fmt: skip
-        job_ids = execute(sql.JOB_IDS, {"id": task_id}).scalars().all()
-        execute(
+        job_ids = [job_id for (job_id,) in self._lane.rows(sql.JOB_IDS, {"id": task_id})]
+        self._lane.change_each(
             sql.ADD_BODY,
             [
                 {"job_id": job_id, "plan": self._packer.pack(job.plan), "outputs": "{}",
@@ -120,9 +121,9 @@ class Tasks:
         return self._read(task_id, sql.TASK)
 
     def _read(self, task_id: int, statement: Any) -> WorkflowTask:
-        execute, of = self._connection.execute, {"id": task_id}
+        rows, of = self._lane.rows, {"id": task_id}
         # The row first and alone: what is read after it was waited for is what the one before left.
-        row = execute(statement, of).one_or_none()
+        row = self._lane.row(statement, of)
         if row is None:
             raise NotFound("task", str(task_id))
         (_, number, key, status, slot, parallel_limit, error, revoker, revoker_id, create_at, start_at, end_at,
@@ -134,11 +135,9 @@ class Tasks:
             status=_TASK_STATUS[status],
             stages=tuple(
                 StageTask(name, parallel, _STAGE_STATUS[stage_status], stage_error, start, end, manual, executed_by)
-                for name, parallel, stage_status, stage_error, start, end, manual, executed_by in (
-                    execute(sql.STAGES, of)
-                )
+                for name, parallel, stage_status, stage_error, start, end, manual, executed_by in (rows(sql.STAGES, of))
             ),
-            jobs=tuple(map(_job, execute(sql.JOBS, of))),
+            jobs=tuple(map(_job, rows(sql.JOBS, of))),
             approvals=self._approvals(of) if asks else (),
             slot=_SLOT[slot],
             parallel_limit=parallel_limit,
@@ -155,7 +154,7 @@ class Tasks:
 
     def _approvals(self, of: Mapping[str, Any]) -> tuple[Approval, ...]:
         votes: dict[int, list[Vote]] = {}
-        for approval_id, user_id, user_name, approve, comment, at in self._connection.execute(sql.VOTES, of):
+        for approval_id, user_id, user_name, approve, comment, at in self._lane.rows(sql.VOTES, of):
             votes.setdefault(approval_id, []).append(Vote(user_id, user_name, approve, comment, at))
         return tuple(
             Approval(
@@ -173,21 +172,20 @@ class Tasks:
                 end_at=end_at,
             )
             for approval_id, stage, job_id, needed, approvers, timeout_s, status, number, start_at, end_at in (
-                self._connection.execute(sql.APPROVALS, of)
+                self._lane.rows(sql.APPROVALS, of)
             )
         )
 
     def save(self, before: WorkflowTask, after: WorkflowTask) -> None:
-        execute = self._connection.execute
+        lane = self._lane
         if _moved(before, after, sql.TASK_MOVES):
-            execute(sql.SAVE_TASK, _moves(after, sql.TASK_MOVES) | {"of": after.id, "waits_at": _waits_at(after)})
+            lane.change(sql.SAVE_TASK, _moves(after, sql.TASK_MOVES) | {"of": after.id, "waits_at": _waits_at(after)})
         stages = [
             _moves(now, sql.STAGE_MOVES) | {"of": after.id, "index": index}
             for index, (old, now) in enumerate(zip(before.stages, after.stages, strict=True))
             if now is not old and now != old
         ]
-        if stages:
-            execute(sql.SAVE_STAGE, stages)
+        lane.change_each(sql.SAVE_STAGE, stages)
         jobs = [
             (old, now)
             for old, now in zip(before.jobs, after.jobs, strict=True)
@@ -200,11 +198,10 @@ class Tasks:
                 self._save_approval(old, now)
 
     def _save_jobs(self, jobs: list[tuple[JobTask, JobTask]]) -> None:
-        execute = self._connection.execute
-        execute(sql.SAVE_JOB, [_moves(now, sql.JOB_MOVES) | {"of": now.id} for _, now in jobs])
+        lane = self._lane
+        lane.change_each(sql.SAVE_JOB, [_moves(now, sql.JOB_MOVES) | {"of": now.id} for _, now in jobs])
         begun = [_attempt(now) | {"job_id": now.id, "attempt": now.attempt} for old, now in jobs if _begins(old, now)]
-        if begun:
-            execute(sql.ADD_ATTEMPT, begun)
+        lane.change_each(sql.ADD_ATTEMPT, begun)
         # Only while it is under way: what happens to the job after its attempt ended - a decision, a reset by a
         # retry - is not part of the attempt.
         moved = [
@@ -212,12 +209,10 @@ class Tasks:
             for old, now in jobs
             if old.status in _ACTIVE and not _begins(old, now)
         ]
-        if moved:
-            execute(sql.SAVE_ATTEMPT, moved)
+        lane.change_each(sql.SAVE_ATTEMPT, moved)
 
     def _save_approval(self, old: Approval, now: Approval) -> None:
-        execute = self._connection.execute
-        execute(sql.SAVE_APPROVAL, _moves(now, sql.APPROVAL_MOVES) | {"of": now.id})
+        self._lane.change(sql.SAVE_APPROVAL, _moves(now, sql.APPROVAL_MOVES) | {"of": now.id})
         known = {vote.user_id for vote in old.votes} if old.round == now.round else set()
         new = [
             {"approval_id": now.id, "round": now.round, "user_id": vote.user_id, "user_name": vote.user_name,
@@ -225,30 +220,27 @@ class Tasks:
             for vote in now.votes
             if vote.user_id not in known
         ]  # fmt: skip
-        if new:
-            execute(sql.ADD_VOTE, new)
+        self._lane.change_each(sql.ADD_VOTE, new)
 
     def append_event(self, task_id: int, event: Event) -> None:
         data = msgspec.to_builtins(event)
         del data["at"]
         values = {"task_id": task_id, "at": event.at, "kind": _EVENT_KIND[type(event)], "data": json_text(data)}
-        self._connection.execute(sql.ADD_EVENT, values)
+        self._lane.change(sql.ADD_EVENT, values)
 
     # -- looking
 
     def by_idempotency_key(self, creator_id: str, key: str) -> TaskRow | None:
-        row = self._connection.execute(sql.BY_IDEMPOTENCY_KEY, {"creator_id": creator_id, "key": key}).one_or_none()
+        row = self._lane.row(sql.BY_IDEMPOTENCY_KEY, {"creator_id": creator_id, "key": key})
         return _task_row(row) if row is not None else None
 
     def find_id(self, workflow_key: str, number: int) -> int | None:
-        task_id: int | None = self._connection.execute(
-            sql.FIND_ID, {"workflow_key": workflow_key, "number": number}
-        ).scalar_one_or_none()
+        task_id: int | None = self._lane.value(sql.FIND_ID, {"workflow_key": workflow_key, "number": number})
         return task_id
 
     def row(self, task_id: int) -> TaskRow:
         """Raises: NotFound."""
-        row = self._connection.execute(sql.ROW, {"id": task_id}).one_or_none()
+        row = self._lane.row(sql.ROW, {"id": task_id})
         if row is None:
             raise NotFound("task", str(task_id))
         return _task_row(row)
@@ -295,8 +287,17 @@ class Tasks:
         return self._job_row(row) if row is not None else None
 
     def job_by_id(self, job_id: int) -> JobRow | None:
-        row = self._connection.execute(sql.JOB_BY_ID, {"id": job_id}).one_or_none()
-        return self._job_row(row) if row is not None else None
+        row = self._lane.row(sql.JOB_BY_ID, {"id": job_id})
+        if row is None:
+            return None
+        users, outputs, result, plan = row[-4:]
+        return JobRow(
+            **dict(zip(sql.JOB_ROW, row, strict=False)),
+            plan=self._packer.unpack(plan),
+            outputs=json_of(outputs),
+            result=json_of(result),
+            approval_users=tuple(json_of(users)),
+        )
 
     def _job_row(self, row: AnyRow, *, plan: bool = True) -> JobRow:
         return JobRow(
@@ -323,7 +324,7 @@ class Tasks:
 
     def snapshot(self, task_id: int) -> Mapping[str, Any]:
         """Raises: NotFound."""
-        blob = self._connection.execute(sql.SNAPSHOT, {"id": task_id}).scalar_one_or_none()
+        blob = self._lane.value(sql.SNAPSHOT, {"id": task_id})
         if blob is None:
             raise NotFound("task", str(task_id))
         return self._packer.unpack(blob)
@@ -351,7 +352,7 @@ class Tasks:
 
     def merge_result(self, job_id: int, result: Mapping[str, Any]) -> None:
         """Raises: NotFound."""
-        present = self._connection.execute(sql.GET_RESULT, {"id": job_id}).scalar_one_or_none()
+        present = self._lane.value(sql.GET_RESULT, {"id": job_id})
         if present is None:
             raise NotFound("job task", str(job_id))
         self._set(sql.SET_RESULT, job_id, {"result": json_text({**json_of(present), **result})})
@@ -361,7 +362,7 @@ class Tasks:
         self._set(sql.SET_STEPS, job_id, {"number": attempt, "steps": json_text(steps)})
 
     def _set(self, statement: Any, job_id: int, values: dict[str, Any]) -> None:
-        if self._connection.execute(statement, values | {"of": job_id}).rowcount != 1:
+        if self._lane.change(statement, values | {"of": job_id}) != 1:
             raise NotFound("job task", str(job_id))
 
     # -- admission
@@ -396,7 +397,7 @@ class Tasks:
         return {row.id: (row.workflow_key, row.room) for row in rows}
 
     def held_slots(self) -> int:
-        held: int = self._connection.execute(sql.HELD_SLOTS).scalar_one()
+        held: int = self._lane.value(sql.HELD_SLOTS)
         return held
 
     def blockers(self, task_id: int) -> list[int]:
@@ -464,12 +465,11 @@ def _waits_at(task: WorkflowTask) -> float | None:
     return task.create_at if wanted or task.status is TaskStatus.WAITING else None
 
 
-def _task_row(row: AnyRow) -> TaskRow:
-    values: Sequence[Any] = row
-    return TaskRow(*values)
+def _task_row(row: Sequence[Any]) -> TaskRow:
+    return TaskRow(*row)
 
 
-def _job(row: AnyRow) -> JobTask:
+def _job(row: Sequence[Any]) -> JobTask:
     (job_id, name, kind, stage, status, error, attempt, recovery, retry_count, stopping, start_at, end_at, deadline_at,
      timeout_s, policy, maximum_retry, repeatable, failed_as, conditional) = row  # fmt: skip
     return JobTask(

@@ -1,6 +1,7 @@
 """Workflows, and the counter of their tasks."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, case, delete, exists, literal, select, update
@@ -9,11 +10,12 @@ from cador.domain.errors import AlreadyExists, NotFound
 from cador.ports.stores import WorkflowRow
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow
+from cador.storage.lane import Lane
 from cador.storage.tables import word
 from cador.storage.tables import workflow as w
 from cador.storage.tables import workflow_counter as counter
 
-FIND: Final = select(*w.c).where(w.c.key == bindparam("key"))
+FIND: Final = select(*(w.c[field.name] for field in fields(WorkflowRow))).where(w.c.key == bindparam("key"))
 LOCK: Final = FIND.with_for_update(key_share=True)
 _LIST: Final = select(*(column for column in w.c if column is not w.c.definition)).order_by(
     case((w.c.type == word("custom"), 0), else_=1), w.c.update_at.desc(), w.c.key
@@ -61,10 +63,11 @@ class Workflows:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._lane = Lane(connection)
 
     def find(self, key: str, *, lock: bool = False) -> WorkflowRow | None:
-        row = self._connection.execute(LOCK if lock else FIND, {"key": key}).one_or_none()
-        return _row(row, row.definition) if row is not None else None
+        row = self._lane.row(LOCK if lock else FIND, {"key": key})
+        return WorkflowRow(*row) if row is not None else None
 
     def list_workflows(self, project: str, keys: Sequence[str] | None = None) -> list[WorkflowRow]:
         if keys is None:
@@ -94,5 +97,5 @@ class Workflows:
         return bool(self._connection.execute(TAKEN, values).scalar_one())
 
     def next_number(self, key: str) -> int:
-        number: int = self._connection.execute(COUNT_UP, {"key": key}).scalar_one()
+        number: int = self._lane.value(COUNT_UP, {"key": key})
         return number
