@@ -56,6 +56,8 @@ TABLE: list[tuple[Call, tuple[str, ...]]] = [
     (("POST", TASK, {"json": {"workflow_key": "w", "project_key": PROJECT, "inputs": [{"job_name": "say"}]}}), RUN),
     (("POST", "/openapi/workflows/custom/w/task/2", {"params": OWN}), RUN),
     (("DELETE", TASK, {"params": {"taskId": "2", "workflowKey": "w"}}), RUN),
+    (("PUT", "/openapi/workflows/custom/w/task/1", {"json": {"remark": "x"}}), RUN),
+    (("PUT", "/api/v1/tasks/w/1/remark", {"json": {"remark": "x"}}), RUN),
     (("PUT", f"{CREATE}/w", {"params": OWN, "json": definition("w")}), EDIT),
     (("GET", "/api/v1/me", {}), ALL),
 ]

@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from cador.api.task_shapes import param_document, seconds
-from cador.jobs.definition import APPROVAL_TIMEOUT_MIN
+from cador.jobs.definition import APPROVAL_TIMEOUT_MIN, BREAKPOINTS, OPTIONAL
 from cador.operations.workflows import WorkflowDetail
 from cador.ports.stores import WorkflowRow
 
 Doc = dict[str, Any]
 
 _KINDS: Final = ("lark_approval", "dingtalk_approval", "workwx_approval")
-_OPTIONAL: Final = ("disabled", "remark", "remark_required", "enable_approval_ticket", "ignore_cache", "category")
-_JOB_OPTIONAL: Final = ("error_policy", "execute_policy", "notify_ctls")
+_JOB_OPTIONAL: Final = ("error_policy", "execute_policy", "notify_ctls", *BREAKPOINTS)
 
 
 def workflow_line(row: WorkflowRow) -> Doc:
@@ -46,7 +45,7 @@ def workflow_document(detail: WorkflowDetail) -> Doc:
         "concurrency_limit": row.concurrency_limit,
         "workflow_type": row.type,
     }
-    found |= {name: doc[name] for name in _OPTIONAL if doc.get(name)}
+    found |= {name: doc[name] for name in OPTIONAL if doc.get(name)}
     if detail.warnings:
         found["warnings"] = list(detail.warnings)
     return found

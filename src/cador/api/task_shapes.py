@@ -27,7 +27,7 @@ def seconds(at: float | None) -> int:
 
 def task_line(row: TaskRow) -> Doc:
     """An element of the task list."""
-    return {
+    line: Doc = {
         "workflow_key": row.workflow_key,
         "workflow_name": row.display_name,
         "project_key": row.project,
@@ -38,6 +38,9 @@ def task_line(row: TaskRow) -> Doc:
         "end_time": seconds(row.end_at),
         "status": task_status(row),
     }
+    if row.remark:
+        line["remark"] = row.remark
+    return line
 
 
 def task_document(detail: TaskDetail, now: float, *, name_is_key: bool) -> Doc:
@@ -60,7 +63,7 @@ def task_document(detail: TaskDetail, now: float, *, name_is_key: bool) -> Doc:
         "end_time": seconds(row.end_at),
         "stages": [stage_document(stage, now) for stage in detail.stages],
         "is_restart": row.retry_num > 0,
-        "debug": False,
+        "debug": detail.debug,
         "remark": row.remark,
         "approval_ticket_id": "",
         "approval_id": "",
@@ -117,6 +120,7 @@ def job_document(job: JobView, now: float) -> Doc:
         "error": row.error,
         "retry_count": row.retry_count,
         "spec": spec,
+        **{f"breakpoint_{name}": True for name in row.plan.get("breakpoints", ())},
     }
 
 

@@ -14,12 +14,13 @@ from cador.api.routing import Call, Routes
 from cador.api.task_shapes import task_document, task_line
 from cador.domain import errors as domain
 from cador.operations import tasks
-from cador.operations.task_values import Ballot, JobInput, StartRequest
+from cador.operations.task_values import LONGEST_REMARK, Ballot, JobInput, StartRequest
 
 ROUTES: Final = Routes("workflow tasks")
 
 TASK_PATH: Final = "/openapi/workflows/custom/task"
 LONGEST_IDEMPOTENCY_KEY: Final = 255
+LONGEST_WORD: Final = 255
 
 
 class _Body(BaseModel):
@@ -121,11 +122,14 @@ class JobParameters(_Body):
 
 
 class RunInput(_Body):
-    """Runs the job of this name. ``job_type`` is for people: the definition decides."""
+    """Runs the job of this name. ``job_type`` is for people: the definition decides. Breakpoints are kept and named in
+    ``warnings``; nothing stops at them."""
 
     job_name: str
     job_type: str = ""
     parameters: JobParameters = Field(default_factory=JobParameters)
+    breakpoint_before: bool = False
+    breakpoint_after: bool = False
 
 
 class RunRepo(_Body):
@@ -154,19 +158,33 @@ class NotifyInput(_Body):
 
 
 class RunBody(_Body):
-    """Execute a workflow: the jobs named in ``inputs`` run, all others are skipped."""
+    """Execute a workflow: the jobs named in ``inputs`` run, all others are skipped.
+
+    ``auto_cancel``: a word such as ``pr:shop/api:12``; unfinished older tasks of this workflow that were started with
+    the same word are cancelled. ``debug`` is kept and named in ``warnings``; nothing stops at breakpoints.
+    """
 
     workflow_key: str
     project_key: str
     parameters: list[RunParameter] = []
     inputs: list[RunInput] = []
     notify_inputs: list[NotifyInput] = []
-    remark: str = ""
+    remark: str = Field("", max_length=LONGEST_REMARK)
+    auto_cancel: str = Field("", max_length=LONGEST_WORD)
+    debug: bool = False
 
     @model_validator(mode="before")
     @classmethod
     def _respell(cls, value: Any) -> Any:
         return respelled(value, (WORKFLOW, PROJECT)) if isinstance(value, dict) else value
+
+
+class RemarkBody(BaseModel):
+    """``remark``: empty takes it away."""
+
+    model_config = ConfigDict(strict=True)
+
+    remark: str = Field(max_length=LONGEST_REMARK)
 
 
 class RunReply(BaseModel):
@@ -182,7 +200,7 @@ class RunReply(BaseModel):
 
 class TaskLine(BaseModel):
     """A task as lists show it. ``status``: created, running, passed, failed, timeout or cancelled. Times: Unix
-    seconds, 0 when not reached."""
+    seconds, 0 when not reached. ``remark``: only where there is one."""
 
     workflow_key: str
     workflow_name: str
@@ -193,6 +211,7 @@ class TaskLine(BaseModel):
     start_time: int
     end_time: int
     status: str
+    remark: str = ""
 
 
 class TaskList(BaseModel):
@@ -230,7 +249,7 @@ async def execute(call: Call) -> Any:
         workflow_key=body.workflow_key,
         project_key=body.project_key,
         inputs=tuple(
-            JobInput(given.job_name, given.job_type, raw.get("parameters") or {})
+            JobInput(given.job_name, given.job_type, raw.get("parameters") or {}, _breakpoints(given))
             for given, raw in zip(body.inputs, sent.get("inputs") or (), strict=True)
         ),
         parameters=tuple(sent.get("parameters") or ()),
@@ -238,6 +257,8 @@ async def execute(call: Call) -> Any:
         remark=body.remark,
         strict=call.flag("strict"),
         idempotency_key=key,
+        auto_cancel=body.auto_cancel,
+        debug=body.debug,
     )
     started = await tasks.start_task(call.ctx, call.actor, request)
     reply: dict[str, Any] = {
@@ -250,6 +271,11 @@ async def execute(call: Call) -> Any:
     if started.warnings:
         reply["warnings"] = list(started.warnings)
     return reply
+
+
+def _breakpoints(given: RunInput) -> tuple[str, ...]:
+    wanted = (("before", given.breakpoint_before), ("after", given.breakpoint_after))
+    return tuple(name for name, set_ in wanted if set_)
 
 
 @ROUTES.get(
@@ -282,6 +308,26 @@ async def list_tasks(call: Call) -> Any:
     page, size = call.page()
     found = await tasks.list_tasks(call.ctx, call.actor, key, call.need(PROJECT), page=page, size=size)
     return {"total": found.total, "workflow_tasks": [task_line(row) for row in found.rows]}
+
+
+@ROUTES.put("/openapi/workflows/custom/{workflowKey}/task/{taskID}", by_operation("run_workflow"), body=RemarkBody)
+async def remark(call: Call) -> None:
+    """Change the remark of a task, whatever its status."""
+    number = params.integer(call.path_value("taskID"))
+    if number is None:
+        raise bad_request("taskID is invalid")
+    body = await call.parsed(RemarkBody)
+    await tasks.set_remark(call.ctx, call.actor, call.path_value("workflowKey"), number, body.remark)
+
+
+@ROUTES.put("/api/v1/tasks/{workflow}/{number}/remark", by_operation("run_workflow"), body=RemarkBody)
+async def own_remark(call: Call) -> None:
+    """Change the remark of a task, whatever its status."""
+    number = params.integer(call.path_value("number"))
+    if number is None:
+        raise bad_request("invalid task number")
+    body = await call.parsed(RemarkBody)
+    await tasks.set_remark(call.ctx, call.actor, call.path_value("workflow"), number, body.remark)
 
 
 @ROUTES.delete(

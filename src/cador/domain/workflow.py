@@ -32,6 +32,8 @@ class Job:
     run_policy: str = ""
     error_policy: ErrorPolicy = ErrorPolicy()
     execute_policy: ExecutePolicy = ExecutePolicy()
+    breakpoints: tuple[str, ...] = ()
+    """``before``, ``after``: kept, never stopped at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,9 @@ class Workflow:
     concurrency_limit: int = 0
     disabled: bool = False
     remark_required: bool = False
+    task_timeout_min: int = 0
+    """Of a whole task; 0: none."""
+    debug: bool = False
     enable_approval_ticket: bool = False
     doc: Mapping[str, Any] = field(default_factory=dict)
 

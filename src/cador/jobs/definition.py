@@ -22,6 +22,10 @@ APPROVAL_TIMEOUT_MIN: Final = 60
 """Minutes an approval waits when none (or 0) is configured."""
 BAD_KEY: Final = "a workflow key consists of letters, digits and hyphens"
 
+LONGEST_TASK_MIN: Final = 366 * 24 * 60
+"""Minutes a ``task_timeout`` may be: a year. A task that may take longer needs none."""
+BREAKPOINTS: Final = ("breakpoint_before", "breakpoint_after")
+
 Doc = dict[str, Any]
 
 
@@ -135,6 +139,8 @@ class JobDoc(_Lenient):
     spec: Doc = {}
     error_policy: ErrorPolicyDoc | None = None
     execute_policy: ExecutePolicyDoc | None = None
+    breakpoint_before: bool = False
+    breakpoint_after: bool = False
     notify_ctls: list[Doc] | None = None
 
     def document(self) -> Doc:
@@ -150,7 +156,7 @@ class JobDoc(_Lenient):
                 doc[name] = policy.model_dump()
         if self.notify_ctls:
             doc["notify_ctls"] = self.notify_ctls
-        return doc
+        return doc | {name: True for name in BREAKPOINTS if getattr(self, name)}
 
 
 class StageDoc(_Lenient):
@@ -195,6 +201,13 @@ class ParamDoc(_Lenient):
         return {key: value for key, value in doc.items() if key in always or value}
 
 
+OPTIONAL: Final = (
+    "disabled", "remark", "remark_required", "task_timeout", "debug", "enable_approval_ticket", "ignore_cache",
+    "category",
+)  # fmt: skip
+"""Fields of a definition that are stored and shown where they say something."""
+
+
 class WorkflowDoc(_Lenient):
     name: str = Field("", validation_alias=_choice("name", "workflow_key"))
     display_name: str = Field("", validation_alias=_choice("display_name", "workflow_name"))
@@ -209,6 +222,8 @@ class WorkflowDoc(_Lenient):
     disabled: bool = False
     remark: str = ""
     remark_required: bool = False
+    task_timeout: int = Field(0, ge=0, le=LONGEST_TASK_MIN)
+    debug: bool = False
     enable_approval_ticket: bool = False
     ignore_cache: bool = False
     category: str = ""
@@ -227,8 +242,7 @@ class WorkflowDoc(_Lenient):
             "share_storages": self.share_storages,
             "workflow_type": self.workflow_type or "custom",
         }
-        optional = ("disabled", "remark", "remark_required", "enable_approval_ticket", "ignore_cache", "category")
-        return {**doc, **{name: getattr(self, name) for name in optional if getattr(self, name)}}
+        return {**doc, **{name: getattr(self, name) for name in OPTIONAL if getattr(self, name)}}
 
     def _limit(self) -> int:
         """``multi_run`` is how definitions before ``concurrency_limit`` said it; with neither the limit is 0."""
@@ -310,6 +324,8 @@ def parse_workflow(doc: Mapping[str, Any]) -> Workflow:
         concurrency_limit=doc["concurrency_limit"],
         disabled=doc.get("disabled", False),
         remark_required=doc.get("remark_required", False),
+        task_timeout_min=doc.get("task_timeout", 0),
+        debug=doc.get("debug", False),
         enable_approval_ticket=doc.get("enable_approval_ticket", False),
         doc=doc,
     )
@@ -338,6 +354,7 @@ def _job(doc: Mapping[str, Any]) -> Job:
             match_rule=execute.get("match_rule", "all"),
             rules=tuple((rule["field"], rule["verb"], rule["value"]) for rule in execute.get("rules", ())),
         ),
+        breakpoints=tuple(name.removeprefix("breakpoint_") for name in BREAKPOINTS if doc.get(name)),
     )
 
 

@@ -122,13 +122,18 @@ def draft_task(
         for job in ran:
             updated = jobs[job.name]
             spec, _ = render(updated.spec, table.get)
-            updated = jobs[job.name] = replace(updated, spec=spec)
+            breakpoints = tuple(dict.fromkeys((*job.breakpoints, *chosen[job.name].breakpoints)))
+            updated = jobs[job.name] = replace(updated, spec=spec, breakpoints=breakpoints)
+            if breakpoints:
+                warnings.append(f"job {job.name}: breakpoints are kept, but nothing stops at them")
             expanded[job.name] = types[job.type].expand(updated, replace(scope, jobs=jobs, plans=expanded))
         plans = [(jobs[job.name], plan) for job in ran for plan in expanded[job.name]]
         if plans:
             index = len(draft.stages)
             draft.stages.append(stage)
             draft.plans += [(index, job, types[job.type], plan) for job, plan in plans]
+    if request.debug or workflow.debug:
+        warnings.append("debug is kept, but nothing stops at breakpoints")
     if strict and names:
         raise NotStartable(names[0])
     return draft
@@ -205,8 +210,10 @@ def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, 
             # As JSON, sealed: what was sent for a credential stands in it as it was typed.
             "inputs": draft.seal(msgspec.json.encode(request.inputs).decode()) if request.inputs else "",
             "notify_inputs": list(request.notify_inputs),
+            "auto_cancel": request.auto_cancel,
         },
         "task_url": draft.facts.url,
+        "debug": request.debug or workflow.debug,
         "warnings": list(dict.fromkeys(draft.warnings)),
     }
     return NewTask(
@@ -227,6 +234,8 @@ def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, 
         snapshot=snapshot,
         remark=request.remark,
         idempotency_key=request.idempotency_key,
+        auto_cancel=request.auto_cancel,
+        timeout_s=workflow.task_timeout_min * 60.0,
     )
 
 
@@ -244,6 +253,8 @@ def _new_job(
     envelope: dict[str, Any] = {"spec": spec, "info": dict(plan.info)}
     if policy is not None:
         envelope["policy"] = policy
+    if job.breakpoints:
+        envelope["breakpoints"] = list(job.breakpoints)
     if job.error_policy.approval_users:
         envelope["deciders"] = [
             actor.uid if user.get("type") == "task_creator" else str(user.get("user_id", ""))

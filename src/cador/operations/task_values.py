@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from cador.ports.stores import AttemptRow, EventRow, JobRow, TaskRow
+
+LONGEST_REMARK: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +16,17 @@ class JobInput:
     job_name: str
     job_type: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    breakpoints: tuple[str, ...] = ()
+    """``before``, ``after``: kept with the task, never stopped at."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
     """``parameters``: objects ``{name, type, value, repo}`` as sent. ``notify_inputs`` as sent. ``strict``: unknown
     names are errors; None: as the server's setting says. ``idempotency_key``: a repeated request with the same key by
-    the same user returns the task of the first."""
+    the same user returns the task of the first. ``auto_cancel``: a word; unfinished older tasks of the workflow that
+    were started with it are cancelled. ``debug``: kept with the task, changes nothing. ``trigger``: ``openapi``, or
+    what else started it."""
 
     workflow_key: str
     project_key: str
@@ -30,6 +36,8 @@ class StartRequest:
     remark: str = ""
     strict: bool | None = None
     idempotency_key: str = ""
+    auto_cancel: str = ""
+    debug: bool = False
     trigger: str = "openapi"
 
 
@@ -109,7 +117,8 @@ class QueueView:
 
 @dataclass(frozen=True, slots=True)
 class TaskDetail:
-    """``params``: workflow variables with the values of this task, credentials masked."""
+    """``params``: workflow variables with the values of this task, credentials masked. ``timeout_min``: of the whole
+    task, 0 for none."""
 
     row: TaskRow
     stages: tuple[StageView, ...]
@@ -117,6 +126,9 @@ class TaskDetail:
     warnings: tuple[str, ...]
     attempts: tuple[AttemptRow, ...] = ()
     queue: QueueView | None = None
+    debug: bool = False
+    auto_cancel: str = ""
+    timeout_min: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,9 @@ def _detail(tx: Tx, task_id: int, types: Mapping[str, JobType]) -> TaskDetail:
         warnings=tuple(dict.fromkeys(warnings)),
         attempts=tuple(tx.tasks.attempts(task_id)),
         queue=_queue(tx, task, row) if task.status is TaskStatus.WAITING else None,
+        debug=bool(snapshot.get("debug")),
+        auto_cancel=str(snapshot["request"].get("auto_cancel", "")),
+        timeout_min=round(task.timeout_s / 60),
     )
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "list_tasks",
     "not_executable",
     "retry_task",
+    "set_remark",
     "start_task",
     "task_artifacts",
     "task_detail",
@@ -76,7 +77,8 @@ async def start_task(ctx: Context, actor: Actor, request: StartRequest) -> Start
         await _resolve(ctx, ground.catalogue, draft)
         task = new_task(draft, ground, request, actor, ctx.options().max_jobs_per_stage)
         try:
-            number = await ctx.engine.transact(_store, task, ground.revision)
+            revoker = (actor.uid, actor.name) if request.trigger == "openapi" else ("", request.trigger)
+            number = await ctx.engine.transact(_store, task, ground.revision, revoker)
         except (_Moved, AlreadyExists):
             if again:
                 raise NotStartable("the workflow is being changed, try again") from None
@@ -118,6 +120,8 @@ def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) ->
     workflow = ground.workflow
     if workflow.disabled:
         raise NotStartable("workflow is disabled")
+    if workflow.remark_required and not request.remark.strip():
+        raise NotStartable("workflow remark is required.")
     if workflow.concurrency_limit == 0:
         raise NotStartable(not_executable(workflow.key))
     if workflow.enable_approval_ticket:
@@ -166,8 +170,9 @@ async def _resolve(ctx: Context, catalogue: Catalogue, draft: Draft) -> None:
             draft.plans[n] = (index, job, job_type, replace(plan, variables=variables))
 
 
-def _store(tx: Tx, claim: Claim, task: NewTask, revision: int) -> Outcome[int]:
-    """Number and store the task, and let it in at once if that can be decided here."""
+def _store(tx: Tx, claim: Claim, task: NewTask, revision: int, revoker: tuple[str, str]) -> Outcome[int]:
+    """Number and store the task, and let it in at once if that can be decided here. *revoker*: uid and name of who
+    cancels the older tasks with its ``auto_cancel`` word."""
     ear = Ear(tx, claim)
     row = tx.workflows.find(task.workflow_key, lock=True)
     if row is None:
@@ -181,7 +186,10 @@ def _store(tx: Tx, claim: Claim, task: NewTask, revision: int) -> Outcome[int]:
     number = tx.workflows.next_number(task.workflow_key)
     if not task.jobs:
         raise NotStartable(f"no stage found in workflow task: {task.workflow_key},taskID: {number}")
+    older = tx.tasks.worded(task.workflow_key, task.auto_cancel) if task.auto_cancel else ()
     task_id = tx.tasks.add(with_number(task, number))
+    for older_id in older:
+        ear.hear(older_id, ev.CancelRequested(tx.now, *revoker))
     ear.command(task_id, (Tell("created", 0), Admit()))
     return ear.outcome(number)
 
@@ -204,6 +212,21 @@ def _cancel(tx: Tx, claim: Claim, task_id: int, uid: str, name: str) -> Outcome[
     if not task.final or task.status is TaskStatus.PASSED:
         ear.hear(task_id, ev.CancelRequested(tx.now, uid, name))
     return ear.outcome(None)
+
+
+async def set_remark(ctx: Context, actor: Actor, workflow_key: str, number: int, remark: str) -> None:
+    """Change the remark of a task, whatever its status. Raises: NotFound, Forbidden."""
+    task_id = await find_task(ctx, actor, "run_workflow", workflow_key, number)
+    await ctx.db.write(_remark, task_id, remark, actor.account)
+
+
+def _remark(tx: Tx, task_id: int, remark: str, account: str) -> None:
+    tx.tasks.set_remark(task_id, remark)
+    row = tx.tasks.row(task_id)
+    target = f"task/{row.workflow_key}/{row.number}"
+    tx.audit.add(
+        at=tx.now, actor=account, action="edit_remark", project=row.project, target=target, detail={"remark": remark}
+    )
 
 
 def cancel_all(tx: Tx, ear: Ear, workflow_key: str) -> None:

@@ -14,6 +14,7 @@ from cador.storage.tables import (
     TASK_LIVES,
     TASK_SHOWN,
     TASK_WAITS,
+    TASK_WORDED,
     approval,
     event,
     job_attempt,
@@ -266,6 +267,10 @@ POSITION: Final = (
 )
 UNFINISHED: Final = select(t.id).where(t.workflow_key == bindparam("key"), TASK_LIVES)
 """Deleted ones too: what runs must be stopped all the same."""
+WORDED: Final = select(t.id).where(
+    t.workflow_key == bindparam("key"), t.auto_cancel == bindparam("auto_cancel"), TASK_WORDED
+)
+SET_REMARK: Final = update(workflow_task).where(t.id == bindparam("of")).values(remark=bindparam("remark"))
 MARK_DELETED: Final = (
     update(workflow_task).where(t.workflow_key == bindparam("key"), TASK_SHOWN).values(deleted=True, waits_at=None)
 )  # fmt: skip

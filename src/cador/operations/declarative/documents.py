@@ -87,6 +87,8 @@ WORKFLOW_KEYS: Final = (
     "disabled",
     "remark",
     "remark_required",
+    "task_timeout",
+    "debug",
     "enable_approval_ticket",
     "ignore_cache",
     "category",

@@ -27,6 +27,7 @@ def workflow_spec(name: str, entry: Reader) -> dict[str, Any]:
         "triggers",
         "disabled",
         "remark_required",
+        "task_timeout",
         "approval_ticket",
         "type",
     )
@@ -46,6 +47,8 @@ def workflow_spec(name: str, entry: Reader) -> dict[str, Any]:
     ):
         if key in entry:
             spec[field] = entry.flag(key)
+    if "task_timeout" in entry:
+        spec["task_timeout"] = entry.minutes("task_timeout", 0)
     if "type" in entry:
         spec["workflow_type"] = entry.text("type")
     return spec
