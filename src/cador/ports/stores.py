@@ -15,6 +15,7 @@ from cador.ports.admission import AdmissionStore
 from cador.ports.admission import Blocker as Blocker
 from cador.ports.admission import QueueFacts as QueueFacts
 from cador.ports.homes import HomeStore
+from cador.ports.outlook import OutlookStore
 from cador.ports.peers import Replica
 
 P = ParamSpec("P")
@@ -602,6 +603,8 @@ class Tx(Protocol):
     def resources(self) -> ResourceStore: ...
     @property
     def people(self) -> PeopleStore: ...
+    @property
+    def outlook(self) -> OutlookStore: ...
     @property
     def audit(self) -> AuditStore: ...
     @property

@@ -26,6 +26,7 @@ from cador.storage.errors import DatabaseTooNew, OutcomeUnknown
 from cador.storage.executions import Executions
 from cador.storage.homes import Homes
 from cador.storage.meta import Meta
+from cador.storage.outlook import Outlook
 from cador.storage.people import People
 from cador.storage.replicas import Replicas
 from cador.storage.resources import Resources
@@ -98,7 +99,7 @@ class Stores:
     """The stores of one connection; they hold no state of a transaction."""
 
     __slots__ = (
-        "admission", "audit", "commands", "connection", "executions", "homes", "meta", "people", "replicas",
+        "admission", "audit", "commands", "connection", "executions", "homes", "meta", "outlook", "people", "replicas",
         "resources", "tasks", "workflows",
     )  # fmt: skip
 
@@ -111,6 +112,7 @@ class Stores:
         self.admission = AdmissionQueue(connection)
         self.resources = Resources(connection)
         self.people = People(connection)
+        self.outlook = Outlook(connection)
         self.replicas = Replicas(connection)
         self.homes = Homes(connection)
         self.audit = Audit(connection)
@@ -158,6 +160,10 @@ class Transaction:
     @property
     def people(self) -> People:
         return self._stores.people
+
+    @property
+    def outlook(self) -> Outlook:
+        return self._stores.outlook
 
     @property
     def replicas(self) -> Replicas:
