@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from cador.domain.commands import Start
 from cador.domain.task import Slot, TaskStatus
 from cador.ports.outlook import RunningTask
 from cador.ports.stores import Database, Tx
-from cador.storage import outlook as sql
 from storage.test_task_lists import put
 from support.rows import start, workflow_row
 
@@ -69,23 +69,30 @@ async def test_a_start_that_nobody_has_taken(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "values"),
+    ("name", "arguments"),
     [
-        (sql.HOLDING, {"limit": 10}),
-        (sql.COUNTING, {"keys": ["a", "b"], "limit": 10}),
-        (sql.AHEAD, {"id": 1, "limit": 10}),
-        (sql.TIMES, {"key": "a", "limit": 20}),
-        (sql.UNTAKEN, {"keys": ["1/start:1:1:0"]}),
+        ("running", (("a", "b"), 10)),
+        ("ahead", (1, 10)),
+        ("times", ("a", 20)),
+        ("untaken", (1, [(1, 1, 0)])),
     ],
-    ids=["holding", "counting", "ahead", "times", "untaken"],
 )
-async def test_nothing_is_read_that_grows(sqlite_database: Database, statement: Any, values: dict[str, Any]) -> None:
+async def test_nothing_is_read_that_grows(sqlite_database: Database, name: str, arguments: tuple[Any, ...]) -> None:
     def explain(tx: Any) -> list[str]:
-        found = statement.compile(tx.connection.engine, compile_kwargs={"render_postcompile": True})
-        arguments = tuple({**found.params, **values}.get(name) for name in found.positiontup)
-        return [row.detail for row in tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {found}", arguments)]
+        said: list[tuple[str, Any]] = []
 
-    steps = await sqlite_database.read(explain)
+        def note(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+            said.append((statement, parameters))
+
+        event.listen(tx.connection.engine, "before_cursor_execute", note)
+        try:
+            getattr(tx.outlook, name)(*arguments)
+        finally:
+            event.remove(tx.connection.engine, "before_cursor_execute", note)
+        rows = [tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values) for text, values in said]
+        return [row.detail for found in rows for row in found]
+
+    steps = await sqlite_database.write(explain)
     assert steps
     for step in steps:
         assert "USING" in step, steps
