@@ -31,6 +31,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "token": (PEOPLE, "API tokens.", "people:token"),
     "serve": (SERVER, "Run the server.", "serve:serve"),
     "migrate": (SERVER, "Bring the database to this version.", "serve:migrate"),
+    "backup": (SERVER, "Write everything a server keeps into one file, while it works.", "backup:app"),
+    "restore": (SERVER, "Put a backup into an empty data folder.", "backup:restore"),
     "doctor": (SERVER, "Check this machine and say what to do.", "doctor:doctor"),
     "completion": (SERVER, "Print the completion script of a shell.", "serve:completion"),
     "version": (SERVER, "Versions of this program and of the server.", "serve:version"),

@@ -49,24 +49,16 @@ class AesSealer:
         Two servers that begin at once use one key. Raises: UnreadableKey.
         """
         try:
-            key = _read_key(path)
+            key = read_key(path)
         except FileNotFoundError:
             _make_key(path)
-            key = _read_key(path)
+            key = read_key(path)
         return cls(key)
 
     @classmethod
     def from_base64(cls, text: str) -> "AesSealer":
         """Use a key given as base64 (standard or URL-safe). Raises: UnreadableKey; the message never shows *text*."""
-        try:
-            key = base64.b64decode(text.strip().translate(str.maketrans("-_", "+/")), validate=True)
-        except (binascii.Error, ValueError):
-            key = b""
-        if len(key) != KEY_BYTES:
-            raise UnreadableKey(
-                "the given key for secrets is not the base64 of 32 bytes; make one with: openssl rand -base64 32"
-            )
-        return cls(key)
+        return cls(decode_key(text))
 
     def seal(self, plain: str, label: str) -> str:
         nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -98,8 +90,21 @@ class AesSealer:
         return f"{self.key_id}:{label}".encode()
 
 
-def _read_key(path: Path) -> bytes:
-    """Raises: FileNotFoundError, UnreadableKey."""
+def decode_key(text: str) -> bytes:
+    """The key of its base64. Raises: UnreadableKey; the message never shows *text*."""
+    try:
+        key = base64.b64decode(text.strip().translate(str.maketrans("-_", "+/")), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise UnreadableKey(
+            "the given key for secrets is not the base64 of 32 bytes; make one with: openssl rand -base64 32"
+        )
+    return key
+
+
+def read_key(path: Path) -> bytes:
+    """The key of the file *path*. Raises: FileNotFoundError, UnreadableKey."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
