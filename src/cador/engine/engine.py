@@ -159,6 +159,10 @@ class Engine:
     def room(self) -> int:
         return max(0, self._limits().max_jobs - self._busy)
 
+    def max_jobs(self) -> int:
+        """Executions of this process at once."""
+        return self._limits().max_jobs
+
     def queue_limits(self) -> QueueLimits:
         """Of the settings; what the admission row says counts before them."""
         return self._limits().queue
