@@ -47,6 +47,7 @@ from cador.storage.artifacts import collect
 from cador.storage.blobs import LocalBlobs
 from cador.storage.database import OpenDatabase, kind_of, open_database
 from cador.storage.database import migrate as migrate_tables
+from cador.storage.folders import UNFINISHED
 from cador.storage.logs import FileLogs
 from cador.storage.sealing import AesSealer
 
@@ -318,6 +319,10 @@ def _locked(data: Path) -> Iterator[None]:
                 f"the data folder {data} is in use by another server{_who(data)}: stop it, or choose another folder "
                 "with --data"
             ) from None
+        if (data / UNFINISHED).exists():
+            raise CannotStart(
+                f"a restore into {data} was broken off: empty the folder, and the database, and restore again"
+            )
         yield
     finally:
         os.close(descriptor)

@@ -19,9 +19,10 @@ from cador.domain.errors import CadorError
 from cador.ports.logs import LogName
 from cador.ports.stores import Resource, Tx, User
 from cador.storage import backup_tables, sqlite
-from cador.storage.backup import UNFINISHED, Place, backup, restore, verify
+from cador.storage.backup import Place, backup, restore, verify
 from cador.storage.backup_archive import ArchiveWriter, BackupError, read_archive
 from cador.storage.database import open_database
+from cador.storage.folders import UNFINISHED
 from cador.storage.log_files import path_of
 from cador.storage.logs import FileLogs
 from cador.storage.migrations import config_for
@@ -87,14 +88,11 @@ def rows(url: str) -> dict[str, list[Any]]:
         }
 
 
-def expected(before: dict[str, list[Any]], key_id: str) -> dict[str, list[Any]]:
+def expected(before: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """What a restore makes of *before*: an id of its own, and nothing in the hands of servers that were."""
     owner = metadata.tables["command"].c.keys().index("owner")
     after = {**before, "command": [(*row[:owner], "", *row[owner + 1 :]) for row in before["command"]]}
-    after["meta"] = sorted(
-        [*((name, value) for name, value in before["meta"] if name not in ("installation", "key_id")),
-         ("key_id", key_id)]
-    )  # fmt: skip
+    after["meta"] = sorted((name, value) for name, value in before["meta"] if name != "installation")
     return after
 
 
@@ -125,7 +123,7 @@ def test_what_comes_back_is_what_was_there(tmp_path: Path, database_url: str, ta
     assert verify(file, quiet) == manifest
     assert manifest.tasks == 2
     after = put_back(Place(target, target_url), target, file)
-    assert after == expected(rows(database_url), manifest.key_id)
+    assert after == expected(rows(database_url))
     assert (target / "key").read_bytes() == (source / "key").read_bytes()
     assert (target / "key").stat().st_mode & 0o777 == 0o600
     logs = FileLogs(target / "logs", clock=lambda: 1.0)

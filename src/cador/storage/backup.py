@@ -36,12 +36,11 @@ from cador.storage.backup_archive import (
     read_archive,
 )
 from cador.storage.database import kind_of
+from cador.storage.folders import UNFINISHED
 from cador.storage.log_files import Moved, Pair, Sealed, read_index, read_sealed
 from cador.storage.sealing import AesSealer, decode_key, read_key
 from cador.storage.tables import REVISION, TASK_LIVES, job_task, workflow_task
 
-UNFINISHED: Final = ".restoring"
-"""Folder below a data folder that is being filled; a server does not start beside it."""
 _KEPT: Final = frozenset({"lock", "lost+found", "cador.toml", KEY})
 _TOOK_AWAY: Final = 3
 
@@ -319,7 +318,7 @@ def _restore(place: Place, path: Path, manifest: Manifest, progress: Progress) -
                     loader.add(part_of(member.name).removeprefix("tables/"), member.whole())
                 else:
                     _write(stage, member)
-            loader.finish(uuid.uuid4().hex[:12], manifest.key_id)
+            loader.finish(uuid.uuid4().hex[:12])
             os.sync()
             for name in ("logs", "blobs", KEY):
                 _move(stage / name, place.data / name, moved)

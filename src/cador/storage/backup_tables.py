@@ -242,7 +242,7 @@ class Loader:
                     raise BackupError(f"a row of {name} cannot be read: the backup is damaged") from None
             self._connection.execute(statement, rows)
 
-    def finish(self, installation: str, key_id: str) -> None:
+    def finish(self, installation: str) -> None:
         """Let ids go on where they were, and cut what ties the tables to the servers that were.
 
         The database gets an id of its own, which all names outside carry: should the old server still live somewhere,
@@ -253,9 +253,9 @@ class Loader:
                 self._go_on(facts)
         for name in ("command", "execution"):
             self._connection.execute(table(name, column("owner")).update().values(owner=""))
-        self._put("installation", installation)
-        if key_id:
-            self._put("key_id", key_id)
+        meta = table("meta", column("name"), column("value"))
+        self._connection.execute(meta.delete().where(meta.c.name == "installation"))
+        self._connection.execute(insert(meta).values(name="installation", value=installation))
 
     def _go_on(self, facts: TableFacts) -> None:
         if self._connection.dialect.name == "sqlite":
@@ -266,8 +266,3 @@ class Loader:
         key = inspect(self._connection).get_pk_constraint(facts.name)["constrained_columns"][0]
         names = {"name": f'"{facts.name}"', "key": key, "last": facts.last_id}
         self._connection.execute(text("SELECT setval(pg_get_serial_sequence(:name, :key), :last)"), names)
-
-    def _put(self, name: str, value: str) -> None:
-        meta = table("meta", column("name"), column("value"))
-        self._connection.execute(meta.delete().where(meta.c.name == name))
-        self._connection.execute(insert(meta).values(name=name, value=value))
