@@ -105,7 +105,7 @@ class Rooms:
         self.projects[task.project] = self.projects.get(task.project, 0) + 1
         self.people[task.creator_id] = self.people.get(task.creator_id, 0) + 1
         room = self._workflow(task)
-        if not task.wanted and room > 0:
+        if room > 0:
             self.workflows[task.workflow_key] = room - 1
 
     def _person(self, task: Candidate) -> bool:

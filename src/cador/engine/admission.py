@@ -16,7 +16,9 @@ CHUNK: Final = 32
 """Tasks of a project that are read at once. When none of so many fits, its groups are asked instead."""
 
 
-def let_in_all(queue: AdmissionStore, gate: Gate, limits: QueueLimits, let_in: Callable[[int], bool]) -> None:
+def let_in_all(
+    queue: AdmissionStore, gate: Gate, limits: QueueLimits, let_in: Callable[[int], bool], *, chunk: int = CHUNK
+) -> None:
     """Let in what fits. Call with the row held: *gate*. *limits*: of the settings.
 
     ``let_in(task_id)`` locks the task and starts it; False: it does not wait any more.
@@ -31,7 +33,7 @@ def let_in_all(queue: AdmissionStore, gate: Gate, limits: QueueLimits, let_in: C
             rooms.projects[project] = rooms.projects.get(project, 0) + tasks
             rooms.people[person] = rooms.people.get(person, 0) + tasks
     shares = Shares(gate.vtime)
-    waiting = [Waiting(queue, line) for line in lines]
+    waiting = [Waiting(queue, line, chunk) for line in lines]
     while rooms.free > 0:
         offers = [(one, task) for one in waiting if (task := one.first(rooms)) is not None]
         chosen = next_of([(one.line, task) for one, task in offers], shares)
@@ -54,9 +56,9 @@ class Waiting:
     looked at instead: one of each, however long they are.
     """
 
-    def __init__(self, queue: AdmissionStore, line: Line) -> None:
+    def __init__(self, queue: AdmissionStore, line: Line, chunk: int) -> None:
         self.line = line
-        self._queue = queue
+        self._queue, self._chunk = queue, chunk
         self._rows = deque([line.head])
         self._last = line.head
         self._more = line.more
@@ -84,12 +86,12 @@ class Waiting:
         return None
 
     def _read(self) -> None:
-        if self._misfits >= CHUNK:
+        if self._misfits >= self._chunk:
             self._groups = [(task.waits_at, task.id, task) for task in self._queue.groups(self.line.project)]
             heapify(self._groups)
             return
-        found = self._queue.next_of(self.line.project, self._last, CHUNK)
-        self._more = len(found) == CHUNK
+        found = self._queue.next_of(self.line.project, self._last, self._chunk)
+        self._more = len(found) == self._chunk
         self._rows.extend(found)
         if found:
             self._last = found[-1]
