@@ -89,7 +89,10 @@ def scenes(draw: st.DrawFn) -> Scene:
         st.integers(0, 5), st.sampled_from(sorted(flows)), st.sampled_from(["", "ann", "ben"]),
         st.sampled_from(["waits"] * 6 + ["wants", "holds", "asks"]),
     )  # fmt: skip
-    tasks = [Plain(0, float(at), *rest) for at, *rest in draw(st.lists(one, max_size=60))]
+    tasks = [
+        Plain(0, float(at), *rest)
+        for at, *rest in draw(st.lists(one, min_size=draw(st.sampled_from([0, 8, 30])), max_size=60))
+    ]
     return Scene(
         flows=flows,
         weights={project: draw(st.sampled_from([0.5, 1.0, 1.0, 2.0, 4.0])) for project in projects},
