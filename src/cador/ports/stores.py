@@ -15,6 +15,7 @@ from cador.ports.admission import AdmissionStore
 from cador.ports.admission import Blocker as Blocker
 from cador.ports.admission import QueueFacts as QueueFacts
 from cador.ports.homes import HomeStore
+from cador.ports.housekeeping import HousekeepingStore
 from cador.ports.outlook import OutlookStore
 from cador.ports.peers import Replica
 
@@ -597,6 +598,8 @@ class Tx(Protocol):
     def replicas(self) -> ReplicaStore: ...
     @property
     def homes(self) -> HomeStore: ...
+    @property
+    def housekeeping(self) -> HousekeepingStore: ...
     @property
     def admission(self) -> AdmissionStore: ...
     @property

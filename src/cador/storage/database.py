@@ -25,6 +25,7 @@ from cador.storage.commands import Commands
 from cador.storage.errors import DatabaseTooNew, OutcomeUnknown
 from cador.storage.executions import Executions
 from cador.storage.homes import Homes
+from cador.storage.housekeeping import Housekeeping
 from cador.storage.meta import Meta
 from cador.storage.outlook import Outlook
 from cador.storage.people import People
@@ -99,8 +100,8 @@ class Stores:
     """The stores of one connection; they hold no state of a transaction."""
 
     __slots__ = (
-        "admission", "audit", "commands", "connection", "executions", "homes", "meta", "outlook", "people", "replicas",
-        "resources", "tasks", "workflows",
+        "admission", "audit", "commands", "connection", "executions", "homes", "housekeeping", "meta", "outlook",
+        "people", "replicas", "resources", "tasks", "workflows",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -115,6 +116,7 @@ class Stores:
         self.outlook = Outlook(connection)
         self.replicas = Replicas(connection)
         self.homes = Homes(connection)
+        self.housekeeping = Housekeeping(connection)
         self.audit = Audit(connection)
         self.meta = Meta(connection)
 
@@ -172,6 +174,10 @@ class Transaction:
     @property
     def homes(self) -> Homes:
         return self._stores.homes
+
+    @property
+    def housekeeping(self) -> Housekeeping:
+        return self._stores.housekeeping
 
     @property
     def audit(self) -> Audit:

@@ -228,7 +228,7 @@ _partial(
 _partial("ix_workflow_task_lives", _t.workflow_key, _t.status, _t.number, where=TASK_LIVES)
 _partial("ix_workflow_task_holds", _t.id, where=TASK_HOLDS)
 _partial("ix_workflow_task_words", _t.workflow_key, _t.auto_cancel, where=TASK_WORDED)
-_partial("ix_workflow_task_gone", _t.id, where=TASK_GONE)
+_partial("ix_workflow_task_gone", _t.workflow_key, _t.id, where=TASK_GONE)
 _partial("ix_workflow_task_archived", _t.archived_at, _t.id, where=TASK_ARCHIVED)
 
 task_snapshot = Table(
@@ -430,6 +430,18 @@ replica = Table(
     _at("started_at"),
     _at("seen_at"),
     _later("home", Text(), "''"),
+)
+
+remains = Table(
+    "remains",
+    metadata,
+    _id(),
+    _text("home"),
+    _text("workflow_key"),
+    _int("number"),
+    _at("at"),
+    Index(None, "home", "id"),
+    comment="Logs and artifacts of archived and removed tasks still to be deleted, in the data folder home",
 )
 
 # -- resources

@@ -53,6 +53,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", name="pk_share"),
         comment="How much each project has been given: whose virtual time is least is next",
     )
+    op.create_table(
+        "remains",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("home", sa.Text(), nullable=False),
+        sa.Column("workflow_key", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_remains"),
+        comment="Logs and artifacts of archived and removed tasks still to be deleted, in the data folder home",
+    )
+    op.create_index("ix_remains_home_id", "remains", ["home", "id"])
     for columns in LISTS:
         name = "ix_workflow_task_" + "_".join(columns)
         op.drop_index(name, "workflow_task")
@@ -62,7 +73,7 @@ def upgrade() -> None:
     partial("ix_workflow_task_lives", ("workflow_key", "status", "number"), lives, lives)
     worded = f"{lives} AND auto_cancel != ''"
     partial("ix_workflow_task_words", ("workflow_key", "auto_cancel"), worded, worded)
-    partial("ix_workflow_task_gone", ("id",), "deleted IS 1", "deleted IS TRUE")
+    partial("ix_workflow_task_gone", ("workflow_key", "id"), "deleted IS 1", "deleted IS TRUE")
     partial("ix_workflow_task_archived", ("archived_at", "id"), "archived IS 1", "archived IS TRUE")
     waits = "waits_at IS NOT NULL"
     partial("ix_workflow_task_waits_of", ("project", "waits_at", "id"), waits, waits)
