@@ -50,6 +50,7 @@ TABLE: list[tuple[Call, tuple[str, ...]]] = [
     (("GET", "/api/v1/tasks/w/1", {}), READ),
     (("GET", "/api/v1/tasks/w/1/events", {}), READ),
     (("GET", "/api/v1/tasks/w/1/state", {"params": {"at": "1"}}), READ),
+    (("GET", "/api/v1/tasks/w/1/why", {}), READ),
     (("GET", "/api/v1/tasks/w/1/artifacts", {}), READ),
     (("GET", "/api/v1/tasks/w/1/jobs/say/log", {}), READ),
     (("POST", f"{CREATE}/lint", {"json": definition("lint")}), READ),
@@ -213,6 +214,7 @@ async def test_public_projects_are_open_to_read(tmp_path: Path) -> None:
 
 MODULES = (
     application.tasks, application.job_logs, application.definitions, application.own, application.task_history,
+    application.why,
 )  # fmt: skip
 
 

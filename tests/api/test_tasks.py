@@ -257,7 +257,21 @@ async def test_a_queued_task_says_why(server: Site) -> None:
     await server.run("w")
     found = await server.task("w", 2)
     assert (found["status"], found["status_detail"], found["start_time"]) == ("created", "waiting", 0)
-    assert found["queue"] == {"position": 1, "reason": "workflow_limit", "blocking": [1]}
+    assert found["queue"] == {
+        "position": 1,
+        "reason": "workflow_limit",
+        "text": "its workflow runs 1 task at once (concurrency_limit)",
+        "blocking": [1],
+        "blocked_by": [{"workflow": "w", "number": 1}],
+        "expected_start": None,
+    }
+    own = (await server.get("/api/v1/tasks/w/2/why")).json()
+    assert (own["status_detail"], own["position"], own["expected_start"]) == ("waiting", 1, None)
+    assert own["reasons"] == own["jobs"][0]["reasons"]
+    assert own["reasons"][0].items() >= {
+        "reason": "workflow_limit", "blocking": [{"workflow": "w", "number": 1}], "limit": 1,
+    }.items()  # fmt: skip
+    assert (await server.get("/api/v1/tasks/w/9/why")).status_code == 404
     assert found["stages"][0]["status"] == ""
 
 

@@ -17,7 +17,7 @@ from cador.api.permissions import LOGGED_IN, NOBODY, by_operation
 from cador.api.routing import Call, Routes
 from cador.api.statuses import job_status, task_detail_status, task_status
 from cador.api.streams import bytes_answer
-from cador.api.task_shapes import param_document
+from cador.api.task_shapes import param_document, queue_document
 from cador.operations import tasks
 from cador.operations.artifacts import find_artifact
 from cador.operations.sessions import NotAuthenticated, TooManyAttempts
@@ -179,7 +179,6 @@ def task_document(found: TaskDetail) -> Doc:
     attempts: dict[int, list[AttemptRow]] = {}
     for attempt in found.attempts:
         attempts.setdefault(attempt.job_id, []).append(attempt)
-    queue = found.queue
     return {
         "workflow": row.workflow_key,
         "workflow_name": row.display_name,
@@ -199,9 +198,7 @@ def task_document(found: TaskDetail) -> Doc:
         "params": [param_document(param) for param in found.params],
         "stages": [_stage(stage, attempts) for stage in found.stages],
         "warnings": list(found.warnings),
-        "queue": None
-        if queue is None
-        else {"position": queue.position, "reason": queue.reason, "blocking": list(queue.blocking)},
+        "queue": queue_document(found.queue, row.workflow_key, time) if found.queue is not None else None,
     }
 
 

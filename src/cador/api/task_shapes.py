@@ -1,10 +1,12 @@
 """Tasks as the documents show them. Source: API documents, "Get Workflow Task Details", "Get Workflow Task List"."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from cador.api.statuses import job_status, task_detail_status, task_status
-from cador.operations.task_values import ApprovalView, JobView, QueueView, StageView, TaskDetail
+from cador.operations.forecasts import Forecast
+from cador.operations.task_values import ApprovalView, JobView, StageView, TaskDetail
+from cador.operations.why import Wait, Why
 from cador.ports.stores import TaskRow
 
 Doc = dict[str, Any]
@@ -76,12 +78,42 @@ def task_document(detail: TaskDetail, now: float, *, name_is_key: bool) -> Doc:
     if detail.warnings:
         doc["warnings"] = list(detail.warnings)
     if detail.queue is not None:
-        doc["queue"] = queue_document(detail.queue)
+        doc["queue"] = queue_document(detail.queue, row.workflow_key, seconds)
     return doc
 
 
-def queue_document(queue: QueueView) -> Doc:
-    return {"position": queue.position, "reason": queue.reason, "blocking": list(queue.blocking)}
+def queue_document(why: Why, workflow_key: str, when: Callable[[float | None], Any]) -> Doc:
+    """Why a task waits for its turn. ``blocking``: numbers of tasks of its own workflow; ``blocked_by``: all that the
+    caller may see. *when*: how the dialect writes a moment."""
+    wait = why.waits[0]
+    return {
+        "position": why.position,
+        "blocking": [task.number for task in wait.blocking if task.workflow_key == workflow_key],
+        "blocked_by": wait_document(wait, when).get("blocking", []),
+        "reason": wait.reason.value,
+        "text": wait.text,
+        "expected_start": forecast_document(why.start, when),
+    }
+
+
+def forecast_document(start: Forecast | None, when: Callable[[float | None], Any]) -> Doc | None:
+    return {"at": when(start.at), "sure": start.sure, "samples": start.samples} if start is not None else None
+
+
+def wait_document(wait: Wait, when: Callable[[float | None], Any]) -> Doc:
+    """One reason; what it does not use is left out."""
+    found: Doc = {
+        "reason": wait.reason.value,
+        "text": wait.text,
+        "blocking": [{"workflow": task.workflow_key, "number": task.number} for task in wait.blocking],
+        "hidden": wait.hidden,
+        "waits_for": list(wait.waits_for),
+        "people": [{"user_id": person.user_id, "user_name": person.user_name} for person in wait.people],
+        "missing": wait.missing,
+        "until": when(wait.until) if wait.until is not None else None,
+    }
+    found = {key: value for key, value in found.items() if value}
+    return found if wait.limit is None else {**found, "limit": wait.limit}
 
 
 def stage_document(stage: StageView, now: float) -> Doc:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cador.operations.why import Why
 from cador.ports.stores import AttemptRow, EventRow, JobRow, TaskRow
 
 LONGEST_REMARK: Final = 4096
@@ -106,16 +107,6 @@ class StageView:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueView:
-    """Why a waiting task waits: ``position`` from 1; ``reason``: ``global_limit``, ``workflow_limit`` or
-    ``not_executable``; ``blocking``: numbers of the tasks of its workflow that hold it back."""
-
-    position: int
-    reason: str
-    blocking: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class TaskDetail:
     """``params``: workflow variables with the values of this task, credentials masked. ``timeout_min``: of the whole
     task, 0 for none."""
@@ -125,7 +116,8 @@ class TaskDetail:
     params: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...]
     attempts: tuple[AttemptRow, ...] = ()
-    queue: QueueView | None = None
+    queue: Why | None = None
+    """Of a task that waits for its turn: why, and when it may start."""
     debug: bool = False
     auto_cancel: str = ""
     timeout_min: int = 0
@@ -144,7 +136,6 @@ __all__ = [
     "EventRow",
     "JobInput",
     "JobView",
-    "QueueView",
     "StageView",
     "StartRequest",
     "Started",

@@ -7,7 +7,7 @@ from typing import Any
 from cador.domain.errors import NotFound
 from cador.domain.masking import MASK
 from cador.domain.secrets import mask_credentials
-from cador.domain.task import Approval, TaskStatus, WorkflowTask
+from cador.domain.task import Approval, Slot, TaskStatus
 from cador.domain.variables import plain
 from cador.jobs.base import JobType
 from cador.operations.actor import Actor
@@ -16,23 +16,23 @@ from cador.operations.finding import find_task, is_public
 from cador.operations.task_values import (
     ApprovalView,
     JobView,
-    QueueView,
     StageView,
     TaskDetail,
     TaskPage,
     VoterView,
 )
+from cador.operations.why_facts import why_of
 from cador.ports.logs import LogName
-from cador.ports.stores import JobRow, TaskFilter, TaskRow, Tx
+from cador.ports.stores import JobRow, TaskFilter, Tx
 
 
 async def task_detail(ctx: Context, actor: Actor, workflow_key: str, number: int) -> TaskDetail:
     """Everything about one task. Raises: NotFound("task"), Forbidden."""
     task_id = await find_task(ctx, actor, "get_workflow", workflow_key, number)
-    return await ctx.db.read(_detail, task_id, ctx.types)
+    return await ctx.db.read(_detail, ctx, actor, task_id)
 
 
-def _detail(tx: Tx, task_id: int, types: Mapping[str, JobType]) -> TaskDetail:
+def _detail(tx: Tx, ctx: Context, actor: Actor, task_id: int) -> TaskDetail:
     task = tx.tasks.load(task_id)
     row = tx.tasks.row(task_id)
     snapshot = tx.tasks.snapshot(task_id)
@@ -49,7 +49,7 @@ def _detail(tx: Tx, task_id: int, types: Mapping[str, JobType]) -> TaskDetail:
             error=stage.error,
             start_at=stage.start_at,
             end_at=stage.end_at,
-            jobs=tuple(_job(job, types, by_job.get(job.id)) for job in jobs if job.stage == index),
+            jobs=tuple(_job(job, ctx.types, by_job.get(job.id)) for job in jobs if job.stage == index),
             approval=by_stage.get(index),
         )
         for index, stage in enumerate(task.stages)
@@ -57,13 +57,14 @@ def _detail(tx: Tx, task_id: int, types: Mapping[str, JobType]) -> TaskDetail:
     warnings = list(snapshot.get("warnings", ()))
     for job in jobs:
         warnings += [f"job {job.name}: {text}" for text in job.result.get("warnings", ())]
+    waits = task.status is TaskStatus.WAITING or task.slot is Slot.WANTED
     return TaskDetail(
         row=row,
         stages=stages,
         params=tuple(_param(doc) for doc in snapshot.get("params", ())),
         warnings=tuple(dict.fromkeys(warnings)),
         attempts=tuple(tx.tasks.attempts(task_id)),
-        queue=_queue(tx, task, row) if task.status is TaskStatus.WAITING else None,
+        queue=why_of(tx, ctx, actor, task, row) if waits else None,
         debug=bool(snapshot.get("debug")),
         auto_cancel=str(snapshot["request"].get("auto_cancel", "")),
         timeout_min=round(task.timeout_s / 60),
@@ -106,18 +107,6 @@ def approval_view(approval: Approval, description: str, kind: str) -> ApprovalVi
         start_at=approval.start_at,
         end_at=approval.end_at,
     )
-
-
-def _queue(tx: Tx, task: WorkflowTask, row: TaskRow) -> QueueView:
-    workflow = tx.workflows.find(row.workflow_key)
-    blockers = tuple(tx.tasks.blockers(task.id))
-    if workflow is not None and workflow.concurrency_limit == 0:
-        reason = "not_executable"
-    elif workflow is not None and 0 < workflow.concurrency_limit <= len(blockers):
-        reason = "workflow_limit"
-    else:
-        reason, blockers = "global_limit", ()
-    return QueueView(tx.tasks.position(task.id), reason, blockers)
 
 
 async def list_tasks(
