@@ -22,7 +22,7 @@ from cador.ports.executor import Executor
 from cador.ports.logs import LogStore
 from cador.ports.metrics import Meter, SilentMeter
 from cador.ports.peers import Peers
-from cador.ports.stores import CommandRow, Database, Tx
+from cador.ports.stores import CommandRow, Database, Tx, brief
 
 log = structlog.get_logger(__name__)
 R = TypeVar("R")
@@ -495,6 +495,7 @@ def _give_back(tx: Tx, me: str, ids: set[int]) -> None:
     tx.commands.give_back(me, ids)
 
 
+@brief
 def _claim_due(tx: Tx, me: str, limit: int, starts: int) -> tuple[list[CommandRow], float | None]:
     """Due rows, and when to look again: starts beyond the room do not count, they wait for an end."""
     rows = tx.commands.claim(me, tx.now, limit, starts=starts)
@@ -502,5 +503,6 @@ def _claim_due(tx: Tx, me: str, limit: int, starts: int) -> tuple[list[CommandRo
     return rows, tx.commands.next_due(starts=not full)
 
 
+@brief
 def _postpone(tx: Tx, row: CommandRow, me: str, due_at: float) -> bool:
     return tx.commands.postpone(row.id, me, due_at)

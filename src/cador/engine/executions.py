@@ -20,7 +20,7 @@ from cador.ports.clock import Clock
 from cador.ports.executor import End, Executor, Gone, Output, StartRefused, StepMark, StepState, Unreachable
 from cador.ports.logs import LogStore, LogWriter
 from cador.ports.peers import Replica
-from cador.ports.stores import CommandRow, ExecutionRow, Tx
+from cador.ports.stores import CommandRow, ExecutionRow, Tx, brief
 
 if TYPE_CHECKING:
     from cador.engine.engine import Engine, Room
@@ -436,6 +436,7 @@ def _mark(steps: list[dict[str, Any]], mark: StepMark) -> None:
 # -- transactions
 
 
+@brief
 def _hear(tx: Tx, claim: Claim, command: CommandRow | None, task_id: int, event: ev.Event) -> Outcome[None]:
     ear = Ear(tx, claim)
     ear.settle(command)
@@ -443,12 +444,14 @@ def _hear(tx: Tx, claim: Claim, command: CommandRow | None, task_id: int, event:
     return ear.outcome(None)
 
 
+@brief
 def _drop(tx: Tx, claim: Claim, command: CommandRow) -> Outcome[None]:
     ear = Ear(tx, claim)
     ear.settle(command)
     return ear.outcome(None)
 
 
+@brief
 def _started(tx: Tx, claim: Claim, command: CommandRow, row: ExecutionRow, warnings: tuple[str, ...]) -> Outcome[None]:
     ear = Ear(tx, claim)
     ear.settle(command)
@@ -459,6 +462,7 @@ def _started(tx: Tx, claim: Claim, command: CommandRow, row: ExecutionRow, warni
     return ear.outcome(None)
 
 
+@brief
 def _ended(
     tx: Tx,
     claim: Claim,
@@ -483,6 +487,7 @@ def _ended(
     return ear.outcome(None)
 
 
+@brief
 def _lost(tx: Tx, claim: Claim, row: ExecutionRow, at: float, reason: str) -> Outcome[None]:
     """The execution is gone, or unknown for too long (*reason*: then it is not run again)."""
     ear = Ear(tx, claim)
@@ -494,6 +499,7 @@ def _lost(tx: Tx, claim: Claim, row: ExecutionRow, at: float, reason: str) -> Ou
     return ear.outcome(None)
 
 
+@brief
 def _ours(tx: Tx, row: ExecutionRow) -> bool:
     """Whether the execution is still there. Raises: Fenced: it is, and another server's by now."""
     if tx.executions.hold(row.key, row.owner):
@@ -503,6 +509,7 @@ def _ours(tx: Tx, row: ExecutionRow) -> bool:
     return False
 
 
+@brief
 def _owns(tx: Tx, command: CommandRow) -> bool:
     return tx.commands.owns(command.id, command.owner)
 
@@ -511,6 +518,7 @@ def _replicas(tx: Tx) -> list[Replica]:
     return tx.replicas.list_replicas()
 
 
+@brief
 def _stop_unbegun(
     tx: Tx, claim: Claim, command: CommandRow, job_id: int, attempt: int, recovery: int, at: float
 ) -> Outcome[bool]:
@@ -524,10 +532,12 @@ def _stop_unbegun(
     return ear.outcome(True)
 
 
+@brief
 def _execution(tx: Tx, key: str) -> ExecutionRow | None:
     return tx.executions.get(key)
 
 
+@brief
 def _take(tx: Tx, key: str, me: str) -> bool:
     """Whether it is *me*'s from now on; it may have been so already, when only the reply was lost."""
     return tx.executions.adopt(key, me) or tx.executions.hold(key, me)

@@ -8,7 +8,7 @@ from cador.domain import events as ev
 from cador.engine.executions import Executions
 from cador.engine.hearing import Claim, Ear, Outcome
 from cador.engine.preparing import Loaded
-from cador.ports.stores import CommandRow, Tx
+from cador.ports.stores import CommandRow, Tx, brief
 
 if TYPE_CHECKING:
     from cador.engine.engine import Engine, Room
@@ -59,12 +59,14 @@ def _admit(tx: Tx, claim: Claim) -> Outcome[None]:
     return ear.outcome(None)
 
 
+@brief
 def _done(tx: Tx, claim: Claim, row: CommandRow) -> Outcome[None]:
     ear = Ear(tx, claim)
     ear.settle(row)
     return ear.outcome(None)
 
 
+@brief
 def _timer(tx: Tx, claim: Claim, row: CommandRow) -> Outcome[None]:
     """Hear what a due timer says, at the time it was due for."""
     ear = Ear(tx, claim)

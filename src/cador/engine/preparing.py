@@ -17,7 +17,7 @@ from cador.ports.blobs import BlobStore
 from cador.ports.executor import End, Executor, Harvest, JobFolder, Keep, Limits
 from cador.ports.logs import LogName
 from cador.ports.sealing import Sealer
-from cador.ports.stores import ExecutionRow, JobRow, TaskRow, Tx
+from cador.ports.stores import ExecutionRow, JobRow, TaskRow, Tx, brief
 
 FACTS: Final = "cador."
 """Outputs whose names begin so are for the server: they are judged by the job type and never published."""
@@ -106,6 +106,7 @@ class Preparer:
         self._default_executor = default_executor
         self._snapshots: dict[int, Mapping[str, Any]] = {}
 
+    @brief
     def load(self, tx: Tx, task_id: int, job_id: int) -> Loaded | None:
         """Everything the start of one job task needs, on one snapshot of the database. None: there is no such job."""
         job = tx.tasks.job_by_id(job_id)

@@ -15,7 +15,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from cador.domain.errors import CadorError, Invalid, Unavailable
 from cador.operations.actor import Actor
 from cador.operations.context import Context
-from cador.ports.stores import Token, Tx, User
+from cador.ports.stores import Token, Tx, User, brief
 
 TOKEN_PREFIX: Final = "cador_"  # noqa: S105 - the recognisable beginning of tokens, not one of them
 SHOWN_PREFIX: Final = len(TOKEN_PREFIX) + 4
@@ -180,6 +180,7 @@ def actor_of(tx: Tx, user: User, scopes: tuple[str, ...] = ()) -> Actor:
     )
 
 
+@brief
 def _look_up(tx: Tx, digest: str) -> tuple[Actor, Token] | None:
     found = tx.people.by_token_hash(digest)
     if found is None:
@@ -188,6 +189,7 @@ def _look_up(tx: Tx, digest: str) -> tuple[Actor, Token] | None:
     return actor_of(tx, user, token.scopes), token
 
 
+@brief
 def _touch(tx: Tx, digest: str, at: float) -> None:
     found = tx.people.by_token_hash(digest)
     if found is not None:

@@ -23,7 +23,7 @@ from cador.operations.finding import find_task
 from cador.operations.starting import Draft, Ground, draft_task, new_task, repos_at, with_number
 from cador.operations.task_values import Ballot, Started, StartRequest
 from cador.operations.task_views import list_tasks, task_artifacts, task_detail, task_log
-from cador.ports.stores import NewTask, TaskRow, Tx, User
+from cador.ports.stores import NewTask, TaskRow, Tx, User, brief
 
 if TYPE_CHECKING:
     from cador.ports.code_hosts import CodeHostAccess
@@ -87,6 +87,7 @@ async def start_task(ctx: Context, actor: Actor, request: StartRequest) -> Start
     raise AssertionError("unreachable")
 
 
+@brief
 def _ground(tx: Tx, catalogues: Catalogues, request: StartRequest, uid: str) -> tuple[Ground, TaskRow | None]:
     row = tx.workflows.find(request.workflow_key)
     if row is None or row.project != request.project_key:
@@ -170,6 +171,7 @@ async def _resolve(ctx: Context, catalogue: Catalogue, draft: Draft) -> None:
             draft.plans[n] = (index, job, job_type, replace(plan, variables=variables))
 
 
+@brief
 def _store(tx: Tx, claim: Claim, task: NewTask, revision: int, revoker: tuple[str, str]) -> Outcome[int]:
     """Number and store the task, and let it in at once if that can be decided here. *revoker*: uid and name of who
     cancels the older tasks with its ``auto_cancel`` word."""

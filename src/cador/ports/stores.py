@@ -21,6 +21,7 @@ from cador.ports.peers import Replica
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Fn = TypeVar("Fn", bound=Callable[..., Any])
 
 
 # -- workflows
@@ -619,6 +620,18 @@ class Tx(Protocol):
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Call *call* on the event loop's thread after the commit; not at all when the transaction aborts."""
+
+
+def brief(fn: Fn) -> Fn:
+    """Mark a transaction that touches a few rows by their keys: an embedded database may run it at once, on the thread
+    of its caller. Handing it to another thread and back costs several times what it does, but whatever goes through
+    many rows would keep that thread, the event loop's, from everything else."""
+    fn.brief = True  # type: ignore[attr-defined]
+    return fn
+
+
+def is_brief(fn: Callable[..., Any]) -> bool:
+    return getattr(fn, "brief", False)
 
 
 class Database(Protocol):

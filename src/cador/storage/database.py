@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import structlog
@@ -194,10 +194,13 @@ class Transaction:
 class Work:
     """One transaction on its way: the function bound to its arguments, who waits for it, and what came of it."""
 
-    __slots__ = ("calls", "error", "future", "read_only", "result", "run")
+    __slots__ = ("brief", "calls", "error", "future", "read_only", "result", "run")
 
-    def __init__(self, run: Callable[[Tx], Any], future: "asyncio.Future[Any]", *, read_only: bool) -> None:
+    def __init__(
+        self, run: Callable[[Tx], Any], future: "asyncio.Future[Any]", *, read_only: bool, brief: bool = False
+    ) -> None:
         self.run = run
+        self.brief = brief
         self.future = future
         self.read_only = read_only
         self.result: Any = None
@@ -246,16 +249,21 @@ class Door:
         with self._lock:
             works, self._done = self._done, deque()
             self._knocked = False
-        for work in works:
-            for call in work.calls:
-                # Each on its own: one that raises goes to the loop's handler and keeps nothing else from happening.
-                self._loop.call_soon(call)
-            if work.future.done():  # its caller was cancelled and does not wait any more
-                continue
-            if work.error is None:
-                work.future.set_result(work.result)
-            else:
-                work.future.set_exception(work.error)
+        settle(self._loop, works)
+
+
+def settle(loop: asyncio.AbstractEventLoop, works: Iterable[Work]) -> None:
+    """On the loop: make the calls after the commit of finished *works*, then give their results, in order."""
+    for work in works:
+        for call in work.calls:
+            # Each on its own: one that raises goes to the loop's handler and keeps nothing else from happening.
+            loop.call_soon(call)
+        if work.future.done():  # its caller was cancelled and does not wait any more
+            continue
+        if work.error is None:
+            work.future.set_result(work.result)
+        else:
+            work.future.set_exception(work.error)
 
 
 log: Final = structlog.get_logger(__name__)

@@ -1,9 +1,14 @@
-"""The embedded database: one SQLite file, one thread that writes, a few that read.
+"""The embedded database: one SQLite file, one connection that writes, a few that read.
 
 The writer takes all functions that wait, runs each in a savepoint and commits once for all: 32 callers at once cost
 about one ``fsync`` together, not 32. A function that fails goes back to its savepoint and leaves the others alone.
 When the batch itself or its COMMIT fails, nothing of it is there, and each function runs again alone, so that only
 the callers it concerns see the error.
+
+Brief functions (``ports.stores.brief``) run on the event loop's own thread, and a thread of the writer's makes only the
+COMMIT, which waits for the disk; what comes meanwhile is the next batch. A driver gives the interpreter lock up at
+every statement: beside a busy loop a thread waits for it again and again, ten statements cost a hundred changes of
+thread. All other functions run on the writer's thread from beginning to end, and so does whatever goes wrong.
 """
 
 import asyncio
@@ -11,6 +16,9 @@ import contextlib
 import os
 import queue
 import sqlite3
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
@@ -21,8 +29,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from cador.domain.errors import Invalid, Unavailable
-from cador.ports.stores import Tx
-from cador.storage.database import Jobs, Stores, ThreadedDatabase, Work, bind
+from cador.ports.stores import Tx, is_brief
+from cador.storage.database import Jobs, Stores, ThreadedDatabase, Transaction, Work, bind, settle
 from cador.storage.migrations import migrate_connection
 
 P = ParamSpec("P")
@@ -30,6 +38,8 @@ R = TypeVar("R")
 
 BATCH: Final = 256
 """Functions in one commit at most: the first waits for the last."""
+TURN_S: Final = 0.01
+"""How long brief functions of one batch may keep the event loop; one that has begun is finished."""
 BUSY_S: Final = 10.0
 """How long to wait for another process (a backup, the ``sqlite3`` shell) that holds the file."""
 OLDEST: Final = (3, 37, 0)
@@ -98,6 +108,7 @@ class Writer:
         self._clock = clock
         self.commits = 0
         """How many transactions were committed, for figures and tests."""
+        self.pending = False
 
     def commit(self, batch: list[Work]) -> None:
         """Carry *batch* out; afterwards each work holds its result or its error, and all that succeeded is durable."""
@@ -107,6 +118,56 @@ class Writer:
             if not self._begin(batch[number:]):
                 return
             self._alone(work)
+
+    def run(self, batch: list[Work], within_s: float) -> int:
+        """Run functions of *batch* as one transaction, without waiting for anybody; stop beginning further ones after
+        *within_s*. Returns how many ran. If ``pending``, they wait for :meth:`finish`; else they are over. 0: nothing
+        happened, and it takes :meth:`commit` to find out what is in the way.
+        """
+        raw = self._raw
+        changes = raw.total_changes
+        alone = len(batch) == 1
+        ran = 0
+        try:
+            raw.execute("PRAGMA busy_timeout = 0")
+            try:
+                raw.execute("BEGIN IMMEDIATE")
+            finally:
+                raw.execute(f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}")
+            now, until = self._clock(), time.monotonic() + within_s
+            for work in batch:
+                if not alone:
+                    raw.execute("SAVEPOINT work")
+                work.attempt(self._stores, now)
+                ran += 1
+                if work.error is not None:
+                    if unavailable(work.error):
+                        raise work.error
+                    raw.execute("ROLLBACK" if alone else "ROLLBACK TO work")
+                if not alone:
+                    raw.execute("RELEASE work")
+                    if time.monotonic() > until:
+                        break
+            if not raw.in_transaction:  # taken back, by us or by one of them
+                return ran if alone and batch[0].error is not None else 0
+            self.pending = raw.total_changes != changes
+            if not self.pending:
+                raw.execute("COMMIT")  # of nothing: no disk is waited for
+        except (sqlite3.Error, DBAPIError):
+            self._rollback()
+            return 0
+        return ran
+
+    def finish(self, works: list[Work]) -> None:
+        """Commit what :meth:`run` left pending; afterwards as after :meth:`commit`."""
+        self.pending = False
+        try:
+            self._raw.execute("COMMIT")
+        except sqlite3.Error:
+            self._rollback()
+            self.commit(works)
+        else:
+            self.commits += 1
 
     def _begin(self, works: list[Work]) -> bool:
         """False: nobody can write now, which all *works* hear at once; one by one each would wait its turn anew."""
@@ -229,12 +290,23 @@ class SqliteDatabase(ThreadedDatabase):
     def __init__(self, path: str, loop: asyncio.AbstractEventLoop, *, clock: Callable[[], float], readers: int) -> None:
         super().__init__(loop)
         self._clock = clock
-        self._writing: Jobs = queue.SimpleQueue()
         self._reading: Jobs = queue.SimpleQueue()
         self._writer_engine = engine_for(path)
         self._reader_engine = engine_for(path, query_only=True)
         self.writer: Writer | None = None
-        self._spawn("database-writer", self._write_loop, self._writing)
+        self._waiting: deque[Work] = deque()
+        self._planned = False
+        """A turn of writing is about to come."""
+        self._away = False
+        """The writer's thread has the connection."""
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._writing: queue.SimpleQueue[tuple[list[Work], bool] | None] = queue.SimpleQueue()
+        self._writer_thread = threading.Thread(target=self._write_loop, name="database-writer", daemon=True)
+        self._writer_thread.start()
+        # Never waits for a lock: what does is for the threads.
+        self._here_engine = engine_for(path, query_only=True, busy_s=0.0)
+        self._here: Stores | None = None
         for number in range(readers):
             self._spawn(f"database-reader-{number}", self._read_loop, self._reading)
 
@@ -246,27 +318,97 @@ class SqliteDatabase(ThreadedDatabase):
         return cls(path_of(url), asyncio.get_running_loop(), clock=clock, readers=max(readers, 1))
 
     async def write(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        result: R = await self._submit(self._writing, bind(fn, args, kwargs), read_only=False)
+        if self._closed:
+            raise Unavailable("database: closed")
+        future = self._loop.create_future()
+        self._waiting.append(Work(bind(fn, args, kwargs), future, read_only=False, brief=is_brief(fn)))
+        self._idle.clear()
+        self._plan()
+        result: R = await future
         return result
 
     async def read(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        result: R = await self._submit(self._reading, bind(fn, args, kwargs), read_only=True)
+        result: R
+        if is_brief(fn) and not self._closed:
+            try:
+                return self._read_here(fn, *args, **kwargs)
+            except (sqlite3.Error, DBAPIError) as error:
+                # A thread has the time to wait, or finds out that it is of no use.
+                if unavailable(error) is None:
+                    raise
+        result = await self._submit(self._reading, bind(fn, args, kwargs), read_only=True)
         return result
+
+    def _read_here(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._here is None:
+            self._here = Stores(self._here_engine.connect())
+        raw = driver(self._here.connection)
+        raw.execute("BEGIN")
+        try:
+            return fn(Transaction(self._here, self._clock()), *args, **kwargs)
+        finally:
+            raw.execute("ROLLBACK")
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
+        await self._idle.wait()
         # The writer last: who closes last folds the log into the file, and only the writer may do that.
-        await self._close(self._threads[1:])
-        await self._close(self._threads[:1])
+        if self._here is not None:
+            self._here.connection.close()
+        await self._close(self._threads)
+        self._writing.put(None)
+        await asyncio.to_thread(self._writer_thread.join)
 
-    def _write_loop(self, jobs: Jobs) -> None:
-        while (batch := take(jobs)) is not None:
+    # -- writing: on the loop
+
+    def _plan(self) -> None:
+        """A turn soon, and not at once: whoever else wants to write in this round of the loop is part of it."""
+        if self._waiting and not self._planned and not self._away:
+            self._planned = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._planned = False
+        brief = self._waiting[0].brief and self.writer is not None
+        batch: list[Work] = []
+        while self._waiting and len(batch) < BATCH and (not brief or self._waiting[0].brief):
+            batch.append(self._waiting.popleft())
+        ran = 0
+        if brief and self.writer is not None:
+            ran = self.writer.run(batch, TURN_S)
+            self._waiting.extendleft(reversed(batch[ran:] if ran else ()))
+            batch = batch[:ran] if ran else batch
+            if ran and not self.writer.pending:
+                self._settle(batch)
+                return
+        self._away = True
+        self._writing.put((batch, ran > 0))
+
+    def _returned(self, works: list[Work]) -> None:
+        self._away = False
+        self._settle(works)
+
+    def _settle(self, works: list[Work]) -> None:
+        settle(self._loop, works)
+        # After those who were given their results have been on: what they write now goes along.
+        self._plan()
+        if not self._waiting:
+            self._idle.set()
+
+    # -- threads
+
+    def _write_loop(self) -> None:
+        while (order := self._writing.get()) is not None:
+            batch, begun = order
             try:
                 if self.writer is None:
                     self.writer = Writer(self._writer_engine.connect(), self._clock)
-                self.writer.commit(batch)
+                if begun:
+                    self.writer.finish(batch)
+                else:
+                    self.writer.commit(batch)
             except (sqlite3.Error, DBAPIError) as error:  # no connection: the next batch tries again
                 for work in batch:
                     work.fail(unavailable(error) or error)
@@ -275,7 +417,9 @@ class SqliteDatabase(ThreadedDatabase):
                 if self.writer is not None:
                     self.writer.close()
                     self.writer = None
-            self._door.deliver(batch)
+            # Where the loop was closed over our head nobody waits any more. What is committed stays committed.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._returned, batch)
         if self.writer is not None:
             self.writer.close()
 
@@ -296,19 +440,3 @@ class SqliteDatabase(ThreadedDatabase):
             self._door.deliver([work])
         if stores is not None:
             stores.connection.close()
-
-
-def take(jobs: Jobs) -> list[Work] | None:
-    """Wait for work and take all there is; None at the end."""
-    first = jobs.get()
-    if first is None:
-        return None
-    batch = [first]
-    with contextlib.suppress(queue.Empty):
-        while len(batch) < BATCH:
-            work = jobs.get_nowait()
-            if work is None:
-                jobs.put(None)  # the end comes after this batch; nothing is put behind it
-                break
-            batch.append(work)
-    return batch
