@@ -87,6 +87,14 @@ def admitted(*jobs: JobTask, **fields) -> Dialogue:
     return Dialogue(a_task(*jobs, **fields)).say(ev.Admitted)
 
 
+def test_what_follows_never_begins_before_what_it_waited_for():
+    """Two ends are heard in the other order than they came about: the next stage begins after both."""
+    said = admitted(job(1), job(2), job(3, stage=1), parallel=True).start(1).start(2)
+    said.end(1, at=1020.0).end(2, at=1010.0)
+    assert said.task.stages[0].end_at == 1020.0
+    assert said.task.job(3).start_at == 1020.0
+
+
 def test_serial_stage_stops_at_the_first_failure():
     d = admitted(job(1), job(2), job(3), job(4, stage=1))
     assert [c.job_id for c in d.said(Start)] == [1]

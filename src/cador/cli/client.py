@@ -119,9 +119,9 @@ class Client:
             return self.call("POST", path, None, body, headers=headers)
 
     @contextmanager
-    def download(self, path: str) -> Iterator[HTTPResponse]:
+    def download(self, path: str, *, accept: str = "") -> Iterator[HTTPResponse]:
         """The body of a reply, to be read in pieces. Raises: Unreached, Refused."""
-        exchange = self._open("GET", path, None, None, {}, CALL_S)
+        exchange = self._open("GET", path, None, None, {"Accept": accept} if accept else {}, CALL_S)
         try:
             yield exchange.response
         except (HTTPException, TimeoutError, ConnectionError) as error:

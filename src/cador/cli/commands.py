@@ -33,6 +33,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "migrate": (SERVER, "Bring the database to this version.", "serve:migrate"),
     "backup": (SERVER, "Write everything a server keeps into one file, while it works.", "backup:app"),
     "restore": (SERVER, "Put a backup into an empty data folder.", "backup:restore"),
+    "selftest": (SERVER, "Prove on this machine that nothing is lost and nothing happens twice.", "selftest:selftest"),
     "doctor": (SERVER, "Check this machine and say what to do.", "doctor:doctor"),
     "completion": (SERVER, "Print the completion script of a shell.", "serve:completion"),
     "version": (SERVER, "Versions of this program and of the server.", "serve:version"),
