@@ -84,8 +84,8 @@ class AdmissionStore(Protocol):
     def held_by(self) -> list[tuple[str, str, int]]:
         """Project, id of the creator, and how many tasks hold a slot."""
 
-    def lines(self, most: int) -> tuple[int, list[Line]]:
-        """How many tasks hold a slot, and each project that has a task in the queue; none if *most* or more do."""
+    def lines(self, slots: int) -> tuple[int, list[Line]]:
+        """How many of *slots* are held, and each project that has a task in the queue; none if all are held."""
 
     def next_of(self, project: str, after: Candidate, limit: int) -> list[Candidate]:
         """Tasks in the queue of one project behind *after*, oldest first, whether they fit or not."""

@@ -42,10 +42,10 @@ class AdmissionQueue:
     def held_by(self) -> list[tuple[str, str, int]]:
         return [(row.project, row.creator_id, row.tasks) for row in self._connection.execute(sql.HELD_BY)]
 
-    def lines(self, most: int) -> tuple[int, list[Line]]:
-        rows = self._connection.execute(sql.LINES, {"most": most}).all()
+    def lines(self, slots: int) -> tuple[int, list[Line]]:
+        rows = self._connection.execute(sql.LINES, {"slots": slots}).all()
         if not rows:
-            return most, []
+            return slots, []
         return rows[0].held, [
             Line(row.project, row.vtime or 0.0, _weight(row.document), _candidate(row), bool(row.more)) for row in rows
         ]
@@ -84,7 +84,7 @@ class AdmissionQueue:
         gate = self.gate()
         task = _candidate(row)
         position, age = self._position(task, max(gate.vtime, row.vtime or 0.0), _weight(row.document), gate.vtime)
-        reason, blocking = self._reason(task, row.limit, gate.over(limits), passed=position > age)
+        reason, blocking = self._reason(task, row.most, gate.over(limits), passed=position > age)
         return QueueFacts(reason, position, blocking[:MOST_BLOCKERS])
 
     def _reason(
@@ -134,9 +134,10 @@ _ALL: Final = 1 << 62
 
 
 def _candidate(row: AnyRow) -> Candidate:
-    return Candidate(
-        row.id, row.waits_at, row.project, row.workflow_key, row.creator_id, bool(row.wanted), row.room
-    )  # fmt: skip
+    task_id, waits_at, project, workflow_key, creator_id, wanted, most, running = row[:8]
+    # Whose workflow was deleted has no room.
+    room = 0 if most is None else -1 if most < 0 else max(0, most - running)
+    return Candidate(task_id, waits_at, project, workflow_key, creator_id, bool(wanted), room)
 
 
 def _weight(document: str | None) -> float:

@@ -1,6 +1,7 @@
 """The statements of admission. None of them goes through the queue: projects, and groups of tasks that only fit or fail
 together, are jumped over from one to the next along an index."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import and_, bindparam, case, exists, func, literal_column, select, tuple_, update
@@ -9,7 +10,6 @@ from cador.storage import dialect
 from cador.storage.tables import (
     TASK_COUNTS,
     TASK_HOLDS,
-    TASK_WAITS,
     admission,
     resource,
     share,
@@ -21,6 +21,11 @@ from cador.storage.tables import (
 t = workflow_task.c
 r = admission.c
 _h = share.c
+_w = workflow.c
+_waiting = workflow_task.alias("waiting")
+"""A task in the queue; the table under its own name is what holds slots and runs."""
+q = _waiting.c
+WAITS: Final = q.waits_at.is_not(None)
 
 GATE: Final = select(r.max_running_tasks, r.max_per_project, r.max_per_user, r.vtime)
 HOLD: Final = GATE.with_for_update()
@@ -41,144 +46,124 @@ HELD_BY: Final = select(t.project, t.creator_id, func.count().label("tasks")).wh
 
 # -- one task that waits, and what its workflow has room for
 
-_other = workflow_task.alias("other")
-_o = _other.c
-_other_counts = and_(
-    _o.status.in_([word("waiting"), word("running"), word("cancelling"), word("pause")]),
-    _o.status.in_([word("running"), word("cancelling")]),
-)
-"""``TASK_COUNTS`` of another row."""
-_running = (
-    select(func.count())
-    .select_from(_other)
-    .where(_o.workflow_key == t.workflow_key, _other_counts)
-    .correlate(workflow_task)
-    .scalar_subquery()
-)
-_limit = workflow.c.concurrency_limit
 # Counted only for workflows that have a limit: those without cost nothing, however much of them runs.
-_left = _limit - _running
-ROOM: Final = case((_limit.is_(None), 0), (_limit < 0, -1), (_limit == 0, 0), (_left > 0, _left), else_=0).label("room")
+_running = case(
+    (
+        _w.concurrency_limit > 0,
+        select(func.count())
+        .select_from(workflow_task)
+        .where(t.workflow_key == q.workflow_key, TASK_COUNTS)
+        .correlate(_waiting)
+        .scalar_subquery(),
+    ),
+    else_=0,
+)
 CANDIDATE: Final = (
-    t.id, t.waits_at, t.project, t.workflow_key, t.creator_id, (t.slot == word("wanted")).label("wanted"),
+    q.id, q.waits_at, q.project, q.workflow_key, q.creator_id, (q.slot == word("wanted")).label("wanted"),
+    _w.concurrency_limit.label("most"), _running.label("running"),
 )  # fmt: skip
-"""In the order of the fields of ``domain.sharing.Candidate``; the room comes last."""
-_WORKFLOW: Final = workflow_task.outerjoin(workflow, workflow.c.key == t.workflow_key)
+"""``most``: NULL when the workflow is gone; ``running``: 0 where nobody counts."""
+_with_workflow = _waiting.outerjoin(workflow, _w.key == q.workflow_key)
+_BEHIND: Final = tuple_(q.waits_at, q.id) > tuple_(bindparam("after_at"), bindparam("after_id"))
+
+# -- jumping from group to group
+
+_current, _next = workflow_task.alias("current"), workflow_task.alias("next")
+_c, _n = _current.c, _next.c
+_one: Any = literal_column("1")
+
+
+def _first(order: Sequence[Any], *where: Any) -> Any:
+    """Id of the first task in the queue by *order*."""
+    return (
+        select(_n.id).where(_n.waits_at.is_not(None), *where).order_by(*order).limit(_one).correlate(_current)
+    ).scalar_subquery()  # fmt: skip
 
 
 def _jump(name: str, first: Any, onwards: Any, *begin: Any) -> Any:
-    """Ids of the first task of each group in the queue: *onwards* finds the first one past ``current``'s group."""
+    """Ids of the first task of each group in the queue: *onwards* is that of the group behind ``current``'s."""
     found = select(first.label("id")).where(*begin).cte(name, recursive=True)
-    return found.union_all(select(onwards).join_from(found, _current, _current.c.id == found.c.id))
+    return found.union_all(select(onwards).join_from(found, _current, _c.id == found.c.id))
 
 
-_current = workflow_task.alias("current")
-_next = workflow_task.alias("next")
-_n, _c = _next.c, _current.c
-_next_waits = _n.waits_at.is_not(None)
-
-_one: Any = literal_column("1")
-_oldest = select(_n.id).where(_next_waits).order_by(_n.project, _n.waits_at, _n.id).limit(_one).scalar_subquery()
-_of_next_project = (
-    select(_n.id)
-    .where(_next_waits, _n.project > _c.project)
-    .order_by(_n.project, _n.waits_at, _n.id)
-    .limit(_one)
-    .correlate(_current)
-    .scalar_subquery()
+_by_project = (_n.project, _n.waits_at, _n.id)
+_heads = _jump(
+    "heads",
+    _first(_by_project),
+    _first(_by_project, _n.project > _c.project),
+    HELD.scalar_subquery() < bindparam("slots"),
 )
-_heads = _jump("heads", _oldest, _of_next_project, HELD.scalar_subquery() < bindparam("most"))
-_behind = (
-    exists()
-    .where(_next_waits, _n.project == t.project, tuple_(_n.waits_at, _n.id) > tuple_(t.waits_at, t.id))
-    .correlate(workflow_task)
+_owner = resource.alias("owner")
+_is_owner = and_(_owner.c.kind == word("project"), _owner.c.project == word(""), _owner.c.name == q.project)
+_more = exists().where(
+    _n.waits_at.is_not(None), _n.project == q.project, tuple_(_n.waits_at, _n.id) > tuple_(q.waits_at, q.id)
 )
-_project = resource.alias("owner")
-LINES: Final = (
-    select(
-        *CANDIDATE, ROOM, HELD.scalar_subquery().label("held"), _h.vtime, _project.c.document, _behind.label("more")
-    )
-    .select_from(
-        _heads.join(workflow_task, t.id == _heads.c.id)
-        .outerjoin(workflow, workflow.c.key == t.workflow_key)
-        .outerjoin(share, _h.project == t.project)
-        .outerjoin(
-            _project,
-            and_(
-                _project.c.kind == word("project"), _project.c.project == word(""), _project.c.name == t.project
-            ),
-        )
-    )
-)  # fmt: skip
-"""The oldest task of each project in the queue; nothing when *most* tasks hold a slot."""
+LINES: Final = select(
+    *CANDIDATE,
+    HELD.scalar_subquery().label("held"),
+    _h.vtime,
+    _owner.c.document,
+    _more.correlate(_waiting).label("more"),
+).select_from(
+    _heads.join(_waiting, q.id == _heads.c.id)
+    .outerjoin(workflow, _w.key == q.workflow_key)
+    .outerjoin(share, _h.project == q.project)
+    .outerjoin(_owner, _is_owner)
+)
+"""The oldest task of each project in the queue; nothing when no slot of *slots* is free."""
 
 NEXT: Final = (
-    select(*CANDIDATE, ROOM)
-    .select_from(_WORKFLOW)
-    .where(
-        TASK_WAITS,
-        t.project == bindparam("project"),
-        tuple_(t.waits_at, t.id) > tuple_(bindparam("after_at"), bindparam("after_id")),
-    )
-    .order_by(t.waits_at, t.id)
+    select(*CANDIDATE)
+    .select_from(_with_workflow)
+    .where(WAITS, q.project == bindparam("project"), _BEHIND)
+    .order_by(q.waits_at, q.id)
     .limit(bindparam("limit"))
 )
 
-_of_project = _n.project == bindparam("project")
-_group_order = (_n.slot, _n.workflow_key, _n.creator_id, _n.waits_at, _n.id)
-_first_group = select(_n.id).where(_next_waits, _of_project).order_by(*_group_order).limit(_one).scalar_subquery()
-_next_group = (
-    select(_n.id)
-    .where(
-        _next_waits,
-        _of_project,
-        tuple_(_n.slot, _n.workflow_key, _n.creator_id) > tuple_(_c.slot, _c.workflow_key, _c.creator_id),
-    )
-    .order_by(*_group_order)
-    .limit(_one)
-    .correlate(_current)
-    .scalar_subquery()
+_mine = _n.project == bindparam("project")
+_by_group = (_n.slot, _n.workflow_key, _n.creator_id, _n.waits_at, _n.id)
+_same_slot, _same_workflow = _n.slot == _c.slot, _n.workflow_key == _c.workflow_key
+_groups = _jump(
+    "groups",
+    _first(_by_group, _mine),
+    # One step for each column: a comparison of rows would be a search by the first of them alone on SQLite.
+    func.coalesce(
+        _first(_by_group, _mine, _same_slot, _same_workflow, _n.creator_id > _c.creator_id),
+        _first(_by_group, _mine, _same_slot, _n.workflow_key > _c.workflow_key),
+        _first(_by_group, _mine, _n.slot > _c.slot),
+    ),
 )
-_groups = _jump("groups", _first_group, _next_group)
-GROUPS: Final = select(*CANDIDATE, ROOM).select_from(
-    _groups.join(workflow_task, t.id == _groups.c.id).outerjoin(workflow, workflow.c.key == t.workflow_key)
+GROUPS: Final = select(*CANDIDATE).select_from(
+    _groups.join(_waiting, q.id == _groups.c.id).outerjoin(workflow, _w.key == q.workflow_key)
 )
 """The oldest task of each group of one project: those of one workflow and one person, that start or that go on."""
 NEXT_IN_GROUP: Final = (
-    select(*CANDIDATE, ROOM)
-    .select_from(_WORKFLOW)
+    select(*CANDIDATE)
+    .select_from(_with_workflow)
     .where(
-        TASK_WAITS,
-        t.project == bindparam("project"),
-        t.slot == bindparam("slot"),
-        t.workflow_key == bindparam("workflow_key"),
-        t.creator_id == bindparam("creator_id"),
-        tuple_(t.waits_at, t.id) > tuple_(bindparam("after_at"), bindparam("after_id")),
+        WAITS,
+        q.project == bindparam("project"),
+        q.slot == bindparam("slot"),
+        q.workflow_key == bindparam("workflow_key"),
+        q.creator_id == bindparam("creator_id"),
+        _BEHIND,
     )
-    .order_by(t.waits_at, t.id)
+    .order_by(q.waits_at, q.id)
     .limit(_one)
 )
 
 # -- why a task waits
 
 FACTS: Final = (
-    select(*CANDIDATE, ROOM, t.status, t.slot, _limit.label("limit"), _h.vtime, _project.c.document)
-    .select_from(
-        workflow_task.outerjoin(workflow, workflow.c.key == t.workflow_key)
-        .outerjoin(share, _h.project == t.project)
-        .outerjoin(
-            _project,
-            and_(_project.c.kind == word("project"), _project.c.project == word(""), _project.c.name == t.project),
-        )
-    )
-    .where(t.id == bindparam("id"))
+    select(*CANDIDATE, _h.vtime, _owner.c.document)
+    .select_from(_with_workflow.outerjoin(share, _h.project == q.project).outerjoin(_owner, _is_owner))
+    .where(q.id == bindparam("id"))
 )
-_before = tuple_(t.waits_at, t.id) <= tuple_(bindparam("at"), bindparam("id"))
-OLDER: Final = select(func.count()).select_from(workflow_task).where(TASK_WAITS, _before)
-OLDER_OF: Final = OLDER.where(t.project == bindparam("project"))
-QUEUED: Final = (
-    select(t.project, func.count().label("tasks")).select_from(workflow_task).where(TASK_WAITS).group_by(t.project)
-)
+OLDER: Final = select(func.count()).where(
+    WAITS, tuple_(q.waits_at, q.id) <= tuple_(bindparam("at"), bindparam("id"))
+)  # fmt: skip
+OLDER_OF: Final = OLDER.where(q.project == bindparam("project"))
+QUEUED: Final = select(q.project, func.count().label("tasks")).where(WAITS).group_by(q.project)
 _blocker = select(t.workflow_key, t.number, t.project)
 BLOCKERS_WORKFLOW: Final = _blocker.where(t.workflow_key == bindparam("workflow_key"), TASK_COUNTS)
 """Unsorted: asked for order, SQLite would rather walk all numbers of the workflow than sort the few."""
