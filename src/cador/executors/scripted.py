@@ -110,6 +110,19 @@ class _Run:
         self._add(until, StepMark(running, state, until, status))
         self._continue(running + 1, until, code=code, failed=failed)
 
+    def crash(self, at: float) -> None:
+        """Its processes die at *at*, and nobody sees how."""
+        if self._running(at) is None:
+            return
+        self.plan = [planned for planned in self.plan if planned.at <= at]
+        self._results.clear()
+        self._add(at, End(None, at, reason="the host killed it"))
+
+    def end(self, at: float) -> End | None:
+        """How it ended; None: it has not, yet."""
+        last = self.plan[-1]
+        return last.event if isinstance(last.event, End) and last.at <= at else None
+
     def _running(self, at: float) -> int | None:
         """The step that runs at *at*; None: all is over."""
         running = None
@@ -185,6 +198,8 @@ class ScriptedWorld:
         self.consumed: dict[str, int] = {}
         self.reachable = True
         """False: every call raises ``Unreachable``, followers too, from :meth:`changed` on."""
+        self.began: Callable[[str], None] = lambda key: None
+        """Called with each key that really begins."""
         self._clock, self._skipped = clock, 0.0
         self._waiting: set[asyncio.Future[None]] = set()
 
@@ -202,6 +217,22 @@ class ScriptedWorld:
         for key in [key for key, run in self.runs.items() if not run.survives]:
             del self.runs[key]
         self.changed()
+
+    def lose(self, key: str) -> None:
+        """The host forgets a job, as if it had never been there."""
+        if self.runs.pop(key, None) is not None:
+            self.changed()
+
+    def crash(self, key: str) -> None:
+        """The processes of a job die, and nobody sees how."""
+        if (run := self.runs.get(key)) is not None:
+            run.crash(self.now() + _HAIR_S)
+            self.changed()
+
+    def end(self, key: str) -> End | None:
+        """How a job that is still there ended."""
+        run = self.runs.get(key)
+        return run.end(self.now() + _HAIR_S) if run is not None else None
 
     def changed(self) -> None:
         """Wake the followers: a plan or what can be reached changed."""
@@ -250,6 +281,7 @@ class ScriptedExecutor:
         survives = script.survives_restart if script is not None else True
         world.runs[key] = _Run(job, programs, world.now(), survives=survives)
         world.starts.append(key)
+        world.began(key)
         world.changed()
         return key
 
@@ -306,7 +338,7 @@ class ScriptedExecutor:
 
     async def sweep(self, live_keys: Set[str]) -> Set[str]:
         found = await self.existing() - live_keys
-        for key in found:
+        for key in sorted(found):
             await self.remove(key, key)
         return found
 
