@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from cador.domain import events as ev
 from cador.domain.commands import Admit, Start, Stop, Tell, WaitRetry, WatchApproval, WatchDeadline
-from cador.domain.errors import NotAnApprover, VotedAlready, WrongStatus
+from cador.domain.errors import NotAnApprover, StageNotExecutable, VotedAlready, WrongStatus
 from cador.domain.task import (
     JOB_BUSY,
     JOB_FINAL,
@@ -38,7 +38,8 @@ def job(number: int, stage: int = 0, **fields) -> JobTask:
 
 def a_task(*jobs: JobTask, parallel: bool = False, approvals: tuple[Approval, ...] = (), **fields) -> WorkflowTask:
     count = 1 + max(job.stage for job in jobs)
-    stages = tuple(StageTask(f"s{n}", parallel) for n in range(count))
+    manual = fields.pop("manual", {})
+    stages = tuple(StageTask(f"s{n}", parallel, manual=manual.get(n, "")) for n in range(count))
     return WorkflowTask(
         id=1, number=7, label="wf:7", status=TaskStatus.WAITING, stages=stages, jobs=jobs, approvals=approvals, **fields
     )
@@ -313,17 +314,23 @@ class AnyOrder(RuleBasedStateMachine):
         parallel=st.booleans(),
         policies=st.lists(st.sampled_from(list(Policy)), min_size=3, max_size=3),
         asks=st.booleans(),
+        conditional=st.booleans(),
+        manual=st.sampled_from([{}, {0: "anybody"}, {1: "anybody"}]),
         limit=st.integers(1, 3),
     )
-    def make(self, parallel: bool, policies: list[Policy], asks: bool, limit: int) -> None:
+    def make(
+        self, parallel: bool, policies: list[Policy], asks: bool, conditional: bool, manual: dict[int, str], limit: int
+    ) -> None:
         jobs = (
             job(1, policy=policies[0], maximum_retry=1),
             job(2, policy=policies[1], maximum_retry=2),
-            job(3, policy=policies[2], kind=JobKind.APPROVAL),
+            job(3, policy=policies[2], kind=JobKind.APPROVAL, conditional=conditional),
             job(4, stage=1),
+            job(5, stage=1),
         )
         approvals = (an_approval(1, job_id=3), *((an_approval(2, stage=1, needed=2),) if asks else ()))
-        self.d = Dialogue(a_task(*jobs, parallel=parallel, approvals=approvals, parallel_limit=limit, timeout_s=3600))
+        fields = {"parallel": parallel, "parallel_limit": limit, "manual": manual}
+        self.d = Dialogue(a_task(*jobs, approvals=approvals, timeout_s=3600, **fields))
         self.ends: dict[int, int] = {}
         self.running: set[tuple[int, int, int]] = set()
 
@@ -331,7 +338,7 @@ class AnyOrder(RuleBasedStateMachine):
         before = self.d.task
         try:
             self.d.say(kind, **fields)
-        except (WrongStatus, NotAnApprover, VotedAlready):
+        except (WrongStatus, NotAnApprover, VotedAlready, StageNotExecutable):
             assert self.d.task == before
             return
         for command in self.d.said(Start):
@@ -348,29 +355,29 @@ class AnyOrder(RuleBasedStateMachine):
     def admit(self) -> None:
         self.hear(ev.Admitted)
 
-    @rule(number=st.integers(1, 4), old=st.integers(0, 1))
+    @rule(number=st.integers(1, 5), old=st.integers(0, 1))
     def started(self, number: int, old: int) -> None:
         job = self.d.task.job(number)
         self.hear(ev.JobStarted, job_id=number, attempt=job.attempt - old, recovery=job.recovery)
 
-    @rule(number=st.integers(1, 4), old=st.integers(0, 1), result=st.sampled_from(list(ev.Result)))
+    @rule(number=st.integers(1, 5), old=st.integers(0, 1), result=st.sampled_from(list(ev.Result)))
     def ended(self, number: int, old: int, result: ev.Result) -> None:
         job = self.d.task.job(number)
         self.hear(ev.JobEnded, job_id=number, attempt=job.attempt - old, recovery=job.recovery, result=result)
 
-    @rule(number=st.integers(1, 4))
+    @rule(number=st.integers(1, 5))
     def skipped(self, number: int) -> None:
         self.hear(ev.JobSkipped, job_id=number, attempt=self.d.task.job(number).attempt)
 
-    @rule(number=st.integers(1, 4))
+    @rule(number=st.integers(1, 5))
     def deadline(self, number: int) -> None:
         self.hear(ev.DeadlinePassed, job_id=number, attempt=self.d.task.job(number).attempt)
 
-    @rule(number=st.integers(1, 4))
+    @rule(number=st.integers(1, 5))
     def pause_over(self, number: int) -> None:
         self.hear(ev.RetryPauseOver, job_id=number, attempt=self.d.task.job(number).attempt)
 
-    @rule(number=st.integers(1, 4), ignore=st.booleans())
+    @rule(number=st.integers(1, 5), ignore=st.booleans())
     def decided(self, number: int, ignore: bool) -> None:
         self.hear(ev.Decided, job_id=number, ignore=ignore, user_id="ann", user_name="Ann")
 
@@ -390,9 +397,32 @@ class AnyOrder(RuleBasedStateMachine):
     def cancel(self) -> None:
         self.hear(ev.CancelRequested, user_id="ann", user_name="Ann")
 
+    @rule(jobs=st.lists(st.integers(1, 5), max_size=2), first=st.none() | st.integers(1, 5))
+    def retry(self, jobs: list[int], first: int | None) -> None:
+        before = self.d.task
+        choice = {"from_job": first} if first is not None else {"jobs": tuple(jobs)}
+        self.hear(ev.RetryRequested, user_id="ann", user_name="Ann", **choice)
+        after = self.d.task
+        if after == before:
+            return
+        again = {j.id for j, old in zip(after.jobs, before.jobs, strict=True) if j != old}
+        if jobs and first is None:
+            assert again <= set(jobs), "nothing else is touched"
+        if before.status is TaskStatus.RUNNING:
+            assert after.retry_num == before.retry_num
+        elif before.final:
+            assert (after.status, after.retry_num) == (TaskStatus.WAITING, before.retry_num + 1)
+            assert first is None or after.job(first).status is JobStatus.IDLE
+        for stage, old in zip(after.stages, before.stages, strict=True):
+            assert first is not None or stage.executed_by == old.executed_by, "an executed stage is not asked again"
+
+    @rule(stage=st.integers(0, 1), skipped=st.lists(st.integers(1, 5), max_size=1))
+    def executed(self, stage: int, skipped: list[int]) -> None:
+        self.hear(ev.StageExecuted, stage=stage, user_id="ann", user_name="Ann", skipped=tuple(skipped))
+
     @rule()
-    def retry(self) -> None:
-        self.hear(ev.RetryRequested, user_id="ann", user_name="Ann")
+    def allowed(self) -> None:
+        self.hear(ev.JobAllowed, job_id=3)
 
     @invariant()
     def told_once(self) -> None:
@@ -405,10 +435,20 @@ class AnyOrder(RuleBasedStateMachine):
             assert sum(j.status in JOB_BUSY for j in task.jobs_of(stage)) <= task.parallel_limit
         if any(j.status in JOB_BUSY for j in task.jobs) and task.status is TaskStatus.RUNNING:
             assert task.slot is Slot.HELD, "work needs a slot"
-        if task.final or task.status is TaskStatus.WAITING:
+        if task.final or task.status in (TaskStatus.WAITING, TaskStatus.PAUSE):
             assert task.slot is Slot.NONE
             assert all(j.status in JOB_FINAL or j.status is JobStatus.IDLE for j in task.jobs)
             assert all(a.status is not ApprovalStatus.WAITING for a in task.approvals)
+
+    @invariant()
+    def pauses(self) -> None:
+        """A task pauses exactly where a manual stage that nobody executed is next; such a stage has not run."""
+        task = self.d.task
+        paused = [stage for stage in task.stages if stage.status is StageStatus.PAUSE]
+        assert bool(paused) == (task.status is TaskStatus.PAUSE)
+        for index, stage in enumerate(task.stages):
+            if stage.manual and not stage.executed_by:
+                assert all(job.status is JobStatus.IDLE for job in task.jobs_of(index))
 
     @invariant()
     def stages_in_order(self) -> None:

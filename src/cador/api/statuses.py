@@ -15,6 +15,7 @@ TASK_STATUS: Final[Mapping[str, str]] = {
     TaskStatus.RUNNING: "running",
     TaskStatus.CANCELLING: "cancelled",
     TaskStatus.EXPIRING: "running",
+    TaskStatus.PAUSE: "running",
     TaskStatus.PASSED: "passed",
     TaskStatus.FAILED: "failed",
     TaskStatus.REJECT: "failed",
@@ -34,8 +35,8 @@ def task_status(row: TaskRow) -> str:
 
 
 def task_detail_status(row: TaskRow) -> str:
-    """The finer word: ``waiting``, ``running``, ``wait_for_approval``, ``waiting_for_slot``, ``cancelling``,
-    ``expiring``, ``reject``, or one of the six."""
+    """The finer word: ``waiting``, ``running``, ``wait_for_approval``, ``waiting_for_slot``, ``pause``,
+    ``cancelling``, ``expiring``, ``reject``, or one of the six."""
     if row.status == TaskStatus.RUNNING:
         return TASK_DETAIL.get(row.waiting_for, row.status)
     return row.status

@@ -83,6 +83,43 @@ class WatchTask:
 
 
 @dataclass(frozen=True, slots=True)
+class AskPolicy:
+    """Look whether the execute policy of an approval lets it run, and hear ``JobAllowed`` or ``JobSkipped``. ``round``:
+    of the approval, before people are asked."""
+
+    job_id: int
+    round: int
+
+    @property
+    def key(self) -> str:
+        return f"policy:{self.job_id}:{self.round}"
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeep:
+    """Archive and remove what is old. Of no task; there is one at most."""
+
+    due_at: float
+
+    @property
+    def key(self) -> str:
+        return "housekeep"
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Take the tasks of a deleted workflow away, up to number ``last``. Of no task."""
+
+    workflow: str
+    last: int
+    due_at: float
+
+    @property
+    def key(self) -> str:
+        return f"bury:{self.workflow}:{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """Take back a command that is not due any more; nothing happens when it is being carried out already."""
 
@@ -96,8 +133,9 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Tell the outside (notifications, callbacks, commit statuses): ``what`` is ``created``, ``wait_for_approval`` or
-    the final status of the task. ``round`` is the task's retry number, so that each round is told once."""
+    """Tell the outside (notifications, callbacks, commit statuses): ``what`` is ``created``, ``wait_for_approval:...``,
+    ``pause:<stage>`` or the final status of the task. ``round`` is the task's retry number, so that each round is told
+    once."""
 
     what: str
     round: int
@@ -107,6 +145,19 @@ class Tell:
         return f"tell:{self.what}:{self.round}"
 
 
-Timer = WatchDeadline | WaitRetry | WatchApproval | WatchTask
+Timer = WatchDeadline | WaitRetry | WatchApproval | WatchTask | Housekeep | Bury
 """Due at a time of their own."""
-Command = Start | Stop | WatchDeadline | WaitRetry | WatchApproval | WatchTask | Forget | Admit | Tell
+Command = (
+    Start
+    | Stop
+    | WatchDeadline
+    | WaitRetry
+    | WatchApproval
+    | WatchTask
+    | AskPolicy
+    | Forget
+    | Admit
+    | Tell
+    | Housekeep
+    | Bury
+)

@@ -65,6 +65,18 @@ class NotAnApprover(CadorError):
         self.user_name = user_name
 
 
+class StageNotExecutable(CadorError):
+    """A manual stage cannot be executed now, or not as asked."""
+
+
+class NotAnExecutor(CadorError):
+    """The person may not execute that stage."""
+
+    def __init__(self, user_name: str, stage: str) -> None:
+        super().__init__(f"user {user_name} is not authorized to execute stage {stage}")
+        self.user_name, self.stage = user_name, stage
+
+
 class VotedAlready(CadorError):
     """Everybody votes once."""
 

@@ -113,10 +113,46 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """A value that a person changed: of a workflow variable (``VERSION``) or of a job's input (``build.kv.DEBUG``), as
+    it may be shown. ``before`` is empty where it was as configured."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class RetryRequested:
+    """``jobs``: of what failed only these run again; empty: all. ``from_job``: this one and all that follows. By id.
+    ``changes``: with what other values."""
+
     at: float
     user_id: str
     user_name: str
+    jobs: tuple[int, ...] = ()
+    from_job: int | None = None
+    changes: tuple[Edit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StageExecuted:
+    """A person let a manual stage begin; its jobs ``skipped`` (ids) do not run."""
+
+    at: float
+    stage: int
+    user_id: str
+    user_name: str
+    skipped: tuple[int, ...] = ()
+    changes: tuple[Edit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobAllowed:
+    """The execute policy of an approval says that people are to be asked."""
+
+    at: float
+    job_id: int
 
 
 Event = (
@@ -132,4 +168,6 @@ Event = (
     | TaskExpired
     | CancelRequested
     | RetryRequested
+    | StageExecuted
+    | JobAllowed
 )

@@ -29,12 +29,15 @@ class Cause(StrEnum):
     DECIDE = "decided"
     CANCEL = "cancelled"
     RESET = "retried"
+    AGAIN = "run again"
+    DESELECT = "deselected"
 
 
 _ENDS: Final = frozenset({S.PASSED, S.FAILED, S.TIMEOUT, S.CANCELLED, S.UNSTABLE, S.RETRY_PAUSE, S.WAIT_FOR_DECISION})
 
 ARROWS: Final[Mapping[tuple[JobStatus, Cause], frozenset[JobStatus]]] = {
     (S.IDLE, Cause.REACH): frozenset({S.PREPARE, S.WAIT_FOR_APPROVAL}),
+    (S.IDLE, Cause.DESELECT): frozenset({S.SKIPPED}),
     (S.PREPARE, Cause.STARTED): frozenset({S.RUNNING}),
     (S.PREPARE, Cause.SKIP): frozenset({S.SKIPPED}),
     (S.PREPARE, Cause.END): _ENDS,
@@ -44,6 +47,7 @@ ARROWS: Final[Mapping[tuple[JobStatus, Cause], frozenset[JobStatus]]] = {
     (S.RETRY_PAUSE, Cause.RESUME): frozenset({S.PREPARE, S.WAIT_FOR_APPROVAL}),
     (S.RETRY_PAUSE, Cause.EXPIRE): frozenset({S.TIMEOUT}),
     (S.RETRY_PAUSE, Cause.CANCEL): frozenset({S.CANCELLED}),
+    (S.WAIT_FOR_APPROVAL, Cause.SKIP): frozenset({S.SKIPPED}),
     (S.WAIT_FOR_APPROVAL, Cause.VOTE): frozenset({S.PASSED, S.REJECT}),
     (S.WAIT_FOR_APPROVAL, Cause.EXPIRE): frozenset({S.TIMEOUT, S.UNSTABLE, S.RETRY_PAUSE, S.WAIT_FOR_DECISION}),
     (S.WAIT_FOR_APPROVAL, Cause.CANCEL): frozenset({S.CANCELLED}),
@@ -54,6 +58,9 @@ ARROWS: Final[Mapping[tuple[JobStatus, Cause], frozenset[JobStatus]]] = {
     (S.TIMEOUT, Cause.RESET): frozenset({S.IDLE}),
     (S.CANCELLED, Cause.RESET): frozenset({S.IDLE}),
     (S.REJECT, Cause.RESET): frozenset({S.IDLE}),
+    (S.PASSED, Cause.AGAIN): frozenset({S.IDLE}),
+    (S.UNSTABLE, Cause.AGAIN): frozenset({S.IDLE}),
+    (S.SKIPPED, Cause.AGAIN): frozenset({S.IDLE}),
 }
 
 

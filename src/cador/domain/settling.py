@@ -4,10 +4,11 @@ ever owed."""
 from dataclasses import replace
 
 from cador.domain.change import ACTIVE, Change, span
-from cador.domain.commands import Admit, Tell
+from cador.domain.commands import Admit, AskPolicy, Tell
 from cador.domain.errors import WrongStatus
 from cador.domain.job_machine import Cause, move, stage_status
-from cador.domain.retrying import reset
+from cador.domain.manual import pause
+from cador.domain.retrying import reset, wish_of
 from cador.domain.task import (
     JOB_BUSY,
     JOB_FINAL,
@@ -27,6 +28,8 @@ from cador.domain.task import (
 
 
 def settle(change: Change, at: float) -> None:
+    # Ends are heard with the times they had, and not always in their order: what follows never begins before them.
+    at = max([at, *(job.end_at for job in change.jobs.values() if job.end_at is not None)])
     if change.status is TaskStatus.CANCELLING:
         _cancelling(change, at)
     elif change.status is TaskStatus.EXPIRING:
@@ -47,9 +50,7 @@ def _cancelling(change: Change, at: float) -> None:
         change.commands = [c for c in change.commands if not isinstance(c, Tell)]
         change.commands.append(Tell(TaskStatus.CANCELLED.value, change.task.retry_num))
         change.status = TaskStatus.CANCELLED
-    if change.task.retry_wanted:
-        change.set(retry_wanted="")
-        reset(change)
+    _begin_wanted(change)
 
 
 def _expiring(change: Change, at: float) -> None:
@@ -67,6 +68,12 @@ def _expiring(change: Change, at: float) -> None:
     change.set(error=f"task timed out after {span(change.task.timeout_s)}")
 
 
+def _begin_wanted(change: Change) -> None:
+    """All is down: begin the round that somebody asked for meanwhile."""
+    if change.task.retry_wanted:
+        reset(change, wish_of(change.task.retry_wanted))
+
+
 def _running(change: Change, at: float) -> None:
     for index, stage in enumerate(change.stages):
         if stage.status in STAGE_KEPT:
@@ -76,6 +83,9 @@ def _running(change: Change, at: float) -> None:
         if stage.status is StageStatus.RUNNING:
             _run_stage(change, index, stage, at)
         status = change.stages[index].status
+        if status is StageStatus.PAUSE:
+            pause(change, index)
+            return
         if status in STAGE_KEPT:
             continue
         if status in STAGE_STOPPING:
@@ -90,6 +100,8 @@ def _enter(change: Change, index: int, stage: StageTask, at: float) -> StageTask
     if approval is not None and approval.status is not ApprovalStatus.APPROVED:
         change.ask(approval, at)
         stage = replace(stage, status=StageStatus.WAIT_FOR_APPROVAL)
+    elif stage.manual and not stage.executed_by:
+        stage = replace(stage, status=StageStatus.PAUSE)
     else:
         stage = replace(stage, status=StageStatus.RUNNING, start_at=at)
     change.stages[index] = stage
@@ -141,7 +153,10 @@ def begin_approval(change: Change, job: JobTask, cause: Cause, at: float) -> Non
     if approval is None:
         raise WrongStatus(f"job {job.name}", "without an approval", "start")
     change.put(move(job, cause, JobStatus.WAIT_FOR_APPROVAL, start_at=at, end_at=None, error=""))
-    change.ask(approval, at)
+    if job.conditional and cause is Cause.REACH:
+        change.commands.append(AskPolicy(job.id, approval.round))
+    else:
+        change.ask(approval, at)
 
 
 def _release_slot(change: Change) -> None:

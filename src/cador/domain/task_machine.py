@@ -14,6 +14,7 @@ from cador.domain.change import ACTIVE, Change, span
 from cador.domain.commands import Command, Forget, Start, Tell, WaitRetry, WatchDeadline, WatchTask
 from cador.domain.errors import NotAnApprover, VotedAlready, WrongStatus
 from cador.domain.job_machine import Cause, move
+from cador.domain.manual import stage_executed
 from cador.domain.retrying import retry_requested
 from cador.domain.settling import begin_approval, settle
 from cador.domain.task import (
@@ -51,7 +52,8 @@ def advance(task: WorkflowTask, event: ev.Event) -> tuple[WorkflowTask, tuple[Co
 def _admitted(change: Change, event: ev.Admitted) -> None:
     if change.status is TaskStatus.WAITING:
         change.status = TaskStatus.RUNNING
-        change.set(start_at=event.at)
+        if change.task.start_at is None:  # it may go on after a pause
+            change.set(start_at=event.at)
         if change.task.timeout_s:
             # Of a task that goes on after a pause this is there already, and stays.
             change.commands.append(WatchTask(change.task.retry_num, event.at + change.task.timeout_s))
@@ -71,7 +73,7 @@ def _job_started(change: Change, event: ev.JobStarted) -> None:
 
 def _job_skipped(change: Change, event: ev.JobSkipped) -> None:
     job = change.attempt(event.job_id, event.attempt)
-    if job is None or job.status is not JobStatus.PREPARE:
+    if job is None or not (job.status is JobStatus.PREPARE or _not_asked_yet(change, job)):
         return
     if job.stopping:
         status = JobStatus.TIMEOUT if job.stopping == "timeout" else JobStatus.CANCELLED
@@ -79,6 +81,19 @@ def _job_skipped(change: Change, event: ev.JobSkipped) -> None:
     else:
         change.put(move(job, Cause.SKIP, JobStatus.SKIPPED, start_at=event.at, end_at=event.at))
     settle(change, event.at)
+
+
+def _not_asked_yet(change: Change, job: JobTask) -> Approval | None:
+    """The approval of a job that was reached and whose policy has not been heard of."""
+    approval = change.job_approval(job.id) if job.status is JobStatus.WAIT_FOR_APPROVAL else None
+    return approval if approval is not None and approval.status is ApprovalStatus.IDLE else None
+
+
+def _job_allowed(change: Change, event: ev.JobAllowed) -> None:
+    job = change.jobs.get(event.job_id)
+    approval = _not_asked_yet(change, job) if job is not None else None
+    if approval is not None:
+        change.ask(approval, event.at)
 
 
 def _job_ended(change: Change, event: ev.JobEnded) -> None:
@@ -155,6 +170,8 @@ def _voted(change: Change, event: ev.Voted) -> None:
         raise WrongStatus(f"approval {event.approval_id}", "not open", "vote")
     if all(approver.user_id != event.user_id for approver in approval.approvers):
         raise NotAnApprover(event.user_name)
+    if approval.start_at is not None and event.at >= approval.start_at + approval.timeout_s:
+        raise WrongStatus(f"approval {approval.id}", "out of time", "vote")  # its timer only has not been heard yet
     earlier = next((vote for vote in approval.votes if vote.user_id == event.user_id), None)
     if earlier is not None:
         raise VotedAlready(event.user_name, "approve" if earlier.approve else "reject")
@@ -167,7 +184,7 @@ def _voted(change: Change, event: ev.Voted) -> None:
         _close_asked(change, approval, JobStatus.REJECT, StageStatus.REJECT, error, event.at)
     elif sum(vote.approve for vote in approval.votes) >= approval.needed:
         change.answer(approval, ApprovalStatus.APPROVED, event.at)
-        _close_asked(change, approval, JobStatus.PASSED, StageStatus.RUNNING, "", event.at)
+        _close_asked(change, approval, JobStatus.PASSED, StageStatus.IDLE, "", event.at)
 
 
 def _close_asked(
@@ -180,8 +197,8 @@ def _close_asked(
             change.judge(job, Cause.EXPIRE, job_status, error, at, policy=True)
         else:
             change.put(move(job, Cause.VOTE, job_status, error=error, end_at=at))
-    elif stage is StageStatus.RUNNING:
-        change.stages[approval.stage] = replace(change.stages[approval.stage], status=stage, start_at=at)
+    elif stage is StageStatus.IDLE:
+        change.stages[approval.stage] = replace(change.stages[approval.stage], status=stage)
     else:
         change.close_stage(approval.stage, stage, at, error)
     settle(change, at)
@@ -224,7 +241,10 @@ def _close_approvals(change: Change, status: ApprovalStatus, error: str, at: flo
 def _cancel_requested(change: Change, event: ev.CancelRequested) -> None:
     if change.status is TaskStatus.PASSED:
         raise WrongStatus(change.task.label, "passed", "cancel")
-    if change.status is TaskStatus.WAITING:
+    if change.status in (TaskStatus.WAITING, TaskStatus.PAUSE):
+        for index, stage in enumerate(change.stages):
+            if stage.status is StageStatus.PAUSE:
+                change.close_stage(index, StageStatus.CANCELLED, event.at, CANCELED)
         change.status = TaskStatus.CANCELLED
         change.set(end_at=event.at, revoker=event.user_name, revoker_id=event.user_id)
         change.forget_time()
@@ -248,6 +268,11 @@ def _cancel_requested(change: Change, event: ev.CancelRequested) -> None:
     settle(change, event.at)
 
 
+def _retry_requested(change: Change, event: ev.RetryRequested) -> None:
+    retry_requested(change, event)
+    settle(change, event.at)  # of a running task: what begins anew begins now
+
+
 _HEAR: Final[Mapping[type[Any], Callable[[Change, Any], None]]] = {
     ev.Admitted: _admitted,
     ev.JobStarted: _job_started,
@@ -260,5 +285,7 @@ _HEAR: Final[Mapping[type[Any], Callable[[Change, Any], None]]] = {
     ev.ApprovalExpired: _approval_expired,
     ev.TaskExpired: _task_expired,
     ev.CancelRequested: _cancel_requested,
-    ev.RetryRequested: retry_requested,
+    ev.RetryRequested: _retry_requested,
+    ev.StageExecuted: stage_executed,
+    ev.JobAllowed: _job_allowed,
 }

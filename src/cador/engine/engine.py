@@ -15,6 +15,7 @@ from cador.domain.sharing import QueueLimits
 from cador.engine.executions import Executions
 from cador.engine.handlers import Handlers
 from cador.engine.hearing import Claim, Fenced, NotHere, Outcome
+from cador.engine.housekeeping import Housekeeping, Retention
 from cador.engine.preparing import Loaded, Preparer
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
@@ -95,7 +96,10 @@ class Engine:
         lost_after_s: float = 60.0,
         tell: Callable[[int, str], Coroutine[Any, Any, None]] | None = None,
         meter: Meter | None = None,
+        home: str = "",
+        retention: Callable[[], Retention] | None = None,
     ) -> None:
+        """*home*, *retention*: see :class:`Housekeeping`."""
         self._peers = peers
         self._me = ""
         self.meter: Meter = meter or SilentMeter()
@@ -103,6 +107,7 @@ class Engine:
         self._limits = limits
         self._tell = tell
         self._load = preparer.load
+        self._renew = preparer.renew
         self._busy = 0
         self._short = False
         self._wake = asyncio.Event()
@@ -131,7 +136,8 @@ class Engine:
             max_artifact_bytes=max_artifact_bytes,
             lost_after_s=lost_after_s,
         )
-        self._handlers = Handlers(self, self.executions, tell)
+        self.housekeeping = Housekeeping(self, logs=logs, blobs=blobs, home=home, retention=retention)
+        self._handlers = Handlers(self, self.executions, self.housekeeping, tell)
 
     # -- what operations know (operations.context.Waker)
 
@@ -189,7 +195,7 @@ class Engine:
         me = self._me
         reserved = min(self.room(), starts) if me and self._group is not None and not self._closing else 0
         self._busy += reserved
-        claim = Claim(me, self.queue_limits(), reserved, self._tell is not None, self._load)
+        claim = Claim(me, self.queue_limits(), reserved, self._tell is not None, self._load, self._renew)
         taken = 0
         with self._write():
             try:
@@ -298,6 +304,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._peers.listen(self._heard)
         self._me = await self._peers.join()
+        await self.housekeeping.arm()
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -323,6 +330,7 @@ class Engine:
         whoever takes it over."""
         while True:
             self.spawn("dispatcher", self._dispatch)
+            self.spawn("clearing", self.housekeeping.clear_for_ever)
             if not self._peers.alone:
                 self.spawn("finder", self._find_free)
             reason = await self._peers.lost()

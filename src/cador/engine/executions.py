@@ -137,6 +137,22 @@ class Executions:
         if not self._engine.alone and not await self._engine.db.read(_owns, command):
             raise Fenced(command.key)
 
+    async def ask_policy(self, command: CommandRow) -> None:
+        """Carry out an ``ask_policy``: nothing is started, people are asked or they are not."""
+        job_id = int(command.payload["job_id"])
+        loaded = await self._engine.db.read(self._preparer.load, command.task_id, job_id)
+        if loaded is None:
+            await self._engine.transact(_drop, command, starts=0)
+            return
+        try:
+            allowed = self._preparer.allows(loaded)
+        except CadorError as error:
+            log.warning("policy_not_read", task=command.task_id, job=loaded.job.name, error=str(error))
+            allowed = True  # people decide, then
+        at = self._clock.now()
+        event = ev.JobAllowed(at, job_id) if allowed else ev.JobSkipped(at, job_id, loaded.job.attempt)
+        await self._engine.transact(_hear, command, command.task_id, event)
+
     async def _fail_start(self, command: CommandRow, name: str, attempt: int, recovery: int, reason: str) -> None:
         ended = ev.JobEnded(
             self._clock.now(), int(command.payload["job_id"]), attempt, recovery, ev.Result.BROKEN, reason

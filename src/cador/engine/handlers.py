@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cador.domain import events as ev
 from cador.engine.executions import Executions
 from cador.engine.hearing import Claim, Ear, Outcome
+from cador.engine.housekeeping import Housekeeping
 from cador.engine.preparing import Loaded
 from cador.ports.stores import CommandRow, Tx, brief
 
@@ -19,9 +20,11 @@ class Handlers:
         self,
         engine: "Engine",
         executions: Executions,
+        housekeeping: Housekeeping,
         tell: Callable[[int, str], Coroutine[Any, Any, None]] | None,
     ) -> None:
         self._engine, self._executions, self._tell = engine, executions, tell
+        self._housekeeping = housekeeping
 
     async def handle(self, row: CommandRow, room: "Room | None" = None, loaded: Loaded | None = None) -> None:
         """*room*, *loaded*: of a ``start``. Raises: Fenced, and errors of the outside: the command is tried again."""
@@ -30,6 +33,12 @@ class Handlers:
                 await self._executions.run(row, room, loaded)
             case "stop":
                 await self._executions.stop(row)
+            case "ask_policy":
+                await self._executions.ask_policy(row)
+            case "housekeep":
+                await self._housekeeping.keep(row)
+            case "bury":
+                await self._housekeeping.bury(row)
             case "admit":
                 await self._engine.transact(_admit, starts=self._engine.room())
             case "tell":

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from cador.domain.commands import Admit, Command, Start, Tell, Timer
-from cador.domain.events import Admitted, Event
+from cador.domain.events import Admitted, Event, RetryRequested
 from cador.domain.sharing import QueueLimits
 from cador.domain.task import Slot, TaskStatus, WorkflowTask
 from cador.domain.task_machine import advance
@@ -39,6 +39,8 @@ class Claim:
     tell: bool = False
     load: Callable[[Tx, int, int], Any] | None = None
     """Reads what a start needs (task id, job id): a claimed start is begun without asking the database again."""
+    renew: Callable[[Tx, WorkflowTask, WorkflowTask], None] | None = None
+    """Names what a retry makes anew, at the moment at which its jobs are put back to their beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,13 @@ class Outcome(Generic[R_co]):
     """Status of each task that ended, with the seconds it took."""
     loaded: Mapping[int, Any] = field(default_factory=dict)
     """What the claimed starts need, by id of their command."""
+
+
+def _again(before: WorkflowTask, after: WorkflowTask, event: Event) -> bool:
+    """Whether *event* put jobs back to their beginning: a new round began, or jobs of a running task begin anew."""
+    if after.retry_num != before.retry_num:
+        return True
+    return isinstance(event, RetryRequested) and after.status is TaskStatus.RUNNING
 
 
 class Ear:
@@ -94,10 +103,12 @@ class Ear:
             self._tx.tasks.save(task, moved)
         if also is not None:
             also(self._tx, task, moved)
+        if self._claim.renew is not None and _again(task, moved, event):
+            self._claim.renew(self._tx, task, moved)
         self._tx.tasks.append_event(task_id, event)
         self.command(task_id, commands)
         self._tasks.append(task_id)
-        if task.status is TaskStatus.WAITING and moved.status is not TaskStatus.WAITING and moved.start_at is not None:
+        if task.start_at is None and moved.start_at is not None:
             self._admitted.append((task_id, moved.start_at - moved.create_at))
         if moved.final and not task.final:
             self._ended.append((moved.status.value, (moved.end_at or 0.0) - (moved.start_at or moved.end_at or 0.0)))

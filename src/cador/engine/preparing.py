@@ -4,13 +4,14 @@ on values; secrets are opened here and live no longer than the execution is foll
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cador.domain import events as ev
 from cador.domain.errors import Invalid
-from cador.domain.task import JobStatus
-from cador.domain.variables import JobFacts, job_variables, may_run, render, render_text
+from cador.domain.task import JOB_FINAL, JobStatus, TaskStatus, WorkflowTask
+from cador.domain.variables import JobFacts, Lookup, job_variables, may_run, render, render_text
 from cador.domain.workflow import ExecutePolicy
 from cador.jobs.base import Catalogue, CodeHostAccess, Conclusion, JobType, Run
 from cador.ports.blobs import BlobStore
@@ -84,7 +85,7 @@ class Concluded:
 
 
 class Preparer:
-    """Stateless but for two memos: catalogues by version, and snapshots, which never change."""
+    """Stateless but for two memos: catalogues by version, and snapshots by task and number of edits."""
 
     def __init__(
         self,
@@ -104,7 +105,7 @@ class Preparer:
         self._catalogues = catalogues
         self._collect = collect
         self._default_executor = default_executor
-        self._snapshots: dict[int, Mapping[str, Any]] = {}
+        self._snapshots: dict[tuple[int, int], Mapping[str, Any]] = {}
 
     @brief
     def load(self, tx: Tx, task_id: int, job_id: int) -> Loaded | None:
@@ -113,12 +114,12 @@ class Preparer:
         if job is None:
             return None
         task = tx.tasks.row(task_id)
-        snapshot = self._snapshots.get(task_id)
+        snapshot = self._snapshots.get((task_id, task.edits))
         if snapshot is None:
             snapshot = tx.tasks.snapshot(task_id)
             if len(self._snapshots) >= _SNAPSHOTS:
                 self._snapshots.clear()
-            self._snapshots[task_id] = snapshot
+            self._snapshots[task_id, task.edits] = snapshot
         earlier: tuple[JobFacts, ...] = ()
         if job.plan.get("late"):
             earlier = tuple(
@@ -135,14 +136,8 @@ class Preparer:
         """
         job, task, snapshot = loaded.job, loaded.task, loaded.snapshot
         opener = _Opener(self._sealer)
-        table = job_variables(loaded.earlier)
-        secret = snapshot.get("secret_variables", {})
-
-        def lookup(path: str) -> str | None:
-            return opener.open(secret[path]) if path in secret else table.get(path)
-
-        policy = _policy(job.plan.get("policy"))
-        if not begun and not may_run(policy, lambda text: render_text(text, lookup, final=True)):
+        lookup = _lookup(loaded, opener)
+        if not begun and not _allows(loaded, lookup):
             return None
         spec, unresolved = render(job.plan["spec"], lookup, final=True)
         job_type = self._types.get(job.type)
@@ -162,7 +157,7 @@ class Preparer:
             codehost=lambda ident: _access(loaded.catalogue, ident, opener),
             secrets=opener.secrets,
         )
-        for value in secret.values():
+        for value in snapshot.get("secret_variables", {}).values():
             opener.open(value)
         folder = job_type.compile(spec, run)
         if self._host_limits is not None:
@@ -175,6 +170,26 @@ class Preparer:
             self._default_executor,
             tuple(str(reference) for reference in unresolved),
         )
+
+    def allows(self, loaded: Loaded) -> bool:
+        """What the execute policy of a job says that is not prepared: of an approval."""
+        return _allows(loaded, _lookup(loaded, _Opener(self._sealer)))
+
+    def renew(self, tx: Tx, before: WorkflowTask, after: WorkflowTask) -> None:
+        """Name what a retry makes anew after the time of the retry (image tags)."""
+        ended = {job.id for job in before.jobs if job.status in JOB_FINAL}
+        again = {
+            job.id
+            for job in after.jobs
+            if job.status not in JOB_FINAL and (after.status is TaskStatus.WAITING or job.id in ended)
+        }
+        local_time = datetime.fromtimestamp(tx.now).astimezone().strftime("%Y%m%d%H%M%S")
+        for job in tx.tasks.jobs(after.id):
+            job_type = self._types.get(job.type)
+            if job.id in again and job_type is not None:
+                spec = job_type.renew(job.plan["spec"], local_time)
+                if spec != job.plan["spec"]:
+                    tx.tasks.set_plan(job.id, {**job.plan, "spec": spec})
 
     async def conclude(
         self,
@@ -247,6 +262,18 @@ def _exit_text(end: End, folder: JobFolder) -> str:
     if end.failed_step is not None and 0 <= end.failed_step < len(folder.steps) and len(folder.steps) > 1:
         return f"step {folder.steps[end.failed_step].name}: {text}"
     return text
+
+
+def _lookup(loaded: Loaded, opener: "_Opener") -> Lookup:
+    """Values of references at the start of a job: what earlier jobs made, and credentials."""
+    table = job_variables(loaded.earlier)
+    secret = loaded.snapshot.get("secret_variables", {})
+    return lambda path: opener.open(secret[path]) if path in secret else table.get(path)
+
+
+def _allows(loaded: Loaded, lookup: Lookup) -> bool:
+    policy = _policy(loaded.job.plan.get("policy"))
+    return may_run(policy, lambda text: render_text(text, lookup, final=True))
 
 
 def _policy(doc: Mapping[str, Any] | None) -> ExecutePolicy:

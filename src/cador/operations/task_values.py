@@ -43,6 +43,15 @@ class StartRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryRequest:
+    """What of a task runs again: nothing chosen is everything that did not pass. ``jobs``: of what failed only these;
+    ``from_job``: this one and all that follows. Job tasks are named by name, else key, else display name."""
+
+    jobs: tuple[str, ...] = ()
+    from_job: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     workflow_key: str
     project_key: str
@@ -136,6 +145,7 @@ __all__ = [
     "EventRow",
     "JobInput",
     "JobView",
+    "RetryRequest",
     "StageView",
     "StartRequest",
     "Started",

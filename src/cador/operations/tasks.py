@@ -1,7 +1,6 @@
 """Start, stop, repeat, approve and decide about workflow tasks. Looking at them is in ``task_views``."""
 
 from dataclasses import replace
-from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +10,7 @@ from cador.domain import events as ev
 from cador.domain.commands import Admit, Tell
 from cador.domain.errors import AlreadyExists, NotAnApprover, NotFound, NothingToApprove, NotStartable, WrongStatus
 from cador.domain.naming import primary_repo
-from cador.domain.task import ApprovalStatus, JobStatus, StageStatus, TaskStatus, WorkflowTask
+from cador.domain.task import ApprovalStatus, StageStatus, TaskStatus, WorkflowTask
 from cador.domain.workflow import Workflow
 from cador.engine.hearing import Claim, Ear, Outcome
 from cador.engine.preparing import Catalogues, code_host_access
@@ -20,6 +19,7 @@ from cador.jobs.definition import parse_workflow
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import find_task
+from cador.operations.retrying import not_executable, retry_task
 from cador.operations.starting import Draft, Ground, draft_task, new_task, repos_at, with_number
 from cador.operations.task_values import Ballot, Started, StartRequest
 from cador.operations.task_views import list_tasks, task_artifacts, task_detail, task_log
@@ -140,10 +140,6 @@ def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) ->
     )
 
 
-def not_executable(key: str) -> str:
-    return f"workflow {key} is not executable: concurrency_limit is 0"
-
-
 async def _resolve(ctx: Context, catalogue: Catalogue, draft: Draft) -> None:
     """Freeze the commits of all repositories as they are now. What cannot be asked is a warning, the job finds out."""
 
@@ -196,7 +192,7 @@ def _store(tx: Tx, claim: Claim, task: NewTask, revision: int, revoker: tuple[st
     return ear.outcome(number)
 
 
-# -- cancel, retry
+# -- cancel
 
 
 async def cancel_task(ctx: Context, actor: Actor, workflow_key: str, number: int) -> None:
@@ -235,40 +231,6 @@ def cancel_all(tx: Tx, ear: Ear, workflow_key: str) -> None:
     """Cancel what is unfinished of a workflow that is being deleted, within the caller's transaction."""
     for task_id in tx.tasks.unfinished(workflow_key):
         ear.hear(task_id, ev.CancelRequested(tx.now, "", SYSTEM))
-
-
-async def retry_task(ctx: Context, actor: Actor, workflow_key: str, number: int, project: str = "") -> None:
-    """Run what did not pass once more, under the same number.
-
-    Raises: NotFound, Forbidden; WrongStatus; NotStartable: the workflow is not executable.
-    """
-    task_id = await find_task(ctx, actor, "run_workflow", workflow_key, number, project)
-    local_time = _local_time(ctx.clock.now())
-    await ctx.engine.transact(_retry, ctx, task_id, actor.uid, actor.name, local_time)
-
-
-def _retry(tx: Tx, claim: Claim, ctx: Context, task_id: int, uid: str, name: str, local_time: str) -> Outcome[None]:
-    ear = Ear(tx, claim)
-    row = tx.tasks.row(task_id)
-    workflow = tx.workflows.find(row.workflow_key)
-    if workflow is not None and workflow.concurrency_limit == 0:
-        raise NotStartable(not_executable(row.workflow_key))
-
-    def renew(tx: Tx, before: WorkflowTask, after: WorkflowTask) -> None:
-        if after.status is not TaskStatus.WAITING:
-            return  # still going down: the round begins when all is over, with the old names
-        again = {job.id for job in after.jobs if job.status is JobStatus.IDLE}
-        for job in tx.tasks.jobs(task_id):
-            job_type = ctx.types.get(job.type)
-            if job.id in again and job_type is not None:
-                tx.tasks.set_plan(job.id, {**job.plan, "spec": job_type.renew(job.plan["spec"], local_time)})
-
-    ear.hear(task_id, ev.RetryRequested(tx.now, uid, name), renew)
-    return ear.outcome(None)
-
-
-def _local_time(at: float) -> str:
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y%m%d%H%M%S")
 
 
 # -- approve, decide
