@@ -151,7 +151,7 @@ class Judge:
             self._verdict.jobs += 1
             mark = f"{task.plan.key}/{task.number}/{job['name']}"
             if began[mark] > known[job["name"]]:
-                self._verdict.no(3, f"{mark} began {began[mark]} times in {known[job['id']]} executions")
+                self._verdict.no(3, f"{mark} began {began[mark]} times in {known[job['name']]} executions")
             if job["status"] == "passed" and not ended[mark]:
                 self._verdict.no(3, f"{mark} is passed and never came to its end")
             if ended[mark] > 1:
