@@ -99,8 +99,8 @@ _more = exists().where(
     _n.waits_at.is_not(None), _n.project == q.project, tuple_(_n.waits_at, _n.id) > tuple_(q.waits_at, q.id)
 )
 LINES: Final = select(
-    *CANDIDATE,
     HELD.scalar_subquery().label("held"),
+    *CANDIDATE,
     _h.vtime,
     _owner.c.document,
     _more.correlate(_waiting).label("more"),
