@@ -10,7 +10,7 @@ import contextlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -38,6 +38,9 @@ from cador.storage.sealing import AesSealer
 from support.git_server import GitServer
 from support.inline_database import InlineDatabase
 
+if TYPE_CHECKING:
+    from cador.engine.housekeeping import Retention
+
 PROJECT = "shop"
 PEOPLE = ("admin", "ann", "ben", "cid", "eve")
 DEADLINE_S = 60.0
@@ -64,6 +67,7 @@ class World:
         self.types = load_types()
         self.max_running_tasks = 50
         self.max_jobs = 50
+        self.retention: Retention | None = None
         self.resolve: Any = _unresolved
         self.scripted: ScriptedWorld | None = None
         self.scripts: dict[str, Script] = {}
@@ -115,7 +119,7 @@ class World:
             self.executor = ScriptedExecutor(self.scripted, self._script if self.scripts else None)
         else:
             self.executor = await self._processes()
-        catalogues = Catalogues()
+        catalogues, kept = Catalogues(), self.retention
         self.engine = Engine(
             peers=Alone(self.db),
             installation=self.installation,
@@ -134,6 +138,7 @@ class World:
             ),
             limits=lambda: Limits(self.max_running_tasks, self.max_jobs),
             stop_grace_s=1.0,
+            retention=None if kept is None else lambda: kept,
         )
         self.ctx = Context(
             db=self.db,

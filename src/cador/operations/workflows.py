@@ -14,13 +14,13 @@ from cador.domain.errors import AlreadyExists, Invalid, InvalidDefinition, NotFo
 from cador.domain.secrets import keep_masked, mask_credentials, masked_places, seal_credentials
 from cador.domain.workflow import Workflow
 from cador.engine.hearing import Claim, Ear, Outcome
+from cador.engine.housekeeping import Burial, bury, bury_more
 from cador.jobs.base import Catalogue, JobType
 from cador.jobs.definition import BAD_KEY, KEY_PATTERN, check_workflow, normalise, parse_workflow
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import is_public
 from cador.operations.resources import refuse_sealed
-from cador.operations.tasks import cancel_all
 from cador.ports.sealing import Sealer
 from cador.ports.stores import Tx, WorkflowRow
 
@@ -127,12 +127,12 @@ def change_workflow(
     return row
 
 
-def remove_workflow(tx: Tx, ear: Ear, key: str) -> None:
-    """Cancel what is unfinished (revoker ``system``), then delete the workflow. Its task counter survives: numbers
-    are never used twice. Call with the admission and the workflow locked."""
-    cancel_all(tx, ear, key)
-    tx.tasks.mark_deleted(key)
+def remove_workflow(tx: Tx, ear: Ear, key: str) -> Burial | None:
+    """Delete the workflow; nothing of it starts any more. What is unfinished is cancelled (revoker ``system``), and its
+    tasks are found by nobody: those of a large workflow a little later, see :func:`finish_removal`. Its task counter
+    survives: numbers are never used twice. Call with the admission and the workflow locked."""
     tx.workflows.delete(key)
+    return bury(tx, ear, key)
 
 
 def _audit(tx: Tx, actor: Actor, action: str, row: WorkflowRow) -> None:
@@ -258,7 +258,14 @@ async def delete_workflow(ctx: Context, actor: Actor, key: str, project: str = "
             _need_delete(actor, project)
         raise NotFound("workflow", key)
     _need_delete(actor, row.project)
-    await ctx.engine.transact(_delete, actor, key, row.project)
+    await finish_removal(ctx, await ctx.engine.transact(_delete, actor, key, row.project))
+
+
+async def finish_removal(ctx: Context, burial: Burial | None) -> None:
+    """Return when no task of the removed workflow is found any more. Each step is a transaction of its own, so that
+    others are not held up; if this server dies meanwhile, another one goes on."""
+    while burial is not None:
+        burial = await ctx.engine.transact(bury_more, burial, starts=0)
 
 
 def _need_delete(actor: Actor, project: str) -> None:
@@ -266,15 +273,15 @@ def _need_delete(actor: Actor, project: str) -> None:
         actor.need("delete_workflow", project)
 
 
-def _delete(tx: Tx, claim: Claim, actor: Actor, key: str, project: str) -> Outcome[None]:
+def _delete(tx: Tx, claim: Claim, actor: Actor, key: str, project: str) -> Outcome[Burial | None]:
     ear = Ear(tx, claim)
     tx.admission.lock()
     row = tx.workflows.find(key, lock=True)
     if row is None or row.project != project:
         raise NotFound("workflow", key)
-    remove_workflow(tx, ear, key)
+    burial = remove_workflow(tx, ear, key)
     _audit(tx, actor, "delete_workflow", row)
-    return ear.outcome(None)
+    return ear.outcome(burial)
 
 
 async def list_workflows(ctx: Context, actor: Actor, project: str, *, view: str = "") -> list[WorkflowRow]:

@@ -35,11 +35,11 @@ class HousekeepingStore(Protocol):
         """Until the end of the transaction nobody else works at burying the workflow."""
 
     def uncancelled(self, workflow: str, last: int, limit: int) -> list[int]:
-        """Ids of tasks up to number *last* that are neither over nor going down."""
+        """Ids of tasks up to number *last* that are neither over nor going down for good."""
 
     def mark(self, workflow: str, after: int, last: int, limit: int) -> int | None:
         """Take the next tasks with a number above *after*, up to *last*, out of everything that is shown. Returns the
-        number of the last one, None when there are no more."""
+        number of the last one, None when there are no more behind it."""
 
     def deleted(self, limit: int, workflow: str = "") -> list[int]:
         """Ids of tasks that were marked and are over, held, and nothing is to be done for them any more: oldest first.
@@ -76,8 +76,9 @@ class HousekeepingStore(Protocol):
     def remove(self, ids: Sequence[int]) -> None:
         """The tasks with all that is stored of them in the tables."""
 
-    def remains(self, home: str, abandoned: float, limit: int) -> list[Remains]:
-        """Of the data folder *home*, of none, and those noted before *abandoned*, whosever they were."""
+    def remains(self, home: str, abandoned: float, after: int, limit: int) -> list[Remains]:
+        """Of the data folder *home*, of none, and those noted before *abandoned*, whosever they were; the next ones
+        after id *after*."""
 
     def cleared(self, ids: Sequence[int]) -> None:
         """These remains are no more."""

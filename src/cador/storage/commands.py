@@ -2,23 +2,11 @@
 
 import secrets
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from sqlalchemy import Connection, bindparam, delete, func, select, union_all, update
 
-from cador.domain.commands import (
-    Admit,
-    Command,
-    Forget,
-    Start,
-    Stop,
-    Tell,
-    Timer,
-    WaitRetry,
-    WatchApproval,
-    WatchDeadline,
-    WatchTask,
-)
+from cador.domain.commands import Admit, Command, Forget, Start, Timer
 from cador.ports.stores import CommandRow
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow, json_of, json_text, kind_of
@@ -26,9 +14,7 @@ from cador.storage.lane import Lane
 from cador.storage.tables import COMMAND_ADMIT, COMMAND_FREE_OTHER, COMMAND_FREE_START, replica, word
 from cador.storage.tables import command as c
 
-KINDS: Final[Mapping[type, str]] = {
-    kind: kind_of(kind) for kind in (Start, Stop, WatchDeadline, WaitRetry, WatchApproval, WatchTask, Admit, Tell)
-}
+KINDS: Final[Mapping[type, str]] = {kind: kind_of(kind) for kind in get_args(Command) if kind is not Forget}
 
 _VALUES: Final[dict[str, Any]] = {
     name: bindparam(name) for name in ("key", "kind", "task_id", "payload", "due_at", "owner", "tries")

@@ -37,8 +37,8 @@ UNCANCELLED: Final = (
     select(t.id)
     .where(
         t.workflow_key == _KEY,
-        t.status.in_([word("waiting"), word("running"), word("expiring"), word("pause")]),
         TASK_LIVES,
+        or_(t.status != word("cancelling"), t.retry_wanted != word("")),
         t.number <= bindparam("last"),
     )
     .limit(_LIMIT)
@@ -107,7 +107,7 @@ LEAVE: Final = insert(remains).from_select(
 REMOVE: Final = delete(workflow_task).where(t.id.in_(_IDS))
 REMAINS: Final = (
     select(r.id, r.workflow_key, r.number)
-    .where(or_(r.home.in_([word(""), bindparam("home")]), r.at < bindparam("abandoned")))
+    .where(or_(r.home.in_([word(""), bindparam("home")]), r.at < bindparam("abandoned")), r.id > bindparam("after"))
     .order_by(r.id)
     .limit(_LIMIT)
 )
@@ -136,11 +136,9 @@ class Housekeeping:
     def mark(self, workflow: str, after: int, last: int, limit: int) -> int | None:
         values = {"workflow": workflow, "after": after, "last": last, "limit": limit}
         found = self._connection.execute(NEXT, values).all()
-        if not found:
-            return None
-        self._connection.execute(MARK, {"ids": [row.id for row in found]})
-        number: int = found[-1].number
-        return number
+        if found:
+            self._connection.execute(MARK, {"ids": [row.id for row in found]})
+        return found[-1].number if len(found) == limit else None
 
     def deleted(self, limit: int, workflow: str = "") -> list[int]:
         values: dict[str, Any] = {"after_key": workflow, "after_id": 0, "limit": limit}
@@ -192,8 +190,8 @@ class Housekeeping:
     def remove(self, ids: Sequence[int]) -> None:
         self._connection.execute(REMOVE, {"ids": list(ids)})
 
-    def remains(self, home: str, abandoned: float, limit: int) -> list[Remains]:
-        values = {"home": home, "abandoned": abandoned, "limit": limit}
+    def remains(self, home: str, abandoned: float, after: int, limit: int) -> list[Remains]:
+        values = {"home": home, "abandoned": abandoned, "after": after, "limit": limit}
         return [Remains(*row) for row in self._connection.execute(REMAINS, values)]
 
     def cleared(self, ids: Sequence[int]) -> None:
