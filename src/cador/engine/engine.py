@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -118,7 +119,8 @@ class Engine:
         self._writing: set[int] = set()
         self._hands: set[int] = set()
         self._reclaiming = False
-        self._changes: dict[int, asyncio.Event] = {}
+        # Who waits holds the event; when nobody does any more it is gone, however many tasks were looked at.
+        self._changes: WeakValueDictionary[int, asyncio.Event] = WeakValueDictionary()
         self._group: asyncio.TaskGroup | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
