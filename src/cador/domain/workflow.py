@@ -48,11 +48,21 @@ class StageApproval:
 
 
 @dataclass(frozen=True, slots=True)
+class ManualStage:
+    """A stage that starts only when somebody says so. ``users``: entries as written; none: everybody who may run the
+    workflow. ``modify_params``: with other inputs for its jobs, if they like."""
+
+    users: tuple[Mapping[str, Any], ...] = ()
+    modify_params: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     name: str
     jobs: tuple[Job, ...]
     parallel: bool = False
     approval: StageApproval | None = None
+    manual: ManualStage | None = None
 
 
 @dataclass(frozen=True, slots=True)

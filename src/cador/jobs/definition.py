@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NoReturn, cast
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cador.domain.errors import Invalid, InvalidDefinition
-from cador.domain.workflow import ErrorPolicy, ExecutePolicy, Job, Param, Stage, StageApproval, Workflow
+from cador.domain.workflow import ErrorPolicy, ExecutePolicy, Job, ManualStage, Param, Stage, StageApproval, Workflow
 from cador.jobs.base import JobType
 
 KEY_PATTERN: Final = re.compile(r"[a-zA-Z0-9-]+")
@@ -113,6 +113,18 @@ class StageApprovalDoc(_Lenient):
         return doc
 
 
+class ManualExecDoc(_Lenient):
+    """Who lets a stage begin, and whether they may change the inputs of its jobs."""
+
+    enabled: bool = False
+    modify_params: bool = False
+    manual_exec_users: list[ApproveUser] = []
+
+    def document(self) -> Doc:
+        users = [user.model_dump(exclude_unset=True) for user in self.manual_exec_users]
+        return {"enabled": self.enabled, "modify_params": self.modify_params, "manual_exec_users": users}
+
+
 class ErrorPolicyDoc(_Lenient):
     policy: str = ""
     maximum_retry: int = 0
@@ -163,7 +175,7 @@ class StageDoc(_Lenient):
     name: str = ""
     parallel: bool = False
     approval: StageApprovalDoc | None = None
-    manual_exec: Doc | None = None
+    manual_exec: ManualExecDoc | None = None
     jobs: list[JobDoc] = []
 
     def document(self) -> Doc:
@@ -171,7 +183,7 @@ class StageDoc(_Lenient):
         if self.approval is not None:
             doc["approval"] = self.approval.document()
         if self.manual_exec is not None:
-            doc["manual_exec"] = self.manual_exec
+            doc["manual_exec"] = self.manual_exec.document()
         return {**doc, "jobs": [job.document() for job in self.jobs]}
 
 
@@ -332,7 +344,20 @@ def parse_workflow(doc: Mapping[str, Any]) -> Workflow:
 
 
 def _stage(doc: Mapping[str, Any]) -> Stage:
-    return Stage(doc["name"], tuple(_job(job) for job in doc["jobs"]), doc["parallel"], _approval(doc.get("approval")))
+    return Stage(
+        doc["name"],
+        tuple(_job(job) for job in doc["jobs"]),
+        doc["parallel"],
+        _approval(doc.get("approval")),
+        _manual(doc.get("manual_exec")),
+    )
+
+
+def _manual(doc: Mapping[str, Any] | None) -> ManualStage | None:
+    if doc is None or doc.get("enabled") is not True:
+        return None
+    users = tuple(user for user in doc.get("manual_exec_users") or () if isinstance(user, Mapping))
+    return ManualStage(users, doc.get("modify_params") is True)
 
 
 def _job(doc: Mapping[str, Any]) -> Job:

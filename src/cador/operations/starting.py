@@ -28,6 +28,7 @@ from cador.domain.workflow import ExecutePolicy, Job, Param, Stage, Workflow
 from cador.jobs.base import NUMBER, Catalogue, Doc, JobTaskPlan, JobType, Scope
 from cador.operations.actor import Actor
 from cador.operations.parameters import apply_parameters
+from cador.operations.stage_executors import StageExecutors
 from cador.operations.task_values import JobInput, StartRequest
 from cador.ports.stores import NewApproval, NewJob, NewTask, User
 
@@ -59,6 +60,8 @@ class Draft:
     warnings: list[str]
     facts: TaskFacts
     seal: Callable[[str], str]
+    given: frozenset[str] = frozenset()
+    """Names of the workflow variables whose values people typed in: nothing in those is a reference."""
 
     def repositories(self) -> list[dict[str, Any]]:
         """The repositories of all job tasks whose commits are to be resolved; changed in place."""
@@ -75,8 +78,10 @@ def draft_task(
     base_url: str,
     strict: bool,
     seal: Callable[[str], str],
+    typed: frozenset[str] = frozenset(),
 ) -> Draft:
-    """Merge the request into the definition and expand every job that runs.
+    """Merge the request into the definition and expand every job that runs. *typed*: names of workflow variables whose
+    values in the definition were typed in by people.
 
     Raises: Invalid, NotStartable: the request or the configuration does not fit, with the contract's text.
     """
@@ -100,7 +105,7 @@ def draft_task(
         project_name=ground.project_name,
         url=task_url(base_url, workflow.project, workflow.key, NUMBER, workflow.display_name),
     )
-    given = frozenset(str(entry.get("name", "")) for entry in request.parameters)
+    given = frozenset(str(entry.get("name", "")) for entry in request.parameters) | typed
     table = creation_variables(workflow, params, facts, given=given)
     chosen = _chosen(workflow, request.inputs, unknown)
     scope = Scope(
@@ -112,7 +117,7 @@ def draft_task(
         warn=unknown,
         seal=seal,
     )
-    draft = Draft(workflow, params, [], [], table, warnings, facts, seal)
+    draft = Draft(workflow, params, [], [], table, warnings, facts, seal, given)
     jobs: dict[str, Job] = {}
     expanded: dict[str, Sequence[JobTaskPlan]] = {}
     for stage in workflow.stages:
@@ -169,19 +174,11 @@ def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, 
 
     Raises: NotStartable: an approval that nobody could give.
     """
-    table = dict(draft.table)
-    secrets = credentials(draft.params)
-    for _, _, _, plan in draft.plans:
-        for path, value in plan.variables.items():
-            if value.startswith("sealed:"):
-                secrets[path] = value
-            elif value:
-                table.setdefault(path, value if references(value) else protect(value))
-    table = settle(table)
-    names = unique([plan.name for _, _, _, plan in draft.plans])
-    jobs: list[NewJob] = []
     approvals: list[NewApproval] = []
+    manual = {}
     for index, stage in enumerate(draft.stages):
+        if text := _manual(stage, ground, actor, draft.warnings):
+            manual[index] = text
         if stage.approval is not None:
             needed, voters = _electorate(stage.approval.users, stage.approval.needed, ground, actor, draft.warnings)
             minutes = stage.approval.timeout_min or APPROVAL_MINUTES
@@ -189,33 +186,18 @@ def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, 
                 NewApproval(index, None, needed, voters, minutes * 60.0, stage.approval.description,
                             stage.approval.type)
             )  # fmt: skip
-    for (index, job, job_type, plan), name in zip(draft.plans, names, strict=True):
+    for place, (index, _, job_type, plan) in enumerate(draft.plans):
         if job_type.kind == "approval":
             spec = plan.plan
             needed, voters = _electorate(
                 spec["approve_users"], int(spec["needed_approvers"]), ground, actor, draft.warnings
             )
             approvals.append(
-                NewApproval(index, len(jobs), needed, voters, float(spec["timeout"]) * 60.0,
+                NewApproval(index, place, needed, voters, float(spec["timeout"]) * 60.0,
                             plain(str(spec.get("description", ""))), str(spec.get("type", "native")))
             )  # fmt: skip
-        jobs.append(_new_job(index, job, job_type, plan, name, table, actor))
+    jobs, secrets = new_jobs(draft, actor)
     workflow = draft.workflow
-    snapshot = {
-        "workflow": workflow.doc,
-        "params": [_param_doc(param) for param in draft.params],
-        "env": settled_params(draft.params, draft.table),
-        "secret_variables": secrets,
-        "request": {
-            # As JSON, sealed: what was sent for a credential stands in it as it was typed.
-            "inputs": draft.seal(msgspec.json.encode(request.inputs).decode()) if request.inputs else "",
-            "notify_inputs": list(request.notify_inputs),
-            "auto_cancel": request.auto_cancel,
-        },
-        "task_url": draft.facts.url,
-        "debug": request.debug or workflow.debug,
-        "warnings": list(dict.fromkeys(draft.warnings)),
-    }
     return NewTask(
         workflow_key=workflow.key,
         project=workflow.project,
@@ -229,14 +211,55 @@ def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, 
         create_at=draft.facts.at,
         parallel_limit=parallel_limit,
         stages=tuple((stage.name, stage.parallel) for stage in draft.stages),
-        jobs=tuple(jobs),
+        jobs=jobs,
         approvals=tuple(approvals),
-        snapshot=snapshot,
+        snapshot=snapshot_of(draft, request, secrets),
         remark=request.remark,
         idempotency_key=request.idempotency_key,
         auto_cancel=request.auto_cancel,
         timeout_s=workflow.task_timeout_min * 60.0,
+        manual=manual,
     )
+
+
+def new_jobs(draft: Draft, actor: Actor) -> tuple[tuple[NewJob, ...], dict[str, str]]:
+    """The job tasks of *draft*, rendered as far as is known, and its credentials by the path of their references.
+    *actor*: whose task it is."""
+    table = dict(draft.table)
+    secrets = credentials(draft.params)
+    for _, _, _, plan in draft.plans:
+        for path, value in plan.variables.items():
+            if value.startswith("sealed:"):
+                secrets[path] = value
+            elif value:
+                table.setdefault(path, value if references(value) else protect(value))
+    table = settle(table)
+    names = unique([plan.name for _, _, _, plan in draft.plans])
+    jobs = tuple(
+        _new_job(index, job, job_type, plan, name, table, actor)
+        for (index, job, job_type, plan), name in zip(draft.plans, names, strict=True)
+    )
+    return jobs, secrets
+
+
+def snapshot_of(draft: Draft, request: StartRequest, secrets: Mapping[str, str]) -> dict[str, Any]:
+    """What a task keeps of how it came about: enough to draft it once more."""
+    return {
+        "workflow": draft.workflow.doc,
+        "params": [_param_doc(param) for param in draft.params],
+        "env": settled_params(draft.params, draft.table),
+        "secret_variables": dict(secrets),
+        "request": {
+            # As JSON, sealed: what was sent for a credential stands in it as it was typed.
+            "inputs": draft.seal(msgspec.json.encode(request.inputs).decode()) if request.inputs else "",
+            "given": sorted(draft.given),
+            "notify_inputs": list(request.notify_inputs),
+            "auto_cancel": request.auto_cancel,
+        },
+        "task_url": draft.facts.url,
+        "debug": request.debug or draft.workflow.debug,
+        "warnings": list(dict.fromkeys(draft.warnings)),
+    }
 
 
 def _new_job(
@@ -275,6 +298,7 @@ def _new_job(
         policy=job.error_policy.policy,
         maximum_retry=job.error_policy.maximum_retry,
         repeatable=job_type.repeatable,
+        conditional=job_type.kind == "approval" and policy is not None,
     )
 
 
@@ -289,28 +313,45 @@ def _electorate(
     entries: Sequence[Mapping[str, Any]], needed: int, ground: Ground, actor: Actor, warnings: list[str]
 ) -> tuple[int, tuple[tuple[str, str], ...]]:
     """Who may vote, without duplicates, and how many votes it takes (0 counts as 1)."""
-    voters: dict[str, str] = {}
-    for entry in entries:
-        kind = str(entry.get("type") or "user")
-        ident, name = str(entry.get("user_id") or ""), str(entry.get("user_name") or "")
-        if kind == "task_creator":
-            voters.setdefault(actor.uid, actor.name)
-            continue
-        if kind == "group":
-            warnings.append(f"approver group {entry.get('group_name') or entry.get('group_id')} is not known, left out")
-            continue
-        user = ground.users.get(ident) or ground.users.get(name)
-        if user is None:
-            warnings.append(f"approver {name or ident} is not a user of this server")
-            voters.setdefault(ident or name, name or ident)
-        else:
-            voters.setdefault(user.uid, user.name)
+    voters = _people("approver", entries, ground, actor, warnings)
     needed = max(1, needed)
     if not voters:
         raise NotStartable("num of approve-users is 0")
     if len(voters) < needed:
         raise NotStartable("all approve users should not less than needed approvers")
-    return needed, tuple(voters.items())
+    return needed, voters
+
+
+def _manual(stage: Stage, ground: Ground, actor: Actor, warnings: list[str]) -> str:
+    """Who may execute *stage*, as it is stored. Where the definition names only people who are not known, nobody but
+    the administrators may."""
+    if stage.manual is None:
+        return ""
+    users = _people("executor", stage.manual.users, ground, actor, warnings)
+    return StageExecutors(users, not stage.manual.users, stage.manual.modify_params).text()
+
+
+def _people(
+    what: str, entries: Sequence[Mapping[str, Any]], ground: Ground, actor: Actor, warnings: list[str]
+) -> tuple[tuple[str, str], ...]:
+    """The people that *entries* of a definition mean, each once, as pairs of user id and name. *what*: they are."""
+    people: dict[str, str] = {}
+    for entry in entries:
+        kind = str(entry.get("type") or "user")
+        ident, name = str(entry.get("user_id") or ""), str(entry.get("user_name") or "")
+        if kind == "task_creator":
+            people.setdefault(actor.uid, actor.name)
+            continue
+        if kind == "group":
+            warnings.append(f"{what} group {entry.get('group_name') or entry.get('group_id')} is not known, left out")
+            continue
+        user = ground.users.get(ident) or ground.users.get(name)
+        if user is None:
+            warnings.append(f"{what} {name or ident} is not a user of this server")
+            people.setdefault(ident or name, name or ident)
+        else:
+            people.setdefault(user.uid, user.name)
+    return tuple(people.items())
 
 
 def _param_doc(param: Param) -> dict[str, Any]:

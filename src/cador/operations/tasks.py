@@ -113,7 +113,8 @@ def _ground(tx: Tx, catalogues: Catalogues, request: StartRequest, uid: str) -> 
 
 def _asks_people(workflow: Workflow) -> bool:
     return any(
-        stage.approval is not None or any(job.type == "approval" for job in stage.jobs) for stage in workflow.stages
+        stage.approval is not None or stage.manual is not None or any(job.type == "approval" for job in stage.jobs)
+        for stage in workflow.stages
     )
 
 
