@@ -28,7 +28,7 @@ EVENTS: Final[Mapping[str, type[Any]]] = {
 
 FIXED: Final[Mapping[type[Any], frozenset[str]]] = {
     WorkflowTask: frozenset(
-        {"id", "number", "label", "stages", "jobs", "approvals", "parallel_limit", "create_at", "timeout_s"}
+        {"id", "number", "label", "stages", "jobs", "approvals", "parallel_limit", "create_at", "timeout_s", "archived"}
     ),
     StageTask: frozenset({"name", "parallel", "manual"}),
     JobTask: frozenset(

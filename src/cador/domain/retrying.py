@@ -56,6 +56,8 @@ def retry_requested(change: Change, event: ev.RetryRequested) -> None:
     Raises: WrongStatus.
     """
     task = change.task
+    if task.archived:
+        raise WrongStatus(task.label, "archived", "retry")
     if change.status is TaskStatus.CANCELLING:
         if task.retry_wanted:
             raise WrongStatus(task.label, "being retried", "retry")

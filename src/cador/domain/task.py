@@ -185,8 +185,8 @@ class WorkflowTask:
     """One execution of a workflow. ``id`` is unique over the server, ``number`` counts within the workflow.
 
     ``stages`` in order, ``jobs`` in order of fan-out (``job.stage`` is the index of its stage), ``approvals`` as many
-    as the task has. ``timeout_s``: of the whole task, 0 for none. ``retry_wanted``: a retry was asked for while a
-    cancelled task was still going down.
+    as the task has. ``timeout_s``: of the whole task, 0 for none. ``archived``: its logs and artifacts are gone.
+    ``retry_wanted``: a retry was asked for while a cancelled task was still going down.
     """
 
     id: int
@@ -208,6 +208,7 @@ class WorkflowTask:
     retry_num: int = 0
     retry_wanted: str = ""
     timeout_s: float = 0.0
+    archived: bool = False
 
     def job(self, job_id: int) -> JobTask | None:
         return next((job for job in self.jobs if job.id == job_id), None)

@@ -127,7 +127,7 @@ class Tasks:
         if row is None:
             raise NotFound("task", str(task_id))
         (_, number, key, status, slot, parallel_limit, error, revoker, revoker_id, create_at, start_at, end_at,
-         retry_num, retry_wanted, asks, timeout_s) = row  # fmt: skip
+         retry_num, retry_wanted, asks, timeout_s, archived) = row  # fmt: skip
         return WorkflowTask(
             id=task_id,
             number=number,
@@ -150,6 +150,7 @@ class Tasks:
             retry_num=retry_num,
             retry_wanted=retry_wanted,
             timeout_s=timeout_s,
+            archived=bool(archived),
         )
 
     def _approvals(self, of: Mapping[str, Any]) -> tuple[Approval, ...]:
