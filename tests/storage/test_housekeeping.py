@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy.event
-from sqlalchemy import select
 
 from cador.domain.commands import Tell
 from cador.domain.errors import NotFound
@@ -14,7 +13,6 @@ from cador.domain.task import JobStatus, TaskStatus
 from cador.ports.housekeeping import Place
 from cador.ports.stores import Database, NewApproval, TaskFilter, Tx
 from cador.storage.housekeeping import Housekeeping
-from cador.storage.tables import workflow_task
 from support.rows import new_job, start, workflow_row
 
 pytestmark = pytest.mark.anyio
