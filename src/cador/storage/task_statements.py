@@ -41,7 +41,7 @@ def _binds(*names: str) -> dict[str, Any]:
 
 TASK: Final = select(
     t.id, t.number, t.workflow_key, t.status, t.slot, t.parallel_limit, t.error, t.revoker, t.revoker_id, t.create_at,
-    t.start_at, t.end_at, t.retry_num, t.retry_wanted, t.asks, t.timeout_s, t.archived,
+    t.start_at, t.end_at, t.retry_num, t.retry_wanted, t.asks, t.timeout_s, t.archived, t.stamp,
 ).where(t.id == ID)  # fmt: skip
 LOCK_TASK: Final = TASK.with_for_update(key_share=True)
 """Others may still refer to the task with new rows; whoever wants to change it waits."""
@@ -79,7 +79,8 @@ JOB_MOVES: Final = (
 )  # fmt: skip
 APPROVAL_MOVES: Final = ("status", "round", "start_at", "end_at")
 
-SAVE_TASK: Final = update(workflow_task).where(t.id == bindparam("of")).values(_binds(*TASK_MOVES, "waits_at"))
+SAVE_TASK: Final = update(workflow_task).where(t.id == bindparam("of")).values(_binds(*TASK_MOVES, "waits_at", "stamp"))
+SAVE_STAMP: Final = update(workflow_task).where(t.id == bindparam("of")).values(_binds("stamp"))
 SAVE_STAGE: Final = (
     update(stage_task)
     .where(s.task_id == bindparam("of"), s.idx == bindparam("index"))

@@ -29,6 +29,7 @@ from cador.ports.stores import AttemptRow, EventRow, JobRow, NewTask, TaskFilter
 from cador.storage import task_statements as sql
 from cador.storage.dialect import AnyRow, Packer, json_of, json_text, kind_of
 from cador.storage.lane import Lane
+from cador.storage.task_memory import SHARED, Parts, TaskMemory, new_stamp
 
 # Looking a member up costs a fraction of calling its class, and a task of a hundred jobs asks three hundred times.
 _TASK_STATUS: Final = {member.value: member for member in TaskStatus}
@@ -47,8 +48,9 @@ _NO_PLAN: Final[Mapping[str, Any]] = {}
 class Tasks:
     """Implements ``ports.stores.TaskStore``."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, memory: TaskMemory = SHARED) -> None:
         self._connection = connection
+        self._memory = memory
         self._lane = Lane(connection)
         self._packer = Packer()
 
@@ -121,23 +123,21 @@ class Tasks:
         return self._read(task_id, sql.TASK)
 
     def _read(self, task_id: int, statement: Any) -> WorkflowTask:
-        rows, of = self._lane.rows, {"id": task_id}
+        of = {"id": task_id}
         # The row first and alone: what is read after it was waited for is what the one before left.
         row = self._lane.row(statement, of)
         if row is None:
             raise NotFound("task", str(task_id))
         (_, number, key, status, slot, parallel_limit, error, revoker, revoker_id, create_at, start_at, end_at,
-         retry_num, retry_wanted, asks, timeout_s, archived) = row  # fmt: skip
+         retry_num, retry_wanted, asks, timeout_s, archived, stamp) = row  # fmt: skip
+        stages, jobs = self._memory.find(task_id, stamp) or self._parts(of)
         return WorkflowTask(
             id=task_id,
             number=number,
             label=f"{key}:{number}",
             status=_TASK_STATUS[status],
-            stages=tuple(
-                StageTask(name, parallel, _STAGE_STATUS[stage_status], stage_error, start, end, manual, executed_by)
-                for name, parallel, stage_status, stage_error, start, end, manual, executed_by in (rows(sql.STAGES, of))
-            ),
-            jobs=tuple(map(_job, rows(sql.JOBS, of))),
+            stages=stages,
+            jobs=jobs,
             approvals=self._approvals(of) if asks else (),
             slot=_SLOT[slot],
             parallel_limit=parallel_limit,
@@ -152,6 +152,13 @@ class Tasks:
             timeout_s=timeout_s,
             archived=bool(archived),
         )
+
+    def _parts(self, of: Mapping[str, Any]) -> Parts:
+        stages = tuple(
+            StageTask(name, parallel, _STAGE_STATUS[status], error, start, end, manual, executed_by)
+            for name, parallel, status, error, start, end, manual, executed_by in self._lane.rows(sql.STAGES, of)
+        )
+        return stages, tuple(map(_job, self._lane.rows(sql.JOBS, of)))
 
     def _approvals(self, of: Mapping[str, Any]) -> tuple[Approval, ...]:
         votes: dict[int, list[Vote]] = {}
@@ -178,9 +185,12 @@ class Tasks:
         )
 
     def save(self, before: WorkflowTask, after: WorkflowTask) -> None:
-        lane = self._lane
+        lane, stamp = self._lane, new_stamp()
+        of: dict[str, Any] = {"of": after.id, "stamp": stamp}
         if _moved(before, after, sql.TASK_MOVES):
-            lane.change(sql.SAVE_TASK, _moves(after, sql.TASK_MOVES) | {"of": after.id, "waits_at": _waits_at(after)})
+            lane.change(sql.SAVE_TASK, _moves(after, sql.TASK_MOVES) | {"waits_at": _waits_at(after)} | of)
+        else:
+            lane.change(sql.SAVE_STAMP, of)
         stages = [
             _moves(now, sql.STAGE_MOVES) | {"of": after.id, "index": index}
             for index, (old, now) in enumerate(zip(before.stages, after.stages, strict=True))
@@ -197,6 +207,10 @@ class Tasks:
         for old, now in zip(before.approvals, after.approvals, strict=True):
             if now is not old and now != old:
                 self._save_approval(old, now)
+        if after.final:
+            self._memory.forget(after.id)
+        else:
+            self._memory.keep(after.id, stamp, (after.stages, after.jobs))
 
     def _save_jobs(self, jobs: list[tuple[JobTask, JobTask]]) -> None:
         lane = self._lane
