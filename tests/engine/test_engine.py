@@ -647,7 +647,7 @@ def test_a_cancel_ends_a_task_wherever_it_is(restarted: bool, tmp_path: Path) ->
         assert not world.scripted.runs
         left = await world.db.read(lambda tx: (tx.commands.owned(""), tx.executions.list_executions()))
         assert left == (set(), [])
-        assert await world.db.read(lambda tx: tx.tasks.held_slots()) == 0
+        assert await world.db.read(lambda tx: tx.admission.held()) == 0
 
     async def all_of_them() -> None:
         for after_s in (0.0, 0.5, 4.0, 14.0, 30.0):

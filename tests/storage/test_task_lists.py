@@ -13,7 +13,7 @@ from cador.domain.task_machine import advance
 from cador.ports.stores import Database, NewApproval, TaskFilter, TaskRow, Tx
 from cador.storage.lane import Lane
 from cador.storage.tasks import Tasks
-from support.rows import start, workflow_row
+from support.rows import start
 
 pytestmark = pytest.mark.anyio
 
@@ -89,75 +89,6 @@ async def test_a_row_says_what_its_task_waits_for(database: Database) -> None:
     assert seen == ["approval", "slot", ""]
 
 
-async def test_the_queue_takes_the_oldest_whose_workflow_has_room(database: Database) -> None:
-    def arrange(tx: Tx) -> dict[str, int]:
-        for key, limit in (("none", 0), ("one", 1), ("two", 2), ("any", -1)):
-            tx.workflows.add(workflow_row(key, limit=limit))
-        ids = {}
-        order = ("none1", "one1", "one2", "two1", "two2", "two3", "any1", "gone1", "any2", "two4")
-        for at, name in enumerate(order):
-            ids[name] = start(tx, name[:-1], create_at=float(at))
-        put(tx, ids["two1"], status=TaskStatus.CANCELLING)
-        return ids
-
-    ids = await database.write(arrange)
-    names = {task_id: name for name, task_id in ids.items()}
-
-    async def waiting(limit: int = 50) -> list[str]:
-        return [names[task_id] for task_id in await database.read(lambda tx: tx.tasks.waiting(limit))]
-
-    assert await waiting() == ["one1", "two2", "any1", "any2"]
-    assert [await waiting(limit) for limit in (1, 2, 3)] == [
-        ["one1"], ["one1", "two2"], ["one1", "two2", "any1"],
-    ]  # fmt: skip
-    room = await database.read(lambda tx: tx.tasks.room_of(list(ids.values())))
-    assert {names[task_id]: entry for task_id, entry in room.items()} == {
-        "none1": ("none", 0), "one1": ("one", 1), "one2": ("one", 1), "two1": ("two", 1), "two2": ("two", 1),
-        "two3": ("two", 1), "two4": ("two", 1), "any1": ("any", -1), "any2": ("any", -1),
-    }  # fmt: skip
-
-    await database.write(put, ids["one1"], status=TaskStatus.RUNNING, slot=Slot.HELD)
-    assert await waiting() == ["two2", "any1", "any2"]
-    await database.write(put, ids["one1"], status=TaskStatus.RUNNING, slot=Slot.WANTED)
-    assert await waiting() == ["one1", "two2", "any1", "any2"], "its workflow counts it already"
-    await database.write(put, ids["one1"], status=TaskStatus.PASSED, slot=Slot.NONE)
-    assert await waiting() == ["one2", "two2", "any1", "any2"]
-    await database.write(lambda tx: tx.workflows.replace(workflow_row("two", limit=4)))
-    assert await waiting() == ["one2", "two2", "two3", "any1", "any2", "two4"]
-    await database.write(lambda tx: (tx.tasks.mark_deleted("any"), tx.workflows.delete("any")))
-    assert await waiting() == ["one2", "two2", "two3", "two4"]
-
-
-async def test_a_queue_full_of_one_workflow_hides_nobody(database: Database) -> None:
-    def arrange(tx: Tx) -> list[int]:
-        tx.workflows.add(workflow_row("busy", limit=1))
-        tx.workflows.add(workflow_row("quiet", limit=1))
-        crowd = [start(tx, "busy", create_at=float(at)) for at in range(20)]
-        return [crowd[0], start(tx, "quiet", create_at=50.0)]
-
-    fitting = await database.write(arrange)
-    assert await database.read(lambda tx: tx.tasks.waiting(3)) == fitting
-
-
-async def test_positions_blockers_and_slots(database: Database) -> None:
-    def arrange(tx: Tx) -> list[int]:
-        tx.workflows.add(workflow_row("w", limit=1))
-        ids = [start(tx, create_at=at) for at in (3.0, 1.0, 2.0, 2.0)] + [start(tx, "other", create_at=0.0)]
-        put(tx, ids[0], status=TaskStatus.RUNNING, slot=Slot.HELD)
-        put(tx, ids[4], status=TaskStatus.RUNNING, slot=Slot.WANTED)
-        return ids
-
-    ids = await database.write(arrange)
-
-    def ask(tx: Tx) -> Any:
-        tasks = tx.tasks
-        return [tasks.position(i) for i in ids], tasks.blockers(ids[1]), tasks.blockers(ids[4]), tasks.held_slots()
-
-    positions, blockers, others, held = await database.read(ask)
-    assert positions[1:4] == [2, 3, 4]
-    assert (blockers, others, held) == ([1], [1], 1)
-
-
 async def test_figures_of_the_queue(database: Database) -> None:
     assert await database.read(lambda tx: tx.tasks.queue_figures(50.0)) == {
         "waiting": 0, "running": 0, "waiting_for_approval": 0, "oldest_waiting_s": 0.0,
@@ -231,11 +162,9 @@ async def test_no_list_scans_or_sorts(sqlite_database: Database, where: TaskFilt
         assert not step.startswith("SCAN") or "USING INDEX ix_workflow_task_create_at_id" in step, steps
 
 
-@pytest.mark.parametrize("name", ["waiting", "held_slots", "position", "blockers", "unfinished", "queue_figures"])
+@pytest.mark.parametrize("name", ["unfinished", "queue_figures"])
 async def test_no_pass_goes_through_history(sqlite_database: Database, name: str) -> None:
-    arguments: dict[str, Any] = {
-        "waiting": (5,), "position": (1,), "blockers": (1,), "unfinished": ("w",), "queue_figures": (1.0,),
-    }  # fmt: skip
+    arguments: dict[str, Any] = {"unfinished": ("w",), "queue_figures": (1.0,)}
     steps = await plans(sqlite_database, lambda tx: getattr(tx.tasks, name)(*arguments.get(name, ())))
     tables = [step for step in steps if "workflow_task" in step and step.startswith(("SCAN", "SEARCH"))]
     assert tables

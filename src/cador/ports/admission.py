@@ -52,8 +52,8 @@ class QueueFacts:
     - ``global_limit``: all slots are taken; those that hold them.
     - ``""``: nothing, the next pass lets it in.
 
-    ``position``: 1 for the task whose turn is next, by turns of the projects and as if no other limit stood in the way
-    of those before it.
+    ``position``: 1 for the task whose turn is next, by turns of the projects. Tasks of other workflows that are full
+    are not counted as before it; caps are left out.
     """
 
     reason: str

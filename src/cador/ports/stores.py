@@ -297,23 +297,6 @@ class TaskStore(Protocol):
 
     def set_steps(self, job_id: int, attempt: int, steps: Sequence[Mapping[str, Any]]) -> None: ...
 
-    def waiting(self, limit: int) -> list[int]:
-        """Ids of tasks that wait for a slot and whose workflow has room, oldest ``(create_at, id)`` first: status
-        ``waiting`` (the workflow's limit counts running and cancelling ones; 0 admits none, -1 all) or slot ``wanted``
-        (their workflow's limit counts them already)."""
-
-    def room_of(self, task_ids: Sequence[int]) -> Mapping[int, tuple[str, int]]:
-        """For each task: workflow key and how many more tasks of that workflow may become running (-1: any number)."""
-
-    def held_slots(self) -> int:
-        """Tasks that hold a slot of the global limit."""
-
-    def blockers(self, task_id: int) -> list[int]:
-        """Numbers of running tasks of the same workflow (for the queue reason)."""
-
-    def position(self, task_id: int) -> int:
-        """1 for the next waiting task of the server, by ``(create_at, id)``."""
-
     def unfinished(self, workflow_key: str) -> list[int]: ...
 
     def worded(self, workflow_key: str, word: str) -> list[int]:

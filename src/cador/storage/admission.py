@@ -1,5 +1,6 @@
 """Who waits for a slot, who holds one, and how much each project has been given."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from cador.storage.lane import Lane
 
 MOST_BLOCKERS: Final = 50
 """How many of the tasks in the way are named."""
-_ALL: Final = 1 << 62
+_ALL: Final = (1 << 31) - 1
 """More tasks than any server holds: lines are told however many run."""
 
 
@@ -115,21 +116,27 @@ class AdmissionQueue:
         return tuple(sorted(Blocker(*row) for row in self._lane.rows(statement, values)))
 
     def _position(self, task: Candidate, turn: float, weight: float, clock: float) -> tuple[int, int]:
-        """Its place by turns of the projects, and its place by age alone."""
-        mine = {"at": task.waits_at, "id": task.id}
-        age: int = self._lane.value(sql.OLDER, mine)
-        place: int = self._lane.value(sql.OLDER_OF, {**mine, "project": task.project})
-        queued = {project: tasks for project, tasks in self._lane.rows(sql.QUEUED)}
-        turn += (place - 1) / weight
-        position = place
-        if len(queued) > 1:
-            _, lines = self.lines(_ALL)
-            for line in lines:
-                if line.project != task.project:
-                    older = (line.head.waits_at, line.head.id) < (task.waits_at, task.id)
-                    begun = max(clock, line.vtime)
-                    position += ahead(turn, begun, line.weight, queued.get(line.project, 0), level=older)
-        return position, age
+        """Its place by turns of the projects, and its place by age alone. *turn*: that of its project's next task.
+
+        Of workflows that are full only its own counts: others are not before it however old they are.
+        """
+        lines = {line.project: line for line in self.lines(_ALL)[1]}
+        tasks, older, first = Counter[str](), Counter[str](), dict[str, float]()
+        for project, key, wanted, count, before, oldest, most, running in self._lane.rows(
+            sql.QUEUE, {"at": task.waits_at, "id": task.id}
+        ):
+            if wanted or _room(most, running) or (key == task.workflow_key and not task.wanted):
+                tasks[project] += count
+                older[project] += before
+                first[project] = min(oldest, first.get(project, oldest))
+        turn += (older[task.project] - 1) / weight
+        position = older[task.project]
+        for project, waiting in tasks.items():
+            line = lines.get(project)
+            if line is not None and project != task.project:
+                level = first[project] < task.waits_at
+                position += ahead(turn, max(clock, line.vtime), line.weight, waiting, level=level)
+        return position, older.total()
 
 
 _MOST: Final = 6
@@ -138,9 +145,12 @@ _MOST: Final = 6
 
 def _candidate(row: Sequence[Any]) -> Candidate:
     task_id, waits_at, project, workflow_key, creator_id, wanted, most, running = row[:8]
-    # Whose workflow was deleted has no room.
-    room = 0 if most is None else -1 if most < 0 else max(0, most - running)
-    return Candidate(task_id, waits_at, project, workflow_key, creator_id, wanted, room)
+    return Candidate(task_id, waits_at, project, workflow_key, creator_id, wanted, _room(most, running))
+
+
+def _room(most: int | None, running: int) -> int:
+    """How many more may run, -1 for any number: none of a workflow that was deleted."""
+    return 0 if most is None else -1 if most < 0 else max(0, most - running)
 
 
 def _weight(document: str | None) -> float:

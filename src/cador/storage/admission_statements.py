@@ -46,21 +46,16 @@ HELD_BY: Final = select(t.project, t.creator_id, func.count().label("tasks")).wh
 
 # -- one task that waits, and what its workflow has room for
 
+
 # Counted only for workflows that have a limit: those without cost nothing, however much of them runs.
-_running = case(
-    (
-        _w.concurrency_limit > 0,
-        select(func.count())
-        .select_from(workflow_task)
-        .where(t.workflow_key == q.workflow_key, TASK_COUNTS)
-        .correlate(_waiting)
-        .scalar_subquery(),
-    ),
-    else_=0,
-)
+def _running(key: Any) -> Any:
+    running = select(func.count()).select_from(workflow_task).where(t.workflow_key == key, TASK_COUNTS)
+    return case((_w.concurrency_limit > 0, running.correlate(key.table).scalar_subquery()), else_=0)
+
+
 CANDIDATE: Final = (
     q.id, q.waits_at, q.project, q.workflow_key, q.creator_id, (q.slot == word("wanted")).label("wanted"),
-    _w.concurrency_limit.label("most"), _running.label("running"),
+    _w.concurrency_limit.label("most"), _running(q.workflow_key).label("running"),
 )  # fmt: skip
 """``most``: NULL when the workflow is gone; ``running``: 0 where nobody counts."""
 _with_workflow = _waiting.outerjoin(workflow, _w.key == q.workflow_key)
@@ -159,11 +154,32 @@ FACTS: Final = (
     .select_from(_with_workflow.outerjoin(share, _h.project == q.project).outerjoin(_owner, _is_owner))
     .where(q.id == bindparam("id"))
 )
-OLDER: Final = select(func.count()).where(
-    WAITS, tuple_(q.waits_at, q.id) <= tuple_(bindparam("at"), bindparam("id"))
-)  # fmt: skip
-OLDER_OF: Final = OLDER.where(q.project == bindparam("project"))
-QUEUED: Final = select(q.project, func.count().label("tasks")).where(WAITS).group_by(q.project)
+_older = tuple_(q.waits_at, q.id) <= tuple_(bindparam("at"), bindparam("id"))
+_queue = (
+    select(
+        q.project,
+        q.workflow_key,
+        (q.slot == word("wanted")).label("wanted"),
+        func.count().label("tasks"),
+        func.sum(case((_older, 1), else_=0)).label("older"),
+        func.min(q.waits_at).label("first"),
+    )
+    .where(WAITS)
+    .group_by(q.project, q.slot, q.workflow_key)
+    .subquery("queue")
+)
+QUEUE: Final = select(
+    _queue.c.project,
+    _queue.c.workflow_key,
+    _queue.c.wanted,
+    _queue.c.tasks,
+    _queue.c.older,
+    _queue.c.first,
+    _w.concurrency_limit,
+    _running(_queue.c.workflow_key),
+).select_from(_queue.outerjoin(workflow, _w.key == _queue.c.workflow_key))
+"""Tasks of each workflow in the queue, of them those up to one (itself included), and how old the first is. The one
+statement that goes through the queue: for a person who asks."""
 _blocker = select(t.workflow_key, t.number, t.project)
 BLOCKERS_WORKFLOW: Final = _blocker.where(t.workflow_key == bindparam("workflow_key"), TASK_COUNTS)
 """Unsorted: asked for order, SQLite would rather walk all numbers of the workflow than sort the few."""

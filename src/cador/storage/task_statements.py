@@ -9,7 +9,6 @@ from cador.storage import dialect
 from cador.storage.tables import (
     APPROVAL_OPEN,
     TASK_COUNTS,
-    TASK_HOLDS,
     TASK_LISTED,
     TASK_LIVES,
     TASK_SHOWN,
@@ -24,7 +23,6 @@ from cador.storage.tables import (
     task_snapshot,
     vote,
     word,
-    workflow,
     workflow_counter,
     workflow_task,
 )
@@ -213,59 +211,8 @@ SET_STEPS: Final = (
     .values(steps=bindparam("steps"))
 )
 
-# -- admission
+# -- a workflow that goes, and figures
 
-# Counted only for workflows that have a limit: those without cost nothing, however much of them runs.
-_held = (
-    select(t.workflow_key.label("workflow_key"), func.count().label("tasks"))
-    .select_from(workflow_task)
-    .where(
-        TASK_COUNTS,
-        t.workflow_key.in_(select(workflow.c.key).where(workflow.c.concurrency_limit > 0)),
-    )
-    .group_by(t.workflow_key)
-    .cte("held")
-)
-_running = func.coalesce(_held.c.tasks, 0)
-_limit = workflow.c.concurrency_limit
-ROOM: Final = case((_limit < 0, -1), (_limit - _running > 0, _limit - _running), else_=0).label("room")
-_eligible = (
-    select(t.id, t.waits_at, t.workflow_key, t.status, ROOM)
-    .join_from(workflow_task, workflow, t.workflow_key == workflow.c.key)
-    .outerjoin(_held, _held.c.workflow_key == t.workflow_key)
-    .where(
-        TASK_WAITS,
-        or_(t.slot == word("wanted"), _limit < 0, _limit > _running),
-    )
-    .order_by(t.waits_at, t.id)
-    .limit(bindparam("limit"))
-)
-WAITING: Final = _eligible
-WAITING_ON: Final = _eligible.where(
-    tuple_(t.waits_at, t.id) > tuple_(bindparam("after_at"), bindparam("after_id")),
-    or_(t.slot == word("wanted"), t.workflow_key.not_in(bindparam("full", expanding=True))),
-)
-"""The next ones, where the workflows *full* have no room left."""
-ROOM_OF: Final = (
-    select(t.id, t.workflow_key, ROOM)
-    .join_from(workflow_task, workflow, t.workflow_key == workflow.c.key)
-    .outerjoin(_held, _held.c.workflow_key == t.workflow_key)
-    .where(t.id.in_(bindparam("ids", expanding=True)))
-)
-HELD_SLOTS: Final = select(func.count()).select_from(workflow_task).where(TASK_HOLDS)
-_mine = workflow_task.alias("mine")
-BLOCKERS: Final = (
-    select(t.number)
-    .join_from(_mine, workflow_task, t.workflow_key == _mine.c.workflow_key)
-    .where(_mine.c.id == ID, TASK_COUNTS)
-)
-"""Unsorted: asked for order, SQLite would rather walk all numbers of the workflow than sort the few."""
-POSITION: Final = (
-    select(func.count())
-    .select_from(_mine)
-    .join(workflow_task, tuple_(t.waits_at, t.id) <= tuple_(_mine.c.waits_at, _mine.c.id))
-    .where(_mine.c.id == ID, TASK_WAITS)
-)
 UNFINISHED: Final = select(t.id).where(t.workflow_key == bindparam("key"), TASK_LIVES)
 """Deleted ones too: what runs must be stopped all the same."""
 WORDED: Final = select(t.id).where(

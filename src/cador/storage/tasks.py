@@ -380,49 +380,6 @@ class Tasks:
         if self._lane.change(statement, values | {"of": job_id}) != 1:
             raise NotFound("job task", str(job_id))
 
-    # -- admission
-
-    def waiting(self, limit: int) -> list[int]:
-        """Of each workflow no more than it has room for, so that all of them can be admitted now."""
-        found: list[int] = []
-        taken: dict[str, int] = {}
-        full: set[str] = set()
-        rows = self._connection.execute(sql.WAITING, {"limit": limit}).all()
-        while True:
-            for row in rows:
-                if row.status == TaskStatus.WAITING and row.room >= 0:
-                    if row.workflow_key in full:
-                        continue
-                    taken[row.workflow_key] = taken.get(row.workflow_key, 0) + 1
-                    if taken[row.workflow_key] >= row.room:
-                        full.add(row.workflow_key)
-                found.append(row.id)
-                if len(found) == limit:
-                    return found
-            if len(rows) < limit or not rows:
-                return found
-            # Some of these stand behind others of their workflow: look further, past the workflows that are full now.
-            last = rows[-1]
-            after = {"after_at": last.waits_at, "after_id": last.id, "full": list(full), "limit": limit}
-            rows = self._connection.execute(sql.WAITING_ON, after).all()
-
-    def room_of(self, task_ids: Sequence[int]) -> Mapping[int, tuple[str, int]]:
-        """Tasks of a deleted workflow are left out."""
-        rows = self._connection.execute(sql.ROOM_OF, {"ids": list(task_ids)})
-        return {row.id: (row.workflow_key, row.room) for row in rows}
-
-    def held_slots(self) -> int:
-        held: int = self._lane.value(sql.HELD_SLOTS)
-        return held
-
-    def blockers(self, task_id: int) -> list[int]:
-        return sorted(self._connection.execute(sql.BLOCKERS, {"id": task_id}).scalars())
-
-    def position(self, task_id: int) -> int:
-        """0 when it does not wait."""
-        ahead = self._connection.execute(sql.POSITION, {"id": task_id}).scalar_one()
-        return int(ahead)
-
     def unfinished(self, workflow_key: str) -> list[int]:
         """By id."""
         return sorted(self._connection.execute(sql.UNFINISHED, {"key": workflow_key}).scalars())
