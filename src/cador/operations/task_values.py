@@ -43,12 +43,34 @@ class StartRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Edits:
+    """Other values for a task that exists. ``parameters``: objects ``{name, type, value, repo}`` as at a start.
+    ``inputs``: of jobs of the task; what they do not name stays as it was given."""
+
+    parameters: tuple[Mapping[str, Any], ...] = ()
+    inputs: tuple[JobInput, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.parameters or self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
 class RetryRequest:
     """What of a task runs again: nothing chosen is everything that did not pass. ``jobs``: of what failed only these;
     ``from_job``: this one and all that follows. Job tasks are named by name, else key, else display name."""
 
     jobs: tuple[str, ...] = ()
     from_job: str = ""
+    edits: Edits = Edits()
+
+
+@dataclass(frozen=True, slots=True)
+class ExecuteRequest:
+    """Let a manual stage begin. ``jobs``: names of its jobs that run, the others are skipped; None: all run."""
+
+    stage: str
+    jobs: tuple[str, ...] | None = None
+    inputs: tuple[JobInput, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +164,9 @@ __all__ = [
     "ApprovalView",
     "AttemptRow",
     "Ballot",
+    "Edits",
     "EventRow",
+    "ExecuteRequest",
     "JobInput",
     "JobView",
     "RetryRequest",
