@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from cador.domain.errors import Unavailable
+
 
 @dataclass(frozen=True, slots=True)
 class LogName:
@@ -24,6 +26,24 @@ class LogChunk:
     data: bytes
     last: bool
     """True when the log is complete and this reaches its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """``size``: bytes of whole lines so far; ``complete``: nothing will be added; ``written``: by somebody now."""
+
+    size: int
+    complete: bool
+    written: bool
+
+
+class LogAway(Unavailable):
+    """The log is in the data folder of a server that does not answer, and nowhere else."""
+
+    def __init__(self, name: LogName, home: str) -> None:
+        where = f"on {home}, which is away" if home else "on a server that is away"
+        super().__init__(f"the log of attempt {name.attempt} is {where}")
+        self.name, self.home = name, home
 
 
 class LogWriter(Protocol):
@@ -52,9 +72,17 @@ class LogWriter(Protocol):
 class LogStore(Protocol):
     """All logs of the server."""
 
-    def open(self, name: LogName, secrets: tuple[str, ...] = ()) -> LogWriter:
+    def open(self, name: LogName, secrets: tuple[str, ...] = (), run: int = 0) -> LogWriter:
         """Create the log, or reopen one left unfinished: cut back to the last index pair, so that replaying the
-        executor's output from ``raw_offset`` neither loses nor repeats a line."""
+        executor's output from ``raw_offset`` neither loses nor repeats a line. *run*: how often the attempt was begun
+        anew because its execution was lost; the log goes on with the output of a new one from offset 0."""
+
+    def fetch(self, name: LogName, within_s: float) -> None:
+        """Before a log is opened that another server may have written: get what it left. Blocks, *within_s* at most
+        while the store does not answer; what could not be had is then missing."""
+
+    def state(self, name: LogName) -> LogState | None:
+        """How far the log is; None when there is none. Raises, like all that reads: LogAway."""
 
     def size(self, name: LogName) -> int:
         """Bytes stored so far; 0 when there is no such log."""

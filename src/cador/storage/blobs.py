@@ -26,7 +26,7 @@ class LocalBlobs:
         self.put_stream(key, (data,))
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> int:
-        target = self._path(key)
+        target = self.path(key)
         partial = self._root / _PARTIAL / secrets.token_hex(16)
         try:
             size = _write(partial, chunks)
@@ -49,7 +49,7 @@ class LocalBlobs:
             return file.size
 
     def exists(self, key: str) -> bool:
-        path = self._path(key)
+        path = self.path(key)
         return path.is_file() and not path.is_symlink()
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
@@ -62,14 +62,14 @@ class LocalBlobs:
         if not prefix:
             yield from self._below(self._root, "")
             return
-        path = self._path(prefix)
+        path = self.path(prefix)
         if path.is_file():
             yield _blob(path, prefix)
         else:
             yield from self._below(path, f"{prefix}/")
 
     def delete(self, prefix: str) -> None:
-        path = self._path(prefix)
+        path = self.path(prefix)
         with suppress(FileNotFoundError, NotADirectoryError):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -84,7 +84,8 @@ class LocalBlobs:
                     if path.stat().st_mtime < older_than:
                         path.unlink()
 
-    def _path(self, key: str) -> Path:
+    def path(self, key: str) -> Path:
+        """Where a blob is kept. Raises: Invalid."""
         segments = key.split("/")
         try:
             long = any(len(segment.encode()) > 255 for segment in segments)
@@ -96,7 +97,7 @@ class LocalBlobs:
 
     def _opened(self, key: str) -> "_Opened":
         try:
-            return _Opened(self._path(key))
+            return _Opened(self.path(key))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise NotFound("artifact", key) from error
 

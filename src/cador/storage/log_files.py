@@ -99,6 +99,14 @@ class Pair(NamedTuple):
 ENTRY_BYTES: Final = _ENTRY.size
 
 
+def read_pair(data: bytes, at: int = 0) -> Pair | None:
+    """The entry at *at* of an index; None when it is not intact."""
+    if len(data) < at + ENTRY_BYTES:
+        return None
+    *fields, crc = _ENTRY.unpack_from(data, at)
+    return Pair(*fields) if zlib.crc32(data[at : at + ENTRY_BYTES - 4]) == crc else None
+
+
 def read_index(path: Path) -> list[Pair]:
     """The intact entries of an index, in order; none when there is no index."""
     try:
@@ -107,10 +115,10 @@ def read_index(path: Path) -> list[Pair]:
         return []
     pairs = []
     for at in range(0, len(data) - ENTRY_BYTES + 1, ENTRY_BYTES):
-        *fields, crc = _ENTRY.unpack_from(data, at)
-        if zlib.crc32(data[at : at + ENTRY_BYTES - 4]) != crc:
+        pair = read_pair(data, at)
+        if pair is None:
             break
-        pairs.append(Pair(*fields))
+        pairs.append(pair)
     return pairs
 
 
@@ -224,7 +232,52 @@ class Sealed:
             packed = os.pread(fd, length, at)
         finally:
             os.close(fd)
-        return _decompressor().decompress(packed, max_output_size=FRAME_BYTES)
+        return unpack_frame(packed)
+
+
+class Table(NamedTuple):
+    """What the end of a sealed log tells, with the fields of :class:`Sealed`."""
+
+    size: int
+    raw_end: int
+    lines: int
+    frames: tuple[tuple[int, int], ...]
+    marks: tuple[tuple[int, int], ...]
+
+
+def read_table(end: int, pread: Callable[[int, int], bytes]) -> Table | None:
+    """The table of a sealed log of *end* bytes, read by ``pread(length, start)``; None when it is torn."""
+    footer = pread(_FOOTER.size, max(0, end - _FOOTER.size))
+    if len(footer) < _FOOTER.size:
+        return None
+    count, _, magic = _FOOTER.unpack(footer)
+    frames = count - 1
+    own_bytes = _SKIPPABLE.size + _OWN.size + 4 * frames
+    tail_bytes = own_bytes + _SKIPPABLE.size + _PAIR.size * count + _FOOTER.size
+    if magic != _FOOTER_MAGIC or frames < 0 or tail_bytes > end:
+        return None
+    tail = pread(tail_bytes, end - tail_bytes)
+    own_magic, _ = _SKIPPABLE.unpack_from(tail)
+    tag, raw_end, lines = _OWN.unpack_from(tail, _SKIPPABLE.size)
+    if own_magic != _OWN_MAGIC or tag != _OWN_TAG:
+        return None
+    line_counts = struct.unpack_from(f"<{frames}I", tail, _SKIPPABLE.size + _OWN.size)
+    sizes = list(_PAIR.iter_unpack(tail[own_bytes + _SKIPPABLE.size : -_FOOTER.size]))[:frames]
+    starts = accumulate((packed for packed, _ in sizes), initial=0)
+    marks = accumulate(line_counts, initial=0)
+    return Table(
+        size=sum(text for _, text in sizes),
+        raw_end=raw_end,
+        lines=lines,
+        frames=tuple((start, packed) for start, (packed, _) in zip(starts, sizes, strict=False)),
+        # a mark says how many lines began before an offset that may be inside a line: counting goes on from there
+        marks=tuple((before, number * FRAME_BYTES) for number, before in zip(range(frames), marks, strict=False)),
+    )
+
+
+def unpack_frame(packed: bytes) -> bytes:
+    """The text of one frame."""
+    return _decompressor().decompress(packed, max_output_size=FRAME_BYTES)
 
 
 def read_sealed(path: Path, frame: Callable[[Sealed, int], bytes]) -> Sealed | None:
@@ -234,37 +287,10 @@ def read_sealed(path: Path, frame: Callable[[Sealed, int], bytes]) -> Sealed | N
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        end = os.fstat(fd).st_size
-        footer = os.pread(fd, _FOOTER.size, max(0, end - _FOOTER.size))
-        if len(footer) < _FOOTER.size:
-            return None
-        count, _, magic = _FOOTER.unpack(footer)
-        frames = count - 1
-        own_bytes = _SKIPPABLE.size + _OWN.size + 4 * frames
-        tail_bytes = own_bytes + _SKIPPABLE.size + _PAIR.size * count + _FOOTER.size
-        if magic != _FOOTER_MAGIC or frames < 0 or tail_bytes > end:
-            return None
-        tail = os.pread(fd, tail_bytes, end - tail_bytes)
+        table = read_table(os.fstat(fd).st_size, lambda length, start: os.pread(fd, length, start))
     finally:
         os.close(fd)
-    own_magic, _ = _SKIPPABLE.unpack_from(tail)
-    tag, raw_end, lines = _OWN.unpack_from(tail, _SKIPPABLE.size)
-    if own_magic != _OWN_MAGIC or tag != _OWN_TAG:
-        return None
-    line_counts = struct.unpack_from(f"<{frames}I", tail, _SKIPPABLE.size + _OWN.size)
-    sizes = list(_PAIR.iter_unpack(tail[own_bytes + _SKIPPABLE.size : -_FOOTER.size]))[:frames]
-    starts = accumulate((packed for packed, _ in sizes), initial=0)
-    marks = accumulate(line_counts, initial=0)
-    return Sealed(
-        path=path,
-        size=sum(text for _, text in sizes),
-        raw_end=raw_end,
-        lines=lines,
-        frames=tuple((start, packed) for start, (packed, _) in zip(starts, sizes, strict=False)),
-        # a mark says how many lines began before an offset that may be inside a line: counting goes on from there
-        marks=tuple((before, number * FRAME_BYTES) for number, before in zip(range(frames), marks, strict=False)),
-        frame=frame,
-    )
+    return Sealed(path, *table, frame=frame) if table is not None else None
 
 
 def seal(target: Path, blocks: Iterable[bytes], raw_end: int) -> None:
@@ -309,6 +335,26 @@ def create(path: Path, flags: int) -> int:
         return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
+def write_new(path: Path, parts: Iterable[bytes]) -> None:
+    """Put a file in the place of *path*: all of it, durable, or nothing. Raises: OSError."""
+    partial = path.with_suffix(".tmp")
+    fd = _create(partial)
+    try:
+        try:
+            at = 0
+            for part in parts:
+                write_all(fd, part, at)
+                at += len(part)
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        partial.rename(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
 def tail_offset(view: View, lines: int) -> int:
     """Where the last *lines* lines of *view* begin. Quick for few lines (from the end) and for many (by the marks)."""
     if lines <= 0:
@@ -338,6 +384,24 @@ def tail_offset(view: View, lines: int) -> int:
         if before + found >= wanted:
             return at + _nth_from_end(data, found - (wanted - before) + 1) + 1
         before, at = before + found, at + len(data)
+
+
+def whole_lines(view: View, start: int, limit: int, size: int) -> bytes:
+    """About *limit* bytes of whole lines from *start*, of a log of *size* bytes. Raises: Moved."""
+    if start >= size:
+        return b""
+    data = view.pread(start, min(limit, size - start))
+    if start + len(data) >= size:
+        return data
+    cut = data.rfind(b"\n") + 1
+    while not cut:
+        more = view.pread(start + len(data), min(BLOCK_BYTES, size - start - len(data)))
+        if not more:
+            raise Moved
+        end = more.find(b"\n") + 1
+        data += more[: end or None]
+        cut = len(data) if end or start + len(data) >= size else 0
+    return data[:cut]
 
 
 def _nth_from_end(data: bytes, n: int) -> int:

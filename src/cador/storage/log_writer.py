@@ -25,8 +25,10 @@ from cador.storage.log_files import (
 
 _SKIPPING: Final = 1
 """Flag of a pair: the rest of an over-long line is being skipped."""
-_FULL: Final = 2
+FULL: Final = 2
 """Flag of a pair: the limit is reached, output is dropped."""
+RUN_SHIFT: Final = 8
+"""The flags of a pair from this bit on: which run of the attempt the raw offset belongs to."""
 _OWN_RESERVE: Final = 64 * 1024
 """Bytes that lines of the server's own may take past the limit: how the job ended must be told."""
 
@@ -58,8 +60,11 @@ class FileLogWriter:
         line_limit: int,
         changed: Callable[[], None],
         ended: Callable[["FileLogWriter"], None],
+        run: int = 0,
     ) -> None:
-        """*changed* is called when readers can see more, *ended* when this object serves no readers any more."""
+        """*run*: how often the attempt was begun anew before; each run has an output of its own, from offset 0, and the
+        log goes on with it. *changed* is called when readers can see more, *ended* when this object serves no readers
+        any more."""
         self._path, self._index_path = path, path.with_suffix(".idx")
         self._masker = Masker(secrets)
         self._clock, self._changed, self._ended = clock, changed, ended
@@ -73,7 +78,8 @@ class FileLogWriter:
         self._lines = 0
         self._raw = 0
         self._open_line = bytearray()
-        self._flags = 0
+        self._run = run
+        self._flags = run << RUN_SHIFT
         self._pair = self._durable = Pair(0, 0, 0, 0)
         self._marks: list[tuple[int, int]] = []
         self._stamp_second, self._stamp = -1, b""
@@ -87,6 +93,11 @@ class FileLogWriter:
     def raw_offset(self) -> int:
         """Offset in the executor's output that the stored log covers; follow from here."""
         return self._raw - len(self._open_line)
+
+    @property
+    def durable(self) -> Pair:
+        """Up to where everything is on the disk: what the last :meth:`sync` reached."""
+        return self._durable
 
     def feed(self, data: bytes, raw_end: int) -> None:
         """Append raw output that ends at *raw_end*. What was fed before is recognised and left out.
@@ -215,6 +226,8 @@ class FileLogWriter:
         self._pair = pair
         self._raw, self._written, self._lines, self._flags = pair
         self.size = pair.stored
+        if pair.flags >> RUN_SHIFT < self._run:
+            self._raw, self._flags = 0, self._run << RUN_SHIFT | pair.flags & FULL
         for earlier in pairs:
             self._mark(earlier)
 
@@ -231,7 +244,7 @@ class FileLogWriter:
 
     def _take(self, piece: bytes) -> None:
         """Store the whole lines of *piece*, at most the line limit long; keep the open rest."""
-        if self._flags & _FULL:
+        if self._flags & FULL:
             return
         if self._flags & _SKIPPING:
             cut = piece.find(b"\n")
@@ -280,15 +293,15 @@ class FileLogWriter:
 
     def _append(self, block: bytes, *, reserve: int = 0) -> None:
         """Stamp and keep whole lines, as far as the limit allows."""
-        if self._flags & _FULL and not reserve:
+        if self._flags & FULL and not reserve:
             return
         stamp = self._stamp_now()
         stamped = stamp + block[:-1].replace(b"\n", b"\n" + stamp) + b"\n"
         room = self._max_bytes + reserve - self.size
         if len(stamped) > room:
             stamped = stamped[: stamped.rfind(b"\n", 0, max(0, room)) + 1]
-            if not self._flags & _FULL:
-                self._flags |= _FULL
+            if not self._flags & FULL:
+                self._flags |= FULL
                 self._open_line.clear()
                 stamped += stamp + f"[log limit of {_amount(self._max_bytes)} reached, output is dropped]\n".encode()
         self._waiting += stamped

@@ -7,13 +7,26 @@ import asyncio
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from cador.ports.logs import LogChunk, LogName, LogWriter
-from cador.storage.log_files import BLOCK_BYTES, Moved, Plain, Sealed, View, folder, path_of, read_sealed, tail_offset
+from cador.ports.logs import LogChunk, LogName, LogState
+from cador.storage.log_files import (
+    Moved,
+    Pair,
+    Plain,
+    Sealed,
+    View,
+    folder,
+    path_of,
+    read_index,
+    read_sealed,
+    tail_offset,
+    whole_lines,
+    write_new,
+)
 from cador.storage.log_writer import CompleteLog, FileLogWriter
 
 MAX_BYTES: Final = 256 << 20
@@ -48,7 +61,7 @@ class FileLogs:
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    def open(self, name: LogName, secrets: tuple[str, ...] = ()) -> LogWriter:
+    def open(self, name: LogName, secrets: tuple[str, ...] = (), run: int = 0) -> FileLogWriter | CompleteLog:
         """Create the log or go on with an unfinished one. A writer left open here before becomes stale; a log that is
         complete gives a writer that adds nothing.
 
@@ -72,11 +85,38 @@ class FileLogs:
             line_limit=self._line_limit,
             changed=lambda: self._changed(name),
             ended=lambda writer: self._ended(name, writer),
+            run=run,
         )
         with self._lock:
             self._live[name] = writer
         self._changed(name)
         return writer
+
+    def fetch(self, name: LogName, within_s: float) -> None:
+        """All there is is here."""
+
+    def take_in(self, name: LogName, text: Iterable[bytes], pairs: Sequence[Pair]) -> None:
+        """Put the unfinished log that another server wrote in the place of the one here. *pairs*: its index.
+
+        Raises: OSError.
+        """
+        path = path_of(self._root, name)
+        with suppress(FileNotFoundError):
+            path.with_suffix(".idx").unlink()  # first: a log without an index counts for nothing
+        write_new(path, text)
+        write_new(path.with_suffix(".idx"), (pair.packed() for pair in pairs))
+
+    def take_in_sealed(self, name: LogName, parts: Iterable[bytes]) -> None:
+        """Put a complete log, as another server sealed it, here. Raises: OSError."""
+        write_new(self.sealed_path(name), parts)
+
+    def sealed_path(self, name: LogName) -> Path:
+        """Where the log is once it is complete."""
+        return path_of(self._root, name).with_suffix(".log.zst")
+
+    def index(self, name: LogName) -> list[Pair]:
+        """Places where the log may be cut and gone on with."""
+        return read_index(path_of(self._root, name).with_suffix(".idx"))
 
     def delete(self, workflow: str, task: int) -> None:
         """Remove all logs of one task; their writers drop what comes, their readers come to the end."""
@@ -96,6 +136,16 @@ class FileLogs:
             self._changed(name)
 
     # -- reading -------------------------------------------------------------------------------------------------------
+
+    def state(self, name: LogName) -> LogState | None:
+        """How far the log is; None when there is none here."""
+        while True:
+            with suppress(Moved), self._view(name) as view:
+                return LogState(view.size, view.complete, name in self._live) if view is not None else None
+
+    def writer(self, name: LogName) -> FileLogWriter | None:
+        """Who writes it now in this process."""
+        return self._live.get(name)
 
     def size(self, name: LogName) -> int:
         """Bytes stored so far; 0 when there is no such log."""
@@ -120,8 +170,13 @@ class FileLogs:
         found = self._read(name, start, limit)
         return found[0] if found is not None else LogChunk(start, start, b"", last=False)
 
-    async def follow(self, name: LogName, start: int, *, chunk: int = 65_536) -> AsyncIterator[LogChunk]:
+    async def follow(
+        self, name: LogName, start: int, *, chunk: int = 65_536, written_here: bool = False
+    ) -> AsyncIterator[LogChunk]:
         """Chunks from *start* until the log is complete, or deleted. Waits for the log to appear.
+
+        *written_here*: come to an end, without a last chunk, as soon as all is told and nobody in this process writes
+        the log: another one may have taken it over.
 
         Readers of one log share one wake-up, and what it brought; it comes at most every 10 ms, less often the more
         readers there are (2,000: 50 ms).
@@ -145,6 +200,8 @@ class FileLogs:
                         if offset < size:
                             await asyncio.sleep(0)
                             continue
+                if written_here and name not in self._live:
+                    return
                 await event.wait()
 
     # -- inside --------------------------------------------------------------------------------------------------------
@@ -172,7 +229,7 @@ class FileLogs:
                 if view is None:
                     return None
                 size = view.size
-                data = _whole_lines(view, start, max(1, limit), size)
+                data = whole_lines(view, start, max(1, limit), size)
                 end = start + len(data)
                 return LogChunk(start, end, data, last=view.complete and end >= size), size
 
@@ -306,20 +363,3 @@ class _Wake:
         self._earliest = self.loop.time() + _WAKE_S + self.readers * _WAKE_PER_READER_S
         event, self.event = self.event, asyncio.Event()
         event.set()
-
-
-def _whole_lines(view: View, start: int, limit: int, size: int) -> bytes:
-    if start >= size:
-        return b""
-    data = view.pread(start, min(limit, size - start))
-    if start + len(data) >= size:
-        return data
-    cut = data.rfind(b"\n") + 1
-    while not cut:
-        more = view.pread(start + len(data), min(BLOCK_BYTES, size - start - len(data)))
-        if not more:
-            raise Moved
-        end = more.find(b"\n") + 1
-        data += more[: end or None]
-        cut = len(data) if end or start + len(data) >= size else 0
-    return data[:cut]
