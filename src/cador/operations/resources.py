@@ -263,12 +263,18 @@ def _names_base_image(node: Doc, resource: Resource) -> bool:
     return node.get("image_id") == resource.uid
 
 
+def _names_group(node: Doc, resource: Resource) -> bool:
+    named = node.get("group_id") == resource.uid or node.get("group_name") == resource.name
+    return node.get("type") == "group" and named
+
+
 _REFERENCES: Final[Mapping[str, Callable[[Doc, Resource], bool]]] = {
     "registry": _names_registry,
     "codehost": _names_code_host,
     "build": _names_build,
     "test": _names_test,
     "baseimage": _names_base_image,
+    "group": _names_group,
 }
 
 

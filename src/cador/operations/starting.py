@@ -4,7 +4,7 @@ Nothing here touches tables; ``tasks.start_task`` reads before and stores after.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -32,6 +32,8 @@ from cador.operations.stage_executors import StageExecutors
 from cador.operations.task_values import JobInput, StartRequest
 from cador.ports.stores import NewApproval, NewJob, NewTask, User
 
+DECIDERS: Final = "deciders"
+"""In the plan of a job task: ids of who may decide about its failure."""
 APPROVAL_MINUTES: Final = 60
 """Time of an approval that names none."""
 
@@ -46,6 +48,8 @@ class Ground:
     project_name: str
     users: Mapping[str, User]
     """By uid and by account: approvers are looked up here."""
+    groups: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
+    """Members of user groups, by id and by name."""
 
 
 @dataclass(slots=True)
@@ -196,7 +200,11 @@ def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, 
                 NewApproval(index, place, needed, voters, float(spec["timeout"]) * 60.0,
                             plain(str(spec.get("description", ""))), str(spec.get("type", "native")))
             )  # fmt: skip
-    jobs, secrets = new_jobs(draft, actor)
+    jobs, secrets = new_jobs(draft)
+    jobs = tuple(
+        _with_deciders(new, job, ground, actor, draft.warnings)
+        for new, (_, job, _, _) in zip(jobs, draft.plans, strict=True)
+    )
     workflow = draft.workflow
     return NewTask(
         workflow_key=workflow.key,
@@ -222,9 +230,17 @@ def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, 
     )
 
 
-def new_jobs(draft: Draft, actor: Actor) -> tuple[tuple[NewJob, ...], dict[str, str]]:
-    """The job tasks of *draft*, rendered as far as is known, and its credentials by the path of their references.
-    *actor*: whose task it is."""
+def _with_deciders(new: NewJob, job: Job, ground: Ground, actor: Actor, warnings: list[str]) -> NewJob:
+    """*new* with those who may decide about its failure: as they are known now, groups as they are now."""
+    users = job.error_policy.approval_users
+    if not users:
+        return new
+    deciders = [uid for uid, _ in _people("decider", users, ground, actor, warnings)]
+    return replace(new, plan={**new.plan, DECIDERS: deciders})
+
+
+def new_jobs(draft: Draft) -> tuple[tuple[NewJob, ...], dict[str, str]]:
+    """The job tasks of *draft*, rendered as far as is known, and its credentials by the path of their references."""
     table = dict(draft.table)
     secrets = credentials(draft.params)
     for _, _, _, plan in draft.plans:
@@ -236,7 +252,7 @@ def new_jobs(draft: Draft, actor: Actor) -> tuple[tuple[NewJob, ...], dict[str, 
     table = settle(table)
     names = unique([plan.name for _, _, _, plan in draft.plans])
     jobs = tuple(
-        _new_job(index, job, job_type, plan, name, table, actor)
+        _new_job(index, job, job_type, plan, name, table)
         for (index, job, job_type, plan), name in zip(draft.plans, names, strict=True)
     )
     return jobs, secrets
@@ -269,7 +285,6 @@ def _new_job(
     plan: JobTaskPlan,
     name: str,
     table: Mapping[str, str],
-    actor: Actor,
 ) -> NewJob:
     spec, _ = render(plan.plan, table.get)
     policy = _policy_doc(job.execute_policy, table)
@@ -278,11 +293,6 @@ def _new_job(
         envelope["policy"] = policy
     if job.breakpoints:
         envelope["breakpoints"] = list(job.breakpoints)
-    if job.error_policy.approval_users:
-        envelope["deciders"] = [
-            actor.uid if user.get("type") == "task_creator" else str(user.get("user_id", ""))
-            for user in job.error_policy.approval_users
-        ]
     # References that are left need what earlier jobs produce: only then are those read at the start of this job.
     envelope["late"] = bool(references(msgspec.json.encode(envelope).decode()))
     return NewJob(
@@ -343,7 +353,12 @@ def _people(
             people.setdefault(actor.uid, actor.name)
             continue
         if kind == "group":
-            warnings.append(f"{what} group {entry.get('group_name') or entry.get('group_id')} is not known, left out")
+            group, title = str(entry.get("group_id") or ""), str(entry.get("group_name") or "")
+            found = ground.groups.get(group, ground.groups.get(title))
+            if found is None:
+                warnings.append(f"{what} group {title or group} is not known, left out")
+            for member in found or ():
+                people.setdefault(member.uid, member.name)
             continue
         user = ground.users.get(ident) or ground.users.get(name)
         if user is None:
@@ -366,12 +381,13 @@ def with_number(task: NewTask, number: int) -> NewTask:
     return replace(
         task,
         number=number,
-        jobs=tuple(replace(job, plan=_filled(job.plan, number)) for job in task.jobs),
-        snapshot=_filled(task.snapshot, number),
+        jobs=tuple(replace(job, plan=filled(job.plan, number)) for job in task.jobs),
+        snapshot=filled(task.snapshot, number),
     )
 
 
-def _filled(doc: Doc, number: int) -> dict[str, Any]:
+def filled(doc: Doc, number: int) -> dict[str, Any]:
+    """*doc* with the number of its task where the placeholder stood."""
     text = msgspec.json.encode(doc)
     placeholder = NUMBER.encode()
     if placeholder in text:

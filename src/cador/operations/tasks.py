@@ -1,5 +1,6 @@
 """Start, stop, repeat, approve and decide about workflow tasks. Looking at them is in ``task_views``."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -19,11 +20,12 @@ from cador.jobs.definition import parse_workflow
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import find_task
+from cador.operations.groups import entries_of, people_named
 from cador.operations.retrying import not_executable, retry_task
 from cador.operations.starting import Draft, Ground, draft_task, new_task, repos_at, with_number
 from cador.operations.task_values import Ballot, Started, StartRequest
 from cador.operations.task_views import list_tasks, task_artifacts, task_detail, task_log
-from cador.ports.stores import NewTask, TaskRow, Tx, User, brief
+from cador.ports.stores import NewTask, TaskRow, Tx, brief
 
 if TYPE_CHECKING:
     from cador.ports.code_hosts import CodeHostAccess
@@ -45,7 +47,6 @@ __all__ = [
 
 SYSTEM: Final = "system"
 """Who cancels the tasks of a workflow that is deleted."""
-_USERS: Final = 1000
 
 
 class _Moved(Exception):
@@ -56,6 +57,12 @@ class _Moved(Exception):
 def parsed(key: str, revision: int, definition: str) -> Workflow:
     """The stored definition as values."""
     return parse_workflow(msgspec.json.decode(definition))
+
+
+@lru_cache(maxsize=256)
+def _people_in(key: str, revision: int, definition: str) -> tuple[Mapping[str, Any], ...]:
+    """The entries of the stored definition that name people."""
+    return tuple(entries_of(msgspec.json.decode(definition)))
 
 
 # -- start
@@ -103,19 +110,9 @@ def _ground(tx: Tx, catalogues: Catalogues, request: StartRequest, uid: str) -> 
     )
     catalogue = catalogues.load(tx, row.project)
     project = catalogue.find("project", row.project)
-    users: dict[str, User] = {}
-    if _asks_people(workflow):
-        for user in tx.people.users(limit=_USERS)[0]:
-            users[user.uid] = users[user.account] = user
+    users, groups = people_named(tx, _people_in(row.key, row.revision, row.definition))
     name = str(project.document.get("project_name") or row.project) if project is not None else row.project
-    return Ground(workflow, row.revision, catalogue, name, users), repeated
-
-
-def _asks_people(workflow: Workflow) -> bool:
-    return any(
-        stage.approval is not None or stage.manual is not None or any(job.type == "approval" for job in stage.jobs)
-        for stage in workflow.stages
-    )
+    return Ground(workflow, row.revision, catalogue, name, users, groups), repeated
 
 
 def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) -> Draft:

@@ -5,7 +5,7 @@
 
 from typing import Final
 
-from cador.api.resources import builds, declarative, people, projects, services, system
+from cador.api.resources import builds, declarative, groups, people, projects, services, system
 from cador.api.routing import Routes
 
 ROUTES: Final[tuple[Routes, ...]] = (
@@ -14,5 +14,6 @@ ROUTES: Final[tuple[Routes, ...]] = (
     builds.ROUTES,
     system.ROUTES,
     people.ROUTES,
+    groups.ROUTES,
     declarative.ROUTES,
 )
