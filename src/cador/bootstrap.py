@@ -42,7 +42,7 @@ from cador.ports.executor import Keep
 from cador.ports.executor import Limits as JobLimits
 from cador.ports.peers import Peers
 from cador.ports.stores import Tx
-from cador.settings import Settings
+from cador.settings import EngineSettings, Settings
 from cador.storage.artifacts import collect
 from cador.storage.blobs import LocalBlobs
 from cador.storage.database import OpenDatabase, kind_of, open_database
@@ -170,7 +170,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
                 default_executor=executor.name,
                 host_limits=JobLimits(process.cpu_limit_milli, process.memory_limit_bytes, process.pids_limit),
             ),
-            limits=lambda: Limits(settings.engine.max_running_tasks, settings.engine.max_jobs),
+            limits=lambda: _limits(settings.engine),
             stop_grace_s=process.stop_grace_s,
             meter=metrics,
         )
@@ -369,6 +369,15 @@ def _peers(settings: Settings, database: OpenDatabase, executor: ProcessExecutor
     from cador.storage.peers import PostgresPeers
 
     return PostgresPeers(settings.database, place=executor.place, timeout_s=settings.engine.replica_timeout_s)
+
+
+def _limits(engine: EngineSettings) -> Limits:
+    return Limits(
+        max_running_tasks=engine.max_running_tasks,
+        max_jobs=engine.max_jobs,
+        max_per_project=engine.max_running_per_project,
+        max_per_user=engine.max_running_per_user,
+    )
 
 
 def _same_key(tx: Tx, sealer: AesSealer) -> None:

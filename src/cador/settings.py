@@ -45,6 +45,10 @@ class EngineSettings:
             "least": 1,
         },
     )
+    max_running_per_project: int = _setting(
+        0, "Of those, tasks of one project; 0 is no limit. All three limits can be changed by `cador settings set`."
+    )
+    max_running_per_user: int = _setting(0, "Of those, tasks that one user started; 0 is no limit.")
     max_jobs_per_stage: int = _setting(5, "Job tasks of one parallel stage that run at once.", least=1)
     max_jobs: int = field(
         default_factory=lambda: 4 * _cores(),

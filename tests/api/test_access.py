@@ -51,6 +51,7 @@ TABLE: list[tuple[Call, tuple[str, ...]]] = [
     (("GET", "/api/v1/tasks/w/1/events", {}), READ),
     (("GET", "/api/v1/tasks/w/1/state", {"params": {"at": "1"}}), READ),
     (("GET", "/api/v1/tasks/w/1/why", {}), READ),
+    (("GET", "/api/v1/tasks/w/1/report", {}), READ),
     (("GET", "/api/v1/tasks/w/1/artifacts", {}), READ),
     (("GET", "/api/v1/tasks/w/1/jobs/say/log", {}), READ),
     (("POST", f"{CREATE}/lint", {"json": definition("lint")}), READ),
@@ -61,6 +62,8 @@ TABLE: list[tuple[Call, tuple[str, ...]]] = [
     (("PUT", "/api/v1/tasks/w/1/remark", {"json": {"remark": "x"}}), RUN),
     (("PUT", f"{CREATE}/w", {"params": OWN, "json": definition("w")}), EDIT),
     (("GET", "/api/v1/me", {}), ALL),
+    (("GET", "/api/v1/settings", {}), ("admin",)),
+    (("PUT", "/api/v1/settings", {"json": {}}), ("admin",)),
 ]
 
 
@@ -84,7 +87,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-@pytest.mark.parametrize(("call", "allowed"), TABLE, ids=lambda value: f"{value[0]} {value[1]}" if value[0:1] else "")
+@pytest.mark.parametrize(("call", "allowed"), TABLE, ids=lambda value: f"{value[0]} {value[1]}" if len(value) > 1 else "")
 async def test_every_route_with_every_caller(server: Site, call: Call, allowed: tuple[str, ...], caller: str) -> None:
     method, path, options = call
     reply = await server.call(method, path, CALLERS[caller], **options)
@@ -214,7 +217,7 @@ async def test_public_projects_are_open_to_read(tmp_path: Path) -> None:
 
 MODULES = (
     application.tasks, application.job_logs, application.definitions, application.own, application.task_history,
-    application.why,
+    application.task_report, application.why, application.live_settings,
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cador import __version__
-from cador.api import definitions, health, job_logs, own, task_history, tasks, why
+from cador.api import definitions, health, job_logs, live_settings, own, task_history, tasks, why
 from cador.api.auth import GUARDED, authenticate, without_token
 from cador.api.errors import Refusal, bad_request, internal, language_of, refusal_of
 from cador.api.health import Check
@@ -38,6 +38,7 @@ ROUTES: Final[tuple[Routes, ...]] = (
     own.ROUTES,
     task_history.ROUTES,
     why.ROUTES,
+    live_settings.ROUTES,
     *RESOURCE_ROUTES,
 )
 """In order of matching: what is asked most comes first."""

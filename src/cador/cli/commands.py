@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "backup": (SERVER, "Write everything a server keeps into one file, while it works.", "backup:app"),
     "restore": (SERVER, "Put a backup into an empty data folder.", "backup:restore"),
     "selftest": (SERVER, "Prove on this machine that nothing is lost and nothing happens twice.", "selftest:selftest"),
+    "settings": (SERVER, "Show and change what is set while servers work.", "live_settings:settings"),
     "doctor": (SERVER, "Check this machine and say what to do.", "doctor:doctor"),
     "completion": (SERVER, "Print the completion script of a shell.", "serve:completion"),
     "version": (SERVER, "Versions of this program and of the server.", "serve:version"),

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-MOST_WEIGHT: Final = 1_000_000
-"""Largest weight of a project; the least is 1 / MOST_WEIGHT."""
+LEAST_WEIGHT: Final = 0.001
+MOST_WEIGHT: Final = 1000.0
+"""What a project may weigh."""
 
 
 _LEVEL: Final = 1e-6
@@ -58,9 +59,9 @@ class Line:
 def weight_of(document: Mapping[str, object]) -> float:
     """Of a project's document; 1 when it says nothing that makes sense."""
     weight = document.get("weight")
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= MOST_WEIGHT:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
         return 1.0
-    return max(float(weight), 1 / MOST_WEIGHT)
+    return float(weight)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,8 @@
 from typing import Any, Final
 
 from cador.domain.errors import AlreadyExists, Conflict, NotFound
-from cador.operations.actor import PROJECT_ADMIN, Actor
+from cador.domain.sharing import weight_of
+from cador.operations.actor import PROJECT_ADMIN, SYSTEM, Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
 from cador.operations.models.project import DEPLOY_TYPES, ProjectBody, ProjectChange
@@ -18,7 +19,10 @@ _ROUNDS: Final = 5
 def store(tx: Tx, hand: Hand, document: dict[str, Any], *, new: bool = False) -> tuple[Resource, bool]:
     """Add or replace a project; who adds it becomes its administrator. The flag says whether anything changed.
 
-    Raises: AlreadyExists: *new* and it is there.
+    Its weight is what it has beside other projects: without one in the document it stays, and only administrators of
+    the system change it.
+
+    Raises: AlreadyExists: *new* and it is there. Forbidden: the weight.
     """
     key = document["project_key"]
     document = {**document, "deploy_type": DEPLOY_TYPES[document["project_type"]]}
@@ -26,6 +30,11 @@ def store(tx: Tx, hand: Hand, document: dict[str, Any], *, new: bool = False) ->
     if old is not None:
         if new:
             raise AlreadyExists("project", key)
+        if "weight" in old.document:
+            document = {"weight": old.document["weight"], **document}
+    if weight_of(document) != weight_of(old.document if old is not None else {}):
+        hand.actor.need(SYSTEM)
+    if old is not None:
         changed = put_over(tx, hand, old, document)
         return need_project(tx, key), changed
     project = put_new(tx, hand, "project", "", key, document)
@@ -45,7 +54,7 @@ async def create(ctx: Context, actor: Actor, body: Doc) -> None:
 
 
 async def change(ctx: Context, actor: Actor, key: str, body: Doc) -> None:
-    """What is absent stays. Raises: Invalid, NotFound."""
+    """What is absent stays. Raises: Invalid, NotFound, Forbidden: the weight."""
     new = read_body(ProjectChange, body).model_dump(exclude_none=True)
 
     def write(tx: Tx) -> None:

@@ -52,6 +52,8 @@ async def detail(call: Call) -> dict[str, Any]:
         "deploy_type": project.document["deploy_type"],
         "create_time": int(project.create_at),
         "created_by": project.created_by,
+        # Not of the documents: shown where it was given.
+        **({"weight": project.document["weight"]} if "weight" in project.document else {}),
     }
 
 

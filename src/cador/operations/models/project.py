@@ -1,14 +1,19 @@
 """Kind ``project``. Source: API documents, "Projects"."""
 
-from typing import Final
+from typing import Annotated, Any, Final
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from cador.domain.errors import Invalid
+from cador.domain.sharing import LEAST_WEIGHT, MOST_WEIGHT
 from cador.operations.models.body import NAME_LENGTH, PROJECT_KEY, Body, check_line, require
 
 PROJECT_TYPES: Final = ("yaml", "helm", "loaded", "vm")
 DEPLOY_TYPES: Final = {"yaml": "k8s", "loaded": "k8s", "helm": "helm", "vm": "cloud_host"}
+
+
+Weight = Annotated[float | None, Field(ge=LEAST_WEIGHT, le=MOST_WEIGHT, allow_inf_nan=False)]
+"""Share of the project in the queue beside others. Not of the documents; 1 when it was never given."""
 
 
 class ProjectBody(Body):
@@ -17,6 +22,7 @@ class ProjectBody(Body):
     is_public: bool = False
     description: str = ""
     project_type: str = ""
+    weight: Weight = None
 
     @model_validator(mode="after")
     def _rules(self) -> "ProjectBody":
@@ -28,6 +34,10 @@ class ProjectBody(Body):
         check_line(self.project_name, "project_name", 256)
         return self
 
+    def document(self) -> dict[str, Any]:
+        """Without a weight that was not given."""
+        return {key: value for key, value in self.model_dump().items() if key != "weight" or value is not None}
+
 
 class ProjectChange(Body):
     """Body of the update: what is absent stays."""
@@ -35,3 +45,4 @@ class ProjectChange(Body):
     project_name: str | None = None
     description: str | None = None
     is_public: bool | None = None
+    weight: Weight = None

@@ -1,0 +1,52 @@
+"""Settings that are changed while servers work."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pydantic import BaseModel, RootModel
+
+from cador.api.permissions import SYSTEM_ADMIN
+from cador.api.routing import Call, Routes
+from cador.operations import system_settings
+from cador.operations.system_settings import LiveSetting
+
+ROUTES: Final = Routes("server")
+PATH: Final = "/api/v1/settings"
+
+
+class Change(RootModel[dict[str, int | None]]):
+    """Values by name of the setting; null gives one back to the configuration. What is not named stays."""
+
+
+class Setting(BaseModel):
+    """``value``: what counts now; ``configured``: what the configuration of the server says; ``live``: it was set
+    here. 0 is no limit for the caps of a project and a user."""
+
+    name: str
+    value: int
+    configured: int
+    live: bool
+
+
+class SettingList(BaseModel):
+    settings: list[Setting]
+
+
+@ROUTES.get(PATH, SYSTEM_ADMIN, reply=SettingList)
+async def show(call: Call) -> Any:
+    """Settings that can be changed while servers work: limits of the queue."""
+    return _document(await system_settings.live_settings(call.ctx, call.actor))
+
+
+@ROUTES.put(PATH, SYSTEM_ADMIN, body=Change, reply=SettingList)
+async def change(call: Call) -> Any:
+    """Change settings on all servers at once; a lowered limit stops nothing."""
+    return _document(await system_settings.change_settings(call.ctx, call.actor, await call.object()))
+
+
+def _document(found: Sequence[LiveSetting]) -> dict[str, Any]:
+    return {
+        "settings": [
+            {"name": one.name, "value": one.value, "configured": one.configured, "live": one.live} for one in found
+        ]
+    }
