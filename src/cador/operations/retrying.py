@@ -1,13 +1,16 @@
 """Run a task again, or what a person chooses of it, under the same number."""
 
 from cador.domain import events as ev
-from cador.domain.errors import NotFound, NotStartable
+from cador.domain.errors import NotFound, NotStartable, WrongStatus
+from cador.domain.task import JOB_KEPT, TaskStatus
+from cador.domain.task_machine import advance
 from cador.engine.hearing import Claim, Ear, Outcome
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import find_task
+from cador.operations.redrafting import Edited, Redraft, begins, behind, load_original, redraft
 from cador.operations.task_values import RetryRequest
-from cador.ports.stores import Tx
+from cador.ports.stores import Tx, brief
 
 EVERYTHING = RetryRequest()
 
@@ -19,23 +22,65 @@ def not_executable(key: str) -> str:
 async def retry_task(
     ctx: Context, actor: Actor, workflow_key: str, number: int, project: str = "", request: RetryRequest = EVERYTHING
 ) -> None:
-    """Run what did not pass once more, or what *request* chooses.
+    """Run what did not pass once more, or what *request* chooses, with the values it changes.
 
-    Raises: NotFound, Forbidden; WrongStatus; NotStartable: the workflow is not executable.
+    Raises: NotFound: the task, or a job that is chosen; Forbidden; WrongStatus; NotStartable: the workflow is not
+    executable, or a configuration is not as it was; Invalid: a value that cannot be meant; Conflict.
     """
     task_id = await find_task(ctx, actor, "run_workflow", workflow_key, number, project)
-    await ctx.engine.transact(_retry, task_id, actor.uid, actor.name, request)
+    for again in (False, True):
+        draft = await _redraft(ctx, task_id, request)
+        try:
+            await ctx.engine.transact(_retry, task_id, actor.uid, actor.name, request, draft)
+        except Edited:
+            if again:
+                raise
+        else:
+            return
 
 
-def _retry(tx: Tx, claim: Claim, task_id: int, uid: str, name: str, request: RetryRequest) -> Outcome[None]:
+async def _redraft(ctx: Context, task_id: int, request: RetryRequest) -> Redraft | None:
+    """New plans, where values are changed or where a job that runs again has a plan from before such a change."""
+    if not request.edits and not await ctx.db.read(_was_edited, task_id):
+        return None
+    original = await ctx.db.read(load_original, ctx.catalogues, task_id)
+    if not request.edits:
+        jobs, first = await ctx.db.read(_chosen, task_id, request)
+        moved, _ = advance(original.task, ev.RetryRequested(original.task.create_at, "", "", jobs, first))
+        if moved.status is TaskStatus.CANCELLING:
+            kept = frozenset(job.id for job in moved.jobs if job.status in JOB_KEPT)
+            if first is not None and behind(original, kept):
+                raise WrongStatus(moved.label, "being stopped", "be retried from a job with other values than it had")
+            return None
+        if not behind(original, begins(original.task, moved)):
+            return None
+    return await redraft(ctx, original, request.edits)
+
+
+@brief
+def _was_edited(tx: Tx, task_id: int) -> bool:
+    return tx.tasks.row(task_id).edits > 0
+
+
+@brief
+def _chosen(tx: Tx, task_id: int, request: RetryRequest) -> tuple[tuple[int, ...], int | None]:
+    """Ids of the jobs that are chosen, and of the one to begin from. Raises: NotFound("job", name)."""
+    jobs = tuple(dict.fromkeys(job_id(tx, task_id, job) for job in request.jobs))
+    return jobs, job_id(tx, task_id, request.from_job) if request.from_job else None
+
+
+def _retry(
+    tx: Tx, claim: Claim, task_id: int, uid: str, name: str, request: RetryRequest, draft: Redraft | None
+) -> Outcome[None]:
     ear = Ear(tx, claim)
     row = tx.tasks.row(task_id)
     workflow = tx.workflows.find(row.workflow_key)
     if workflow is not None and workflow.concurrency_limit == 0:
         raise NotStartable(not_executable(row.workflow_key))
-    jobs = tuple(job_id(tx, task_id, job) for job in request.jobs)
-    first = job_id(tx, task_id, request.from_job) if request.from_job else None
-    ear.hear(task_id, ev.RetryRequested(tx.now, uid, name, jobs, first))
+    jobs, first = _chosen(tx, task_id, request)
+    changes = draft.changes if draft is not None else ()
+    event = ev.RetryRequested(tx.now, uid, name, jobs, first, changes)
+    ear.hear(task_id, event, draft.store if draft is not None else None)
     return ear.outcome(None)
 
 

@@ -2,6 +2,7 @@
 groups and names do not matter."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -22,6 +23,9 @@ class StageExecutors:
     def names(self, uid: str) -> bool:
         """Whether that user is named."""
         return any(ident == uid for ident, _ in self.users)
+
+
+NOBODY: Final = StageExecutors()
 
 
 def executors_of(text: str) -> StageExecutors:

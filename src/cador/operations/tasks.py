@@ -3,32 +3,28 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from cador.domain import events as ev
 from cador.domain.commands import Admit, Tell
 from cador.domain.errors import AlreadyExists, NotAnApprover, NotFound, NothingToApprove, NotStartable, WrongStatus
-from cador.domain.naming import primary_repo
 from cador.domain.task import ApprovalStatus, StageStatus, TaskStatus, WorkflowTask
 from cador.domain.workflow import Workflow
 from cador.engine.hearing import Claim, Ear, Outcome
-from cador.engine.preparing import Catalogues, code_host_access
-from cador.jobs.base import Catalogue
+from cador.engine.preparing import Catalogues
 from cador.jobs.definition import parse_workflow
 from cador.operations.actor import Actor
+from cador.operations.commits import freeze_commits
 from cador.operations.context import Context
 from cador.operations.finding import find_task
 from cador.operations.groups import entries_of, people_named
 from cador.operations.retrying import not_executable, retry_task
-from cador.operations.starting import Draft, Ground, draft_task, new_task, repos_at, with_number
+from cador.operations.starting import Draft, Ground, draft_task, new_task, with_number
 from cador.operations.task_values import Ballot, Started, StartRequest
 from cador.operations.task_views import list_tasks, task_artifacts, task_detail, task_log
 from cador.ports.stores import NewTask, TaskRow, Tx, brief
-
-if TYPE_CHECKING:
-    from cador.ports.code_hosts import CodeHostAccess
 
 __all__ = [
     "approve",
@@ -81,7 +77,7 @@ async def start_task(ctx: Context, actor: Actor, request: StartRequest) -> Start
         if repeated is not None:
             return Started(repeated.workflow_key, repeated.project, repeated.number)
         draft = _draft(ctx, actor, ground, request)
-        await _resolve(ctx, ground.catalogue, draft)
+        await freeze_commits(ctx, ground.catalogue, draft)
         task = new_task(draft, ground, request, actor, ctx.options().max_jobs_per_stage)
         try:
             revoker = (actor.uid, actor.name) if request.trigger == "openapi" else ("", request.trigger)
@@ -136,33 +132,6 @@ def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) ->
         strict=options.strict_inputs if request.strict is None else request.strict,
         seal=lambda value: ctx.sealer.seal(value, f"task/{workflow.key}"),
     )
-
-
-async def _resolve(ctx: Context, catalogue: Catalogue, draft: Draft) -> None:
-    """Freeze the commits of all repositories as they are now. What cannot be asked is a warning, the job finds out."""
-
-    def open_(text: str) -> str:
-        return ctx.sealer.open(text) if ctx.sealer.is_sealed(text) else text
-
-    asked: list[tuple[dict[str, Any], CodeHostAccess]] = []
-    for repo in draft.repositories():
-        host = code_host_access(catalogue, repo.get("codehost_id") or 0, open_)
-        if host is None:
-            draft.warnings.append(f"code host {repo.get('codehost_id')} of {repo.get('repo_name')} is not known")
-        elif not (repo.get("enable_commit") and repo.get("commit_id") and repo.get("commit_message")):
-            asked.append((repo, host))
-    if asked:
-        found = await ctx.resolve_commits(asked, ctx.options().resolve_commits_s)
-        for (repo, _), resolved in zip(asked, found, strict=True):
-            repo.update({key: value for key, value in resolved.facts.items() if value})
-            if resolved.problem:
-                draft.warnings.append(resolved.problem)
-    for n, (index, job, job_type, plan) in enumerate(draft.plans):
-        repos = [repo for path in plan.repos for repo in repos_at(plan.plan, path)]
-        primary = primary_repo(repos)
-        if primary is not None and primary.get("commit_id"):
-            variables = {**plan.variables, f"job.{plan.key}.COMMITID": str(primary["commit_id"])}
-            draft.plans[n] = (index, job, job_type, replace(plan, variables=variables))
 
 
 @brief
