@@ -103,3 +103,16 @@ async def test_a_history_that_nobody_can_read_is_said(server: Site) -> None:
     early = (await events_of(server))[1]["at"]
     past = (await server.get(f"{TASK}/state", params={"at": early.replace("Z", "999Z")})).json()
     assert not past["agrees"]
+
+
+async def test_the_report_is_a_page_that_may_do_nothing(server: Site) -> None:
+    await server.create("w")
+    await server.run("w")
+    await server.done("w", 1)
+    reply = await server.get(f"{TASK}/report")
+    assert (reply.status_code, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert reply.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+    assert reply.headers["content-disposition"] == "inline; filename*=UTF-8''w-1.html"
+    assert reply.text.startswith("<!doctype html>")
+    assert "hello" in reply.text
+    assert (await server.get("/api/v1/tasks/w/9/report")).status_code == 404

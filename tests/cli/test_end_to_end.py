@@ -249,7 +249,7 @@ def test_a_task_from_start_to_artifact(tmp_path: Path, server: dict[str, str]) -
 def test_an_approval_from_the_command_line(tmp_path: Path, server: dict[str, str]) -> None:
     task = cador(tmp_path, "run", "release", "--only", "publish", **server).stdout.strip()
     end = time.monotonic() + DEADLINE_S
-    while "waits for 1 more of admin" not in cador(tmp_path, "task", "why", task, **server).stdout:
+    while "1 more of admin must approve" not in cador(tmp_path, "task", "why", task, **server).stdout:
         assert time.monotonic() < end
     done = cador(tmp_path, "task", "reject", task, "-m", "not today", **server)
     assert (done.returncode, done.stdout) == (0, "")
@@ -266,7 +266,8 @@ def test_an_approval_from_the_command_line(tmp_path: Path, server: dict[str, str
         "workflow list", "workflow show release", "project list", "project show shop", "service list",
         "service show api", "build list", "build show api-build", "testing list", "testing show unit", "codehost list",
         "codehost show shop-git", "registry list", "user list", "user show admin", "token list", "context list",
-        "version", "export --project shop", "task list release", "doctor",
+        "version", "export --project shop", "task list release", "task why release/latest", "task events release/latest",
+        "task show release/latest --at -0s", "task report release/latest -o -", "doctor",
     ],
 )  # fmt: skip
 def test_everything_can_be_looked_at(tmp_path: Path, server: dict[str, str], words: str) -> None:

@@ -34,6 +34,11 @@ def result(text: str) -> None:
     print(text, flush=True)
 
 
+def plain(text: str) -> str:
+    """*text* on one line, without what a terminal would obey: names and comments are written by strangers."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
 def result_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
 

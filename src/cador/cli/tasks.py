@@ -70,15 +70,26 @@ def show(
     /,
     *,
     watch: Annotated[bool, Parameter(name=["--watch", "-w"], negative="", help="Stay until the task ends.")] = False,
+    at: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help='As it was then: "2026-11-21 10:00", Unix seconds, or -5m.')
+    ] = "",
     project: Project = "",
     json: Json = False,
 ) -> int:
     """Stages and jobs of a task: status, times, who is waited for.
 
     $ cador task show release/latest --watch
+    $ cador task show release/12 --at -5m
     """
     client = connect()
     workflow, number = find_task(client, task, project)
+    if at:
+        if watch:
+            raise Failure("--at is about the past, --watch about what comes", USAGE)
+        from cador.cli.task_history import show_at
+
+        show_at(client, workflow, number, at, json=json)
+        return 0
     if watch and not json:
         detail = follow(client, workflow, number, logs=False)
         return 0 if detail["status"] == "passed" else FAILED
@@ -230,58 +241,9 @@ def vote(client: Client, workflow: str, number: int, stage: str, comment: str, *
     client.call("POST", "/openapi/workflows/custom/task/approve", None, body)
 
 
-@app.command
-def why(task: Task, /, *, project: Project = "") -> int:
-    """What a task waits for.
-
-    $ cador task why release/latest
-    """
-    client = connect()
-    workflow, number = find_task(client, task, project)
-    reasons = waits(task_detail(client, workflow, number))
-    for reason in reasons or ["it waits for nothing"]:
-        result(reason)
-    return 0
-
-
-def waits(told: dict[str, Any]) -> list[str]:
-    """Reasons, in words, from the detail of a task."""
-    reasons = []
-    queue = told.get("queue")
-    if queue:
-        words = {
-            "global_limit": "the server runs as many tasks as it may (engine.max_running_tasks)",
-            "workflow_limit": "its workflow runs as many tasks as it may (concurrency_limit)",
-            "not_executable": "its workflow's concurrency_limit is 0: it starts when that is raised",
-        }
-        reason = words.get(queue.get("reason", ""), queue.get("reason", ""))
-        blocking = ", ".join(str(number) for number in queue.get("blocking") or ())
-        reasons.append(
-            f"number {queue.get('position')} in the queue: {reason}" + (f"; by {blocking}" if blocking else "")
-        )
-    reasons += [
-        f"{approval.name} waits for {approval.needed - approval.given} more of {', '.join(approval.who)}"
-        for approval in open_approvals(told)
-    ]
-    return reasons
-
-
-@app.command
-def events(task: Task, /, *, project: Project = "", json: Json = False) -> int:
-    """What happened to a task, in order.
-
-    $ cador task events release/12
-    """
-    client = connect()
-    workflow, number = find_task(client, task, project)
-    reply = client.get(f"/api/v1/tasks/{segment(workflow)}/{number}/events")
-    if json:
-        result_json(reply)
-        return 0
-    for one in reply["events"]:
-        facts = "  ".join(f"{key}={value}" for key, value in one["data"].items() if value not in ("", None, [], {}))
-        result(f"{one['at']}  {one['kind']:<18}  {facts}".rstrip())
-    return 0
+app.command("cador.cli.task_why:why", name="why")
+app.command("cador.cli.task_history:events", name="events")
+app.command("cador.cli.task_report:report", name="report")
 
 
 @app.command
