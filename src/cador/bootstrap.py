@@ -30,6 +30,7 @@ from cador.api.routing import Limits as HttpLimits
 from cador.domain.errors import CadorError
 from cador.engine.alone import Alone
 from cador.engine.engine import Engine, Limits
+from cador.engine.housekeeping import Retention
 from cador.engine.preparing import Catalogues, Preparer
 from cador.executors.process import ProcessExecutor
 from cador.integrations.git_refs import resolve_commits
@@ -173,6 +174,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             limits=lambda: _limits(settings.engine),
             stop_grace_s=process.stop_grace_s,
             meter=metrics,
+            retention=lambda: _retention(settings),
         )
         options = Options(
             base_url=(settings.base_url or url).rstrip("/"),
@@ -369,6 +371,11 @@ def _peers(settings: Settings, database: OpenDatabase, executor: ProcessExecutor
     from cador.storage.peers import PostgresPeers
 
     return PostgresPeers(settings.database, place=executor.place, timeout_s=settings.engine.replica_timeout_s)
+
+
+def _retention(settings: Settings) -> Retention:
+    wished = settings.retention
+    return Retention(wished.max_days, wished.max_items_per_workflow, wished.purge_days)
 
 
 def _limits(engine: EngineSettings) -> Limits:

@@ -95,6 +95,19 @@ class ExecutorSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    max_days: int = _setting(
+        365,
+        "Days after which a task that is over is archived: it leaves the lists, its logs and artifacts are deleted, by"
+        " its number it is still found. 0 keeps all. The three of `retention` can be changed by `cador settings set`.",
+    )
+    max_items_per_workflow: int = _setting(
+        0, "Of each workflow only the newest so many tasks stay; older ones that are over are archived. 0 keeps all."
+    )
+    purge_days: int = _setting(0, "Days after which nothing at all is left of an archived task; 0 is never.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     max_bytes_per_job: int = _setting(
         256 * 1024 * 1024, "Most bytes of one job's log; what follows is cut with a visible line.", least=1024
@@ -152,6 +165,7 @@ class Settings:
     )
     engine: EngineSettings = field(default_factory=EngineSettings)
     executors: ExecutorSettings = field(default_factory=ExecutorSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     log: LogSettings = field(default_factory=LogSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
 

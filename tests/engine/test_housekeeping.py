@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from cador.domain.errors import CadorError, NotFound, Unavailable
+from cador.domain.errors import CadorError, Invalid, NotFound, Unavailable
 from cador.engine import housekeeping
 from cador.engine.housekeeping import Retention
 from cador.operations import tasks, workflows
+from cador.operations.system_settings import change_settings, live_settings
 from cador.ports.stores import TaskFilter, Tx
 from cador.storage.tables import command, remains, workflow_task
 from engine.test_engine import KEY, flow, job, once, play, wrapped
@@ -297,5 +298,34 @@ def test_the_house_is_kept_by_one_command_whatever_happens(tmp_path: Path) -> No
         await asyncio.sleep(HOURS_S)
         assert await listed(world) == []
         assert await pending(world) == [("housekeep", 0)]
+
+    play(tmp_path, act)
+
+
+def test_how_long_tasks_are_kept_is_changed_while_the_server_works(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        world.retention = Retention(max_days=30)
+        await world.define(flow([job("a", "echo hello")]))
+        await world.boot()
+        await passed(world, 3)
+        await age(world, 10, 1, 2)
+        await asyncio.sleep(HOURS_S)
+        assert await listed(world) == [3, 2, 1]
+        admin = world.actor()
+        told = await change_settings(world.ctx, admin, {"retention.max_days": 7, "retention.purge_days": 1})
+        assert {one.name: (one.value, one.configured, one.live) for one in told if one.name.startswith("ret")} == {
+            "retention.max_days": (7, 30, True),
+            "retention.max_items_per_workflow": (0, 0, False),
+            "retention.purge_days": (1, 0, True),
+        }
+        assert await listed(world) == [3, 2, 1], "a mistake can be taken back"
+        await world.restart()
+        await asyncio.sleep(HOURS_S)
+        assert (await listed(world), await kept(world)) == ([3], [1, 2, 3])
+        await change_settings(world.ctx, admin, {"retention.max_days": None, "retention.purge_days": None})
+        assert not any(one.live for one in await live_settings(world.ctx, admin))
+        for wrong in ({"retention.max_day": 1}, {"retention.max_days": -1}, {"retention.purge_days": "1"}):
+            with pytest.raises(Invalid, match=r"^retention\."):
+                await change_settings(world.ctx, admin, wrong)
 
     play(tmp_path, act)

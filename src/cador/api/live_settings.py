@@ -20,7 +20,7 @@ class Change(RootModel[dict[str, int | None]]):
 
 class Setting(BaseModel):
     """``value``: what counts now; ``configured``: what the configuration of the server says; ``live``: it was set
-    here. 0 is no limit for the caps of a project and a user."""
+    here. 0 is no limit for the caps of a project and a user, and for ever for how long tasks are kept."""
 
     name: str
     value: int
@@ -34,13 +34,14 @@ class SettingList(BaseModel):
 
 @ROUTES.get(PATH, SYSTEM_ADMIN, reply=SettingList)
 async def show(call: Call) -> Any:
-    """Settings that can be changed while servers work: limits of the queue."""
+    """Settings that can be changed while servers work: limits of the queue, and how long tasks are kept."""
     return _document(await system_settings.live_settings(call.ctx, call.actor))
 
 
 @ROUTES.put(PATH, SYSTEM_ADMIN, body=Change, reply=SettingList)
 async def change(call: Call) -> Any:
-    """Change settings on all servers at once; a lowered limit stops nothing."""
+    """Change settings on all servers at once; a lowered limit stops nothing. How long tasks are kept counts from the
+    next hour on."""
     return _document(await system_settings.change_settings(call.ctx, call.actor, await call.object()))
 
 

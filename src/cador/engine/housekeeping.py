@@ -62,10 +62,10 @@ class Retention:
     purge_days: int = 0
 
 
-def stored_retention(tx: Tx, otherwise: Retention) -> Retention:
-    """What was set while the server ran, else *otherwise*."""
+def stored_retention(tx: Tx) -> dict[str, int]:
+    """What was set while servers run, by field of :class:`Retention`: it counts before the settings."""
     text = tx.meta.get(STORED)
-    return msgspec.json.decode(text, type=Retention) if text is not None else otherwise
+    return msgspec.json.decode(text, type=dict[str, int]) if text is not None else {}
 
 
 class Housekeeping:
@@ -85,6 +85,11 @@ class Housekeeping:
         self._retention = retention
         self._left = asyncio.Event()
 
+    @property
+    def configured(self) -> Retention:
+        """Of the settings of this server."""
+        return self._retention() if self._retention is not None else Retention(0, 0, 0)
+
     # -- once an hour, on one server
 
     async def arm(self) -> None:
@@ -97,7 +102,7 @@ class Housekeeping:
         a takeover, finds what is left."""
         db = self._engine.db
         if self._retention is not None:
-            wished = await db.read(stored_retention, self._retention())
+            wished = replace(self._retention(), **await db.read(stored_retention))
             now = self._engine.clock.now()
             archived = await self._archive(wished, now)
             removed = 0

@@ -11,9 +11,11 @@ from typing import Final
 from cador.domain.errors import Invalid
 from cador.domain.sharing import QueueLimits
 from cador.engine.hearing import Claim, Ear, Outcome
+from cador.engine.housekeeping import Retention
 from cador.operations.actor import SYSTEM, Actor
 from cador.operations.context import Context
 from cador.operations.resources import Hand
+from cador.operations.retention import KEEPING, keep, kept
 from cador.ports.admission import Gate
 from cador.ports.stores import Tx
 
@@ -46,6 +48,9 @@ LIMITS: Final[Mapping[str, _Limit]] = {
     "engine.max_running_per_user": _Limit(lambda g: g.max_per_user, lambda q: q.max_per_user, 0),
 }
 """In the order of ``AdmissionStore.set_limits``. 0 is no limit where it is allowed."""
+_BOUNDS: Final[Mapping[str, tuple[int, int]]] = {name: (limit.least, MOST) for name, limit in LIMITS.items()} | {
+    name: (0, keeping.most) for name, keeping in KEEPING.items()
+}
 
 
 async def live_settings(ctx: Context, actor: Actor) -> tuple[LiveSetting, ...]:
@@ -53,7 +58,7 @@ async def live_settings(ctx: Context, actor: Actor) -> tuple[LiveSetting, ...]:
     actor.need(SYSTEM)
 
     def read(tx: Tx) -> tuple[LiveSetting, ...]:
-        return _told(tx.admission.gate(), ctx.engine.queue_limits())
+        return _told(tx, ctx.engine.queue_limits(), ctx.engine.housekeeping.configured)
 
     return await ctx.db.read(read)
 
@@ -65,40 +70,47 @@ async def change_settings(ctx: Context, actor: Actor, changes: Mapping[str, obje
     Raises: Forbidden; Invalid: an unknown name or a value that does not fit, nothing is changed then.
     """
     actor.need(SYSTEM)
-    return await ctx.engine.transact(_change, Hand(actor, ctx.sealer), _checked(changes))
+    configured = ctx.engine.housekeeping.configured
+    return await ctx.engine.transact(_change, Hand(actor, ctx.sealer), _checked(changes), configured)
 
 
 def _change(
-    tx: Tx, claim: Claim, hand: Hand, changes: Mapping[str, int | None]
+    tx: Tx, claim: Claim, hand: Hand, changes: Mapping[str, int | None], retention: Retention
 ) -> Outcome[tuple[LiveSetting, ...]]:  # fmt: skip
     ear = Ear(tx, claim)
     before = tx.admission.lock()
     if changes and before is not None:
-        tx.admission.set_limits(*(changes.get(name, limit.of_gate(before)) for name, limit in LIMITS.items()))
+        if any(name in LIMITS for name in changes):
+            tx.admission.set_limits(*(changes.get(name, limit.of_gate(before)) for name, limit in LIMITS.items()))
+            ear.admit()
+        keep(tx, {name: value for name, value in changes.items() if name in KEEPING})
         hand.audit(tx, "change_settings", "", "settings", dict(changes))
-        ear.admit()
-    return ear.outcome(_told(tx.admission.gate(), claim.limits))
+    return ear.outcome(_told(tx, claim.limits, retention))
 
 
-def _told(gate: Gate, configured: QueueLimits) -> tuple[LiveSetting, ...]:
-    now = gate.over(configured)
-    return tuple(
-        LiveSetting(name, limit.of_limits(now), limit.of_limits(configured), limit.of_gate(gate) is not None)
-        for name, limit in LIMITS.items()
+def _told(tx: Tx, limits: QueueLimits, retention: Retention) -> tuple[LiveSetting, ...]:
+    gate = tx.admission.gate()
+    now = gate.over(limits)
+    return (
+        *(
+            LiveSetting(name, limit.of_limits(now), limit.of_limits(limits), limit.of_gate(gate) is not None)
+            for name, limit in LIMITS.items()
+        ),
+        *(LiveSetting(name, *facts) for name, facts in kept(tx, retention).items()),
     )
 
 
 def _checked(changes: Mapping[str, object]) -> dict[str, int | None]:
     checked: dict[str, int | None] = {}
     for name, value in changes.items():
-        limit = LIMITS.get(name)
-        if limit is None:
-            near = difflib.get_close_matches(name, LIMITS, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(LIMITS)}"
+        if name not in _BOUNDS:
+            near = difflib.get_close_matches(name, _BOUNDS, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(_BOUNDS)}"
             raise Invalid(f"{name} is no setting that can be changed here{hint}", place=name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise Invalid(f"{name}: must be a whole number, or null for what the configuration says", place=name)
-        if value is not None and not limit.least <= value <= MOST:
-            raise Invalid(f"{name}: must be {limit.least} to {MOST}", place=name)
+        least, most = _BOUNDS[name]
+        if value is not None and not least <= value <= most:
+            raise Invalid(f"{name}: must be {least} to {most}", place=name)
         checked[name] = value
     return checked
