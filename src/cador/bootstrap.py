@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import fcntl
 import gc
+import io
 import json
 import os
 import pwd
 import resource
-import shutil
 import signal
 import socket
 import stat
@@ -17,13 +17,14 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import structlog
 import uvicorn
 
 from cador import __version__
 from cador.api.app import create_app
+from cador.api.connections import GuardedConnection
 from cador.api.health import Check, database_check
 from cador.api.metrics import Metrics
 from cador.api.routing import Limits as HttpLimits
@@ -48,6 +49,7 @@ from cador.storage.artifacts import collect
 from cador.storage.blobs import LocalBlobs
 from cador.storage.database import OpenDatabase, kind_of, open_database
 from cador.storage.database import migrate as migrate_tables
+from cador.storage.disk import Disks
 from cador.storage.folders import UNFINISHED
 from cador.storage.logs import FileLogs
 from cador.storage.sealing import AesSealer
@@ -56,8 +58,6 @@ log = structlog.get_logger(__name__)
 
 GRACE_S: Final = 3
 """How long open requests have at shutdown; log streams are cut then and resumed by their readers."""
-SPARE_BYTES: Final = 64 << 20
-"""With less room than this on the disk no task is accepted."""
 STALLED_S: Final = 30.0
 SWITCH_S: Final = 0.001
 
@@ -133,8 +133,10 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         installation = await database.write(_installation)
         await database.write(_same_key, sealer)
         process = settings.executors.process
+        jobs_root = _jobs_root(settings, data, installation)
+        disks = Disks({"data folder": data, "jobs": jobs_root})
         executor = ProcessExecutor(
-            root=_jobs_root(settings, data, installation),
+            root=jobs_root,
             installation=installation,
             user=_job_user(settings),
             stop_grace_s=process.stop_grace_s,
@@ -194,7 +196,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             catalogues=catalogues,
             resolve_commits=resolve_commits,
             options=lambda: options,
-            refuse_starts=lambda: _disk_full(data),
+            refuse_starts=disks.full,
         )
         made = await bootstrap_data(
             ctx, admin_token=settings.admin_token or None, admin_password=settings.admin_password or None
@@ -208,7 +210,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         if made is not None:
             _write_private(data / "admin-token", made + "\n")
             print(f"cador: the administrator's token is in {data / 'admin-token'}", file=sys.stderr)  # noqa: T201
-        checks = (database_check(ctx), Check("engine", _turning(engine, clock)), Check("disk", _disk(data)))
+        checks = (database_check(ctx), Check("engine", _turning(engine, clock)), Check("disk", disks.ask))
         app = create_app(
             ctx,
             sessions=Sessions(ctx, session_s=settings.auth.session_hours * 3600.0),
@@ -221,6 +223,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         log.info("executor", name=executor.name, place=executor.place, containment=executor.containment_note())
         async with engine.running(), asyncio.TaskGroup() as group:
             serving = group.create_task(http.serve(sockets=[listener]), name="http")
+            watching = group.create_task(disks.watch(), name="disks")
             await http.answers.wait()
             _write_private(
                 data / "server.json", json.dumps({"url": url, "pid": os.getpid(), "version": __version__}) + "\n"
@@ -234,6 +237,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             finally:
                 http.should_exit = True
                 await asyncio.wait([serving])
+                watching.cancel()
                 with contextlib.suppress(OSError):
                     (data / "server.json").unlink()
 
@@ -245,7 +249,7 @@ class _Http(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,  # type: ignore[arg-type]  # an ASGI application, whatever its class
-                http="httptools",
+                http=GuardedConnection,
                 loop="asyncio",
                 ws="none",
                 lifespan="off",
@@ -454,20 +458,6 @@ def _raise_descriptor_limit() -> tuple[int, int]:
     return soft, hard
 
 
-def _disk_full(data: Path) -> str:
-    free = shutil.disk_usage(data).free
-    if free >= SPARE_BYTES:
-        return ""
-    return f"the disk of the data folder is full ({free >> 20} MiB free): make room, then start again"
-
-
-def _disk(data: Path) -> Callable[[], Awaitable[str | None]]:
-    async def ask() -> str | None:
-        return _disk_full(data) or None
-
-    return ask
-
-
 def _turning(engine: Engine, clock: SystemClock) -> Callable[[], Awaitable[str | None]]:
     async def ask() -> str | None:
         stalled = clock.now() - engine.turned_at
@@ -492,6 +482,22 @@ def _known_token(data: Path, settings: Settings) -> str:
     return ""
 
 
+class _Unfailing(io.TextIOBase):
+    """The server's log: what cannot be written, on a full disk or into a broken pipe, is lost and harms nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def _configure_log(settings: Settings) -> None:
     plain = settings.log.format == "text" or (settings.log.format == "auto" and sys.stderr.isatty())
     levels = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -506,6 +512,6 @@ def _configure_log(settings: Settings) -> None:
             else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(levels[settings.log.level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_Unfailing(sys.stderr)),  # type: ignore[arg-type]  # writes, flushes
         cache_logger_on_first_use=False,
     )

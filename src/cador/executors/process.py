@@ -41,6 +41,7 @@ R = TypeVar("R")
 _START_S: Final = 10.0
 _PUNCH_BYTES: Final = 1 << 20
 _BLOCK: Final = 4096
+_NO_ROOM_BYTES: Final = 65_536
 _THREADS: Final = 8
 
 log = structlog.get_logger(__name__)
@@ -401,7 +402,16 @@ class ProcessExecutor:
             return End(code, at, stop.reason, step, run.reason)
         if run.record.boot != self._boot:
             return End(None, at, reason="the host was restarted while the job ran")
-        return End(None, at, reason=run.reason or "the job's first process was killed from outside")
+        return End(None, at, reason=run.reason or self._unsaid(run.key))
+
+    def _unsaid(self, key: str) -> str:
+        """Why a driver ended without a word: it had no room to write one, or somebody killed it."""
+        written = self._folders.content(key, "marks/exit", 1)
+        disk = os.statvfs(self._root)
+        no_room = disk.f_bavail * disk.f_frsize < _NO_ROOM_BYTES or (disk.f_files > 0 and disk.f_favail == 0)
+        if no_room or (written is not None and not written[0]):
+            return "the disk of the jobs is full"
+        return "the job's first process was killed from outside"
 
     # --- stop ---------------------------------------------------------------------------------------------------
 
