@@ -23,6 +23,7 @@ from cador.domain.task import (
 )
 from cador.domain.task_machine import advance
 from cador.operations.forecasts import Forecast
+from cador.operations.stage_executors import StageExecutors
 from cador.operations.why import MEANING, Facts, JobWhy, Person, Reason, Why, explain
 from cador.ports.admission import Blocker, QueueFacts
 
@@ -224,10 +225,18 @@ def test_order_and_limits_name_what_they_wait_for() -> None:
     assert (of(found, "j2").waits[0].waits_for, of(found, "j2").waits[0].limit) == (("j1",), 1)
 
 
-def test_who_may_start_a_stage_by_hand() -> None:
+@pytest.mark.parametrize(
+    ("openers", "text", "people"),
+    [
+        (StageExecutors((("ann", "Ann"),)), "Ann must start stage s0 by hand", (Person("ann", "Ann"),)),
+        (StageExecutors(everybody=True), "somebody who may run the workflow must start stage s0 by hand", ()),
+        (StageExecutors(), "a system administrator must start stage s0 by hand", ()),
+    ],
+)
+def test_who_may_start_a_stage_by_hand(openers: StageExecutors, text: str, people: tuple[Person, ...]) -> None:
     task = replace(a_task(job(1)), status=TaskStatus.PAUSE, stages=(StageTask("s0", False, StageStatus.PAUSE),))
-    (wait,) = of(explain(task, Facts(NOW, openers={0: (Person("ann", "Ann"),)})), "j1").waits
-    assert (wait.text, wait.people) == ("Ann must start stage s0 by hand", (Person("ann", "Ann"),))
+    (wait,) = of(explain(task, Facts(NOW, openers={0: openers})), "j1").waits
+    assert (wait.text, wait.people) == (text, people)
 
 
 def test_every_word_has_a_meaning() -> None:

@@ -160,6 +160,23 @@ def test_who_decides_is_named_and_what_is_not_here(tmp_path: Path) -> None:
     play(tmp_path, script)
 
 
+def test_who_may_start_a_stage_is_named(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        document = workflow("w")
+        people = [{"type": "user", "user_id": "ann", "user_name": "Ann"}]
+        document["stages"][0]["manual_exec"] = {"enabled": True, "manual_exec_users": people}
+        await world.define(document)
+        await world.start("w")
+        await world.until("w", 1, lambda detail: detail.row.status == "pause")
+        found = await why(world, "w", 1)
+        assert [(str(wait.reason), [p.user_name for p in wait.people]) for wait in found.waits] == [
+            ("manual_stage", ["Ann"])
+        ]
+        assert found.waits == found.jobs[0].waits
+
+    play(tmp_path, script)
+
+
 def test_a_workflow_that_may_not_run(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         await world.define(workflow("w", concurrency_limit=1))

@@ -25,6 +25,7 @@ from cador.domain.task import (
     WorkflowTask,
 )
 from cador.operations.forecasts import Forecast
+from cador.operations.stage_executors import NOBODY, StageExecutors
 from cador.ports.admission import Blocker, QueueFacts
 
 
@@ -125,7 +126,7 @@ class Facts:
     that the caller may see, ``hidden`` others. ``limits``: the number behind each of its reasons. ``untaken``: jobs
     whose start no server has taken on yet; ``max_jobs``: of this one.
     ``unknown``: why this server cannot carry out a job. ``deciders`` of jobs, ``openers`` of stages: who may decide
-    about a failure, who may start a stage by hand; empty: everybody who may run the workflow."""
+    about a failure, who may start a stage by hand."""
 
     now: float
     queue: QueueFacts | None = None
@@ -136,7 +137,7 @@ class Facts:
     untaken: frozenset[int] = frozenset()
     unknown: Mapping[int, str] = field(default_factory=dict)
     deciders: Mapping[int, tuple[Person, ...]] = field(default_factory=dict)
-    openers: Mapping[int, tuple[Person, ...]] = field(default_factory=dict)
+    openers: Mapping[int, StageExecutors] = field(default_factory=dict)
 
 
 def explain(task: WorkflowTask, facts: Facts) -> Why:
@@ -260,8 +261,10 @@ def _idle_waits(task: WorkflowTask, job: JobTask, facts: Facts, queued: tuple[Wa
         approval = task.stage_approval(current)
         return (_approval(approval),) if approval is not None else ()
     if stage.status is StageStatus.PAUSE:
-        people = facts.openers.get(current, ())
-        text = f"{_any_of(people, 'somebody who may run the workflow')} must start stage {stage.name} by hand"
+        openers = facts.openers.get(current, NOBODY)
+        people = tuple(Person(uid, name) for uid, name in openers.users)
+        others = "somebody who may run the workflow" if openers.everybody else "a system administrator"
+        text = f"{_any_of(people, others)} must start stage {stage.name} by hand"
         return (Wait(Reason.MANUAL_STAGE, text, people=people),)
     jobs = task.jobs_of(current)
     if not stage.parallel:

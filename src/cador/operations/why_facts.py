@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cador.domain.task import JOB_FINAL, JobStatus, Slot, TaskStatus, WorkflowTask
+from cador.domain.task import JOB_FINAL, JobStatus, Slot, StageStatus, TaskStatus, WorkflowTask
 from cador.jobs.base import JobType
 from cador.jobs.unavailable import Unavailable
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import find_task
 from cador.operations.forecasts import Forecast, Line, forecast
+from cador.operations.stage_executors import executors_of
 from cador.operations.why import Facts, Person, Reason, Why, explain
 from cador.ports.admission import QueueFacts
 from cador.ports.stores import TaskRow, Tx
@@ -60,6 +61,11 @@ def _facts(tx: Tx, ctx: Context, actor: Actor, task: WorkflowTask, row: TaskRow)
         untaken=frozenset(tx.outlook.untaken(task.id, starts)) if starts else frozenset(),
         unknown=_unknown(tx, ctx.types, task),
         deciders={job.id: _deciders(tx, job.id) for job in task.jobs if job.status is JobStatus.WAIT_FOR_DECISION},
+        openers={
+            index: executors_of(stage.manual)
+            for index, stage in enumerate(task.stages)
+            if stage.status is StageStatus.PAUSE
+        },
     )
 
 
