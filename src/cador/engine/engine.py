@@ -384,7 +384,7 @@ class Engine:
             try:
                 with self._write():
                     try:
-                        rows, due = await self._db.write(_claim_due, self._me, BATCH, starts)
+                        rows, due_s = await self._db.write(_claim_due, self._me, BATCH, starts)
                         taken = sum(row.kind == "start" for row in rows)
                     finally:
                         self._busy -= starts - taken
@@ -399,8 +399,7 @@ class Engine:
             if len(rows) == BATCH or (self._short and self.room()):
                 continue
             now = self._clock.now()
-            soonest = min(self._soonest, math.inf if due is None else due)
-            pause = min(SWEEP_S, max(0.0, soonest - now))
+            pause = min(SWEEP_S, due_s, max(0.0, self._soonest - now))
             self._sleep_until = now + pause
             # Not wait_for, which may swallow a cancellation that comes in the same instant.
             with contextlib.suppress(TimeoutError):
@@ -471,23 +470,29 @@ class Engine:
                     return
                 # Jitter, so that what failed together is not tried together.
                 pause_s = min(60.0, 0.2 * 4 ** min(row.tries, 8)) * random.uniform(0.7, 1.3)  # noqa: S311
-                due_at = self._clock.now() + pause_s
-                ours = await self._db.write(_postpone, row, row.owner, due_at)
+                ours = await self._db.write(_postpone, row, row.owner, pause_s)
             except Unavailable:
                 await asyncio.sleep(AWAY_S)
+            except Fenced:
+                return  # it was given up, and only the reply was lost; or it is another's by now
             else:
                 break
         if ours:
-            self._expect(due_at)
+            self._expect(self._clock.now() + pause_s)
         elif row.kind == "start":
             await self.executions.take_up(row)
 
     async def _elsewhere(self, row: CommandRow) -> None:
         """Only a server of another machine can carry it out: give it back for a moment, one of them will take it."""
         pause_s = ELSEWHERE_S * random.uniform(0.7, 1.3)  # noqa: S311
-        with contextlib.suppress(Unavailable):
-            await self._db.write(_postpone, row, row.owner, self._clock.now() + pause_s)
-            self._peers.tell((), work=True)
+        while True:
+            try:
+                await self._db.write(_postpone, row, row.owner, pause_s)
+            except Unavailable:
+                await asyncio.sleep(AWAY_S)
+            else:
+                break
+        self._peers.tell((), work=True)
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -506,13 +511,15 @@ def _give_back(tx: Tx, me: str, ids: set[int]) -> None:
 
 
 @brief
-def _claim_due(tx: Tx, me: str, limit: int, starts: int) -> tuple[list[CommandRow], float | None]:
-    """Due rows, and when to look again: starts beyond the room do not count, they wait for an end."""
+def _claim_due(tx: Tx, me: str, limit: int, starts: int) -> tuple[list[CommandRow], float]:
+    """Due rows, and after how many seconds to look again, by the clock that says what is due: starts beyond the room
+    do not count, they wait for an end."""
     rows = tx.commands.claim(me, tx.now, limit, starts=starts)
     full = sum(row.kind == "start" for row in rows) == starts
-    return rows, tx.commands.next_due(starts=not full)
+    due = tx.commands.next_due(starts=not full)
+    return rows, math.inf if due is None else max(0.0, due - tx.now)
 
 
 @brief
-def _postpone(tx: Tx, row: CommandRow, me: str, due_at: float) -> bool:
-    return tx.commands.postpone(row.id, me, due_at)
+def _postpone(tx: Tx, row: CommandRow, me: str, pause_s: float) -> bool:
+    return tx.commands.postpone(row.id, me, tx.now + pause_s)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +31,8 @@ SYNC_S: Final = 1.0
 """How often a growing log is made durable."""
 REMOVE_PAUSES_S: Final = (1.0, 10.0, 60.0)
 """Pauses before what an ended job left is removed once more; after the last one the next sweep finds it."""
+SWEEP_AGAIN_S: Final = 10.0
+"""Pause before an executor that was away is asked again what it has."""
 KILL_S: Final = 60.0
 """How long the end of an execution that is given up is waited for."""
 AGAIN_S: Final = 1.0
@@ -165,9 +167,9 @@ class Executions:
         payload = command.payload
         job_id, attempt, recovery = int(payload["job_id"]), int(payload["attempt"]), int(payload["recovery"])
         reason = f"the job could not be started: {(str(error).splitlines() or [repr(error)])[-1]}"
-        await self._fail_start(command, command.key, attempt, recovery, reason)
-        for executor in self._executors.values():  # perhaps it was started, and only that could not be written
+        for executor in self._executors.values():  # perhaps it was started, and only that could not be told
             await self._kill(executor, self.key(job_id, attempt, recovery), "")
+        await self._fail_start(command, command.key, attempt, recovery, reason)
 
     # -- follow
 
@@ -326,7 +328,7 @@ class Executions:
 
     async def adopt_free(self, *, sweep: bool = False) -> None:
         """Attach to the executions that no server follows. *sweep*: also end what runs outside and no row knows of."""
-        found = {name: await executor.existing() for name, executor in self._executors.items()} if sweep else {}
+        found = await self._existing() if sweep else {}
         rows, pending = await self._engine.db.read(_live)
         free = [row for row in rows if not row.owner and row.key not in self._following]
         for row in free:
@@ -343,8 +345,37 @@ class Executions:
         live = {row.key for row in rows} | {self.key(*ids) for ids in pending}
         for name, keys in found.items():
             if keys - live:
-                swept = await self._executors[name].sweep(live)
-                log.info("orphans_swept", executor=name, keys=sorted(swept))
+                try:
+                    swept = await self._executors[name].sweep(live)
+                except (OSError, Unreachable) as error:
+                    self._sweep_later(name, error)
+                else:
+                    log.info("orphans_swept", executor=name, keys=sorted(swept))
+
+    async def _existing(self) -> dict[str, Set[str]]:
+        """What there is outside; nothing of an executor that is away."""
+        found = {}
+        for name, executor in self._executors.items():
+            try:
+                found[name] = await executor.existing()
+            except (OSError, Unreachable) as error:
+                self._sweep_later(name, error)
+        return found
+
+    def _sweep_later(self, name: str, error: Exception) -> None:
+        """An executor that is away keeps no server from starting; what is left there is ended when it is back."""
+        log.warning("sweep_failed", executor=name, error=repr(error))
+        self._engine.spawn("sweep", self._sweep_again)
+
+    async def _sweep_again(self) -> None:
+        await asyncio.sleep(SWEEP_AGAIN_S)
+        while True:
+            try:
+                await self.adopt_free(sweep=True)
+            except Unavailable:
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return
 
     def _reaches(self, row: ExecutionRow) -> bool:
         """Whether this server can attach to an execution of that place."""

@@ -118,13 +118,17 @@ class _Term:
         self._news = _News(set())
         self._ending = False
         self._broken = False
+        self._lapsed = False
+        """Somebody was told that nothing is held any more: there is no way back from that."""
         self._beat_at = 0.0
         """When the last heartbeat that arrived was sent, on a clock that goes on while the machine sleeps."""
 
     # -- of the event loop's thread
 
     def holds(self) -> bool:
-        return not self._broken and _clock() - self._beat_at < 0.75 * self._timeout_s
+        if _clock() - self._beat_at >= 0.75 * self._timeout_s:
+            self._lapsed = True
+        return not (self._broken or self._lapsed)
 
     def tell(self, tasks: Collection[int], *, work: bool) -> None:
         with self._lock:
@@ -180,6 +184,8 @@ class _Term:
             self._depart()
         except _DeclaredDead:
             reason = "the others took it for dead"
+        except _LeaseRanOut:
+            reason = "it was stopped for longer than its lease"
         except (psycopg.Error, DBAPIError, Unavailable) as error:
             reason = f"the connection that proves that it lives is gone: {str(error).strip().splitlines()[0]}"
         except Exception as error:  # the edge of this thread
@@ -220,6 +226,9 @@ class _Term:
                 time.sleep(TELL_S)  # whatever comes together goes together
                 self._send(raw)
             now = _clock()
+            if not self.holds():
+                # What was asked about meanwhile has been let go of, and only the end of the membership frees it.
+                raise _LeaseRanOut
             if now - self._beat_at >= self._timeout_s / 12:
                 self._beat(now)
             if now >= look_at:
@@ -308,6 +317,10 @@ class _Term:
 
 
 class _DeclaredDead(Exception):
+    pass
+
+
+class _LeaseRanOut(Exception):
     pass
 
 
