@@ -92,6 +92,7 @@ class Play:
             stages = {stage.name: stage.status for stage in detail.stages}
             return (
                 ("status" not in given or detail.row.status == given["status"])
+                and ("waiting_for" not in given or detail.row.waiting_for == given["waiting_for"])
                 and all(jobs.get(name) == status for name, status in given.get("jobs", {}).items())
                 and all(stages.get(name) == status for name, status in given.get("stages", {}).items())
                 and (not given.get("ended") or detail.row.end_at is not None)
@@ -112,7 +113,13 @@ class Play:
         await self.world.cancel(*self.at(given))
 
     async def do_retry(self, given: dict[str, Any]) -> None:
-        await self.world.retry(*self.at(given))
+        given = {("from_job" if key == "from" else key): value for key, value in given.items() if key != "value"}
+        at = self.at(given)
+        await self.world.retry(*at, **{key: value for key, value in given.items() if key not in ("task", "number")})
+
+    async def do_execute(self, given: dict[str, Any]) -> None:
+        more = {key: value for key, value in given.items() if key not in ("task", "number", "value")}
+        await self.world.execute(*self.at(given), **more)
 
     async def do_decide(self, given: dict[str, Any]) -> None:
         await self.world.decide(*self.at(given), given["job"], ignore=given["ignore"], by=given.get("by", "admin"))

@@ -24,7 +24,9 @@ from cador.jobs.types import load_types
 from cador.operations import tasks
 from cador.operations.actor import Actor
 from cador.operations.context import Context, Options
-from cador.operations.task_values import Ballot, JobInput, StartRequest, TaskDetail
+from cador.operations.manual_stages import execute_stage
+from cador.operations.retrying import retry_task
+from cador.operations.task_values import Ballot, Edits, ExecuteRequest, JobInput, RetryRequest, StartRequest, TaskDetail
 from cador.ports.code_hosts import Resolved
 from cador.ports.executor import Executor, JobFolder
 from cador.ports.executor import Limits as JobLimits
@@ -223,8 +225,21 @@ class World:
     async def cancel(self, key: str, number: int, by: str = "admin") -> None:
         await tasks.cancel_task(self.ctx, self.actor(by), key, number)
 
-    async def retry(self, key: str, number: int, by: str = "admin") -> None:
-        await tasks.retry_task(self.ctx, self.actor(by), key, number)
+    async def retry(self, key: str, number: int, by: str = "admin", **request: Any) -> None:
+        """*request*: ``jobs``, ``from_job``; ``parameters`` by name, ``kv`` by job and key."""
+        parameters = tuple({"name": name, "value": value} for name, value in request.pop("parameters", {}).items())
+        edits = Edits(parameters, variables_of(request.pop("kv", {})))
+        wish = RetryRequest(tuple(request.pop("jobs", ())), request.pop("from_job", ""), edits)
+        assert not request, request
+        await retry_task(self.ctx, self.actor(by), key, number, PROJECT, wish)
+
+    async def execute(
+        self, key: str, number: int, stage: str, by: str = "admin", *, jobs: Sequence[str] | None = None, **more: Any
+    ) -> None:
+        """*more*: ``kv`` by job and key."""
+        request = ExecuteRequest(stage, None if jobs is None else tuple(jobs), variables_of(more.pop("kv", {})))
+        assert not more, more
+        await execute_stage(self.ctx, self.actor(by), key, number, PROJECT, request)
 
     async def decide(self, key: str, number: int, job: str, *, ignore: bool, by: str = "admin") -> None:
         await tasks.decide(self.ctx, self.actor(by), key, number, job, ignore=ignore)
@@ -253,6 +268,14 @@ class World:
     def log(self, key: str, number: int, job: str, attempt: int = 1) -> str:
         name = LogName(key, number, job, attempt)
         return self.logs.read(name, 0, 1 << 24).data.decode() if self.logs.exists(name) else ""
+
+
+def variables_of(given: Mapping[str, Mapping[str, str]]) -> tuple[JobInput, ...]:
+    """Inputs of freestyle jobs from variables by job and key."""
+    return tuple(
+        JobInput(job, parameters={"kv": [{"key": key, "value": value} for key, value in variables.items()]})
+        for job, variables in given.items()
+    )
 
 
 def describe(detail: TaskDetail) -> dict[str, Any]:
