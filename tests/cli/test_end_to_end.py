@@ -260,6 +260,24 @@ def test_an_approval_from_the_command_line(tmp_path: Path, server: dict[str, str
     assert "waits for an approval" in again.stderr
 
 
+def test_a_newer_run_cancels_the_older_and_remarks_tell_them_apart(tmp_path: Path, server: dict[str, str]) -> None:
+    start = ("run", "release", "--only", "publish", "--auto-cancel", "pr:7", "--remark")
+    older = cador(tmp_path, *start, "first", **server).stdout.strip()
+    newer = cador(tmp_path, *start, "second", **server).stdout.strip()
+    assert cador(tmp_path, "task", "show", older, "--watch", **server).returncode == 1
+    told = json.loads(cador(tmp_path, "task", "show", older, "--json", **server).stdout)
+    assert (told["status"], told["task_revoker"], told["remark"]) == ("cancelled", "admin", "first")
+    done = cador(tmp_path, "task", "remark", newer, "the one that counts", **server)
+    assert (done.returncode, done.stdout) == (0, "")
+    listed = {
+        line.split()[0]: line for line in cador(tmp_path, "task", "list", "release", **server).stdout.splitlines()
+    }
+    assert "the one that counts" in listed[newer]
+    assert "first" in listed[older]
+    assert "the one that counts" in cador(tmp_path, "task", "show", newer, **server).stdout
+    assert cador(tmp_path, "task", "cancel", newer, **server).returncode == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -4,6 +4,7 @@ import json as json_
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -38,6 +39,11 @@ def run(
     ] = None,
     only: Annotated[_Pairs, Parameter(negative="", help="Run these jobs alone: JOB,JOB.")] = None,
     ticket: Annotated[str, Parameter(help="Number of the approval ticket that allows this.")] = "",
+    remark: Annotated[str, Parameter(help="A word that lists show with the task.")] = "",
+    auto_cancel: Annotated[
+        str,
+        Parameter(help="A word: unfinished older tasks of the workflow that were started with it are cancelled."),
+    ] = "",
     follow_: Annotated[bool, Parameter(name=["--follow", "-f"], negative="", help="Show it until the end.")] = False,
     wait: Annotated[bool, Parameter(negative="", help="Wait for the end without showing logs.")] = False,
     local: Annotated[
@@ -55,13 +61,16 @@ def run(
 
     $ cador run release --param VERSION=1.4 --input build.DEBUG=1 -f
 
+    $ cador run release --auto-cancel pr:12 --remark "fix the price"
+
     $ cador run --local cador.yaml
     """
     if local is not None:
         from cador.cli.local import run_local
 
-        if project or ticket or wait:
-            raise Failure("--project, --ticket and --wait need a server; --local follows by itself", USAGE)
+        if project or ticket or wait or remark or auto_cancel:
+            needing = "--project, --ticket, --wait, --remark and --auto-cancel"
+            raise Failure(f"{needing} need a server; --local follows by itself", USAGE)
         return run_local(local, workflow, Choice.of(param, input_, only), repo or [])
     if not workflow:
         raise Failure("which workflow? cador workflow list shows those there are", USAGE)
@@ -70,7 +79,8 @@ def run(
     choice = Choice.of(param, input_, only)
     client = connect()
     project = project or project_of(client, workflow)
-    reply = start(client, workflow, project, choice, ticket=ticket)
+    more = {"approval_id": ticket, "remark": remark, "auto_cancel": auto_cancel}
+    reply = start(client, workflow, project, choice, more)
     number = int(reply["task_id"])
     if not json:
         result(f"{workflow}/{number}")
@@ -135,11 +145,13 @@ def _pair(text: str, option: str, form: str) -> tuple[str, str]:
     return name, value
 
 
-def start(client: Client, workflow: str, project: str, choice: Choice, *, ticket: str = "") -> dict[str, Any]:
-    """Start a task of *workflow* through the documented route; warnings go to stderr. Raises: Failure."""
+def start(
+    client: Client, workflow: str, project: str, choice: Choice, more: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Start a task of *workflow* through the documented route; warnings go to stderr. *more*: further fields of the
+    request; empty ones are left out. Raises: Failure."""
     body = request_body(definition(client, workflow, project), choice)
-    if ticket:
-        body["approval_id"] = ticket
+    body |= {key: value for key, value in more.items() if value}
     reply: dict[str, Any] = client.start("/openapi/workflows/custom/task", body)
     for warning in reply.get("warnings") or []:
         say(f"warning: {warning}")

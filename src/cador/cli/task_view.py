@@ -80,6 +80,8 @@ def picture(detail: Mapping[str, Any], now: float, *, ascii_only: bool = False) 
         head.append(f"  {took}")
     if detail.get("task_creator"):
         head.append(f"  by {detail['task_creator']}", "dim")
+    if detail.get("remark"):
+        head.append(f"  {detail['remark']}", "italic")
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis")

@@ -48,8 +48,10 @@ def list_(
         result_json(reply)
         return 0
     now = time.time()
+    tasks = reply["workflow_tasks"]
+    remarked = any(one.get("remark") for one in tasks)
     table(
-        ("task", "status", "by", "created", "took"),
+        ("task", "status", "by", "created", "took", *(("remark",) if remarked else ())),
         (
             (
                 f"{one['workflow_key']}/{one['task_id']}",
@@ -57,8 +59,9 @@ def list_(
                 one["task_creator"],
                 moment(one["create_time"]),
                 span(one, now),
+                *((one.get("remark", ""),) if remarked else ()),
             )
-            for one in reply["workflow_tasks"]
+            for one in tasks
         ),
     )
     return 0
@@ -191,6 +194,25 @@ def retry(
         say(f"{workflow}/{number} runs again")
         return 0
     return 0 if follow(client, workflow, number)["status"] == "passed" else FAILED
+
+
+@app.command
+def remark(
+    task: Task,
+    text: Annotated[str, Parameter(help="The remark; an empty one takes it away.")],
+    /,
+    *,
+    project: Project = "",
+) -> int:
+    """Change the word that lists show with a task, whatever its status.
+
+    $ cador task remark release/12 "went out to the pilot shops"
+    """
+    client = connect()
+    workflow, number = find_task(client, task, project)
+    client.call("PUT", f"/api/v1/tasks/{segment(workflow)}/{number}/remark", None, {"remark": text})
+    say(f"{workflow}/{number}: remark {'changed' if text else 'removed'}")
+    return 0
 
 
 _Name = Annotated[str, Parameter(help="Stage or job that waits; needed only when several do.")]
