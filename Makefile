@@ -45,9 +45,8 @@ test: setup ## every test this machine can run; what it lacks is named at the en
 docs: setup ## write the pages that come from the program
 	$(BIN)/python -m cador.cli.docs
 
-bench: setup ## the benchmarks
-	@set -- benchmarks/bench_*.py; [ -e "$$1" ] || { echo "there is no benchmark yet"; exit 1; }; \
-	for one in "$$@"; do echo "== $$one"; $(BIN)/python "$$one"; done
+bench: setup ## all figures of docs/performance.md; make bench ARGS=--quick, ARGS="latency chain"
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 wheel: setup ## dist/*.whl
 	$(UV) build --wheel --quiet --out-dir dist

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_server import PROJECT, Server
+from serving import PROJECT, RUN, Server, run_body
 
 WORKFLOWS = 10
 
@@ -36,8 +36,8 @@ class Sample:
     p50_ms: float
 
 
-def workflow(number: int) -> dict:
-    def job(name: str, lines: int) -> dict:
+def workflow(number: int) -> dict[str, object]:
+    def job(name: str, lines: int) -> dict[str, object]:
         script = f"for n in $(seq {lines}); do echo line $n; done"
         return {
             "name": name,
@@ -113,26 +113,24 @@ def main() -> None:
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="cador-soak-", dir=asked.folder))
     settings = dict(one.split("=", 1) for one in asked.setting)
-    server = Server(folder, asked.database, **settings)
+    folder.chmod(0o711)
+    server = Server(folder, asked.database, slots=0, **settings)
     samples: list[Sample] = []
     try:
+        server.project()
         for number in range(WORKFLOWS):
-            server.post("/api/aslan/workflow/v4", workflow(number))
+            server.client.call("POST", "/api/aslan/workflow/v4", workflow(number))
         begun = time.monotonic()
         latencies: list[float] = []
         started = 0
         pause = asked.minutes * 60 / asked.tasks
         next_sample = 0.0
         print("minute   tasks   RSS MB   fds threads    DB MB  WAL MB  rest MB   files  jobs  p50 ms", flush=True)
-        inputs = [{"job_name": name, "job_type": "freestyle", "parameters": {}} for name in ("a", "b", "c")]
         while time.monotonic() - begun < asked.minutes * 60:
             due = begun + started * pause
             time.sleep(max(0.0, due - time.monotonic()))
             at = time.perf_counter()
-            server.post(
-                "/openapi/workflows/custom/task",
-                {"workflow_key": f"soak-{started % WORKFLOWS}", "project_key": PROJECT, "inputs": inputs},
-            )
+            server.client.call("POST", RUN, run_body(f"soak-{started % WORKFLOWS}", ["a", "b", "c"]))
             latencies = [*latencies[-999:], time.perf_counter() - at]
             started += 1
             if time.monotonic() - begun >= next_sample:

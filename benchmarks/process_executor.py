@@ -1,4 +1,4 @@
-"""What the process executor costs, beside bare processes, in one run: ``python benchmarks/bench_process_executor.py``.
+"""What the process executor costs, beside bare processes, in one run: ``python benchmarks/process_executor.py``.
 
 Figures: start to the first instruction of the step (bare: the child's own first instruction), jobs per second with ten
 at once and the server's processor time for each, and how long a stop takes until the end is heard.
