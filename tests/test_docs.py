@@ -48,5 +48,6 @@ def test_the_readme_names_targets_that_exist() -> None:
 
 
 def test_change_fragments_are_named_as_the_convention_says() -> None:
+    convention = r"\d+\.([a-z-]+\.)?(added|changed|fixed|removed|security)\.md"
     for path in (ROOT / "changes").iterdir():
-        assert path.name == "README.md" or re.fullmatch(r"\d+\.(added|changed|fixed|removed|security)\.md", path.name)
+        assert path.name == "README.md" or re.fullmatch(convention, path.name)
