@@ -339,8 +339,8 @@ class ExecutorContract:
             await executor.start("k-ended", jobs.prints("x"))
             await hear(executor, "k-ended")
             assert await executor.existing() == {"k-live", "k-orphan", "k-ended"}
-            assert await executor.sweep({"k-live", "k-elsewhere"}) == {"k-orphan", "k-ended"}
-            assert await executor.existing() == {"k-live"}
+            assert await executor.sweep({"k-orphan", "k-ended", "k-elsewhere"}) == {"k-orphan", "k-ended"}
+            assert await executor.existing() == {"k-live"}, "what nobody named is left alone"
             go()
             assert (await hear(executor, "k-live")).end.exit_code == 0
 

@@ -344,9 +344,9 @@ class Executions:
                 self._engine.spawn(f"lose {row.key}", self._lose, row, after=after)
         live = {row.key for row in rows} | {self.key(*ids) for ids in pending}
         for name, keys in found.items():
-            if keys - live:
+            if orphans := keys - live:
                 try:
-                    swept = await self._executors[name].sweep(live)
+                    swept = await self._executors[name].sweep(orphans)
                 except (OSError, Unreachable) as error:
                     self._sweep_later(name, error)
                 else:

@@ -511,9 +511,9 @@ class ProcessExecutor:
                     driver.close()
             holder.forget(key)
 
-    async def sweep(self, live_keys: Set[str]) -> Set[str]:
+    async def sweep(self, unwanted: Set[str]) -> Set[str]:
         await self._blocking(self._folders.tidy)
-        found = await self.existing() - live_keys
+        found = unwanted & await self.existing()
         for key in found:
             await self.remove(key, key)
         return found

@@ -336,8 +336,8 @@ class ScriptedExecutor:
         self._world.tombstones.setdefault(key, "removed")
         self._world.changed()
 
-    async def sweep(self, live_keys: Set[str]) -> Set[str]:
-        found = await self.existing() - live_keys
+    async def sweep(self, unwanted: Set[str]) -> Set[str]:
+        found = unwanted & await self.existing()
         for key in sorted(found):
             await self.remove(key, key)
         return found

@@ -188,10 +188,11 @@ class Executor(Protocol):
     async def remove(self, key: str, ref: str) -> None:
         """Remove all that is left of an ended job. A tombstone keeps the key from ever starting again."""
 
-    async def sweep(self, live_keys: Set[str]) -> Set[str]:
-        """Kill and remove what exists of this installation here and is not in *live_keys*; return those keys.
+    async def sweep(self, unwanted: Set[str]) -> Set[str]:
+        """Kill and remove *unwanted* ones; return those that were here.
 
-        The caller reads *live_keys* after :meth:`existing`, so that a job started meanwhile is never swept.
+        They are named one by one: the caller takes them from :meth:`existing`, asks afterwards which of them are
+        wanted, and whatever began since then is not among them.
         """
 
     async def existing(self) -> Set[str]:
