@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from cador.operations.history import EventView
 from cador.operations.markup import escaped, tag, without_colours
 from cador.operations.report import task_report
-from cador.operations.report_page import MOST_BYTES, LogTail, Report, render
+from cador.operations.report_jobs import LogTail
+from cador.operations.report_page import MOST_BYTES, Report, render
 from cador.operations.report_pictures import took
 from cador.operations.task_values import ApprovalView, AttemptRow, JobView, StageView, TaskDetail, VoterView
 from cador.operations.why import JobWhy, Reason, Wait, Why
@@ -230,6 +231,14 @@ def test_thousands_of_jobs_stay_small() -> None:
     page = render(a_report(*stages, attempts=tuple(attempt(n) for n in range(6_000))))
     assert len(page) <= MOST_BYTES
     assert "20 more …" in Page(page).text
+
+
+def test_of_a_job_that_was_tried_often_the_newest_are_shown() -> None:
+    tries = tuple(attempt(1, attempt=n, start_at=START + n, end_at=START + n + 0.5) for n in range(1, 301))
+    page = render(a_report(stage("s", job(1, attempt=300)), attempts=tries))
+    assert "Attempt 300" in Page(page).text
+    assert "Attempt 200" not in Page(page).text
+    assert page.count(b'<rect class="bar') <= 51
 
 
 def test_a_small_report_says_everything() -> None:

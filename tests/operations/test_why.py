@@ -1,6 +1,7 @@
 """Why something does not run: every reason, from a task and what is known."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -239,8 +240,12 @@ def test_who_may_start_a_stage_by_hand(openers: StageExecutors, text: str, peopl
     assert (wait.text, wait.people) == (text, people)
 
 
-def test_every_word_has_a_meaning() -> None:
+def test_every_word_has_a_meaning_and_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
     assert {*MEANING} == {*Reason}
+    for reason, meaning in MEANING.items():
+        assert f"| `{reason}` | {meaning} |\n" in page
+    assert "`ticket_window` is reserved" in page
 
 
 def test_a_closed_approval_asks_nobody() -> None:

@@ -17,7 +17,8 @@ from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import find_task
 from cador.operations.history import EventView, Names, all_events, told
-from cador.operations.report_page import LogTail, Report, render
+from cador.operations.report_jobs import LogTail
+from cador.operations.report_page import Report, render
 from cador.operations.task_values import ApprovalView, StageView, TaskDetail
 from cador.operations.task_views import task_artifacts, task_detail
 from cador.operations.why import Why

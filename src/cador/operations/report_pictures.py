@@ -35,6 +35,8 @@ MOST_NODES: Final = 24
 """Jobs of one stage that are drawn."""
 MOST_ROWS: Final = 120
 """Jobs that the timeline shows."""
+MOST_BARS: Final = 50
+"""Attempts of one job that it shows, the newest."""
 
 _WIDTH: Final = 196
 _GAP: Final = 34
@@ -212,7 +214,7 @@ def _bars(scale: _Scale, job: JobView, attempts: Sequence[AttemptRow], now: floa
             look(one.status)[0],
             f"attempt {one.attempt}: {look(one.status)[2]} after {span(one.start_at, one.end_at, now)}",
         )
-        for one in attempts
+        for one in attempts[-MOST_BARS:]
         if one.start_at is not None
     ]
 
