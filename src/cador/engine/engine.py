@@ -137,6 +137,7 @@ class Engine:
             stop_grace_s=stop_grace_s,
             max_artifact_bytes=max_artifact_bytes,
             lost_after_s=lost_after_s,
+            home=home,
         )
         self.housekeeping = Housekeeping(self, logs=logs, blobs=blobs, home=home, retention=retention)
         self._handlers = Handlers(self, self.executions, self.housekeeping, tell)

@@ -18,7 +18,7 @@ from cador.engine.preparing import Loaded, Prepared, Preparer
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
 from cador.ports.executor import End, Executor, Gone, Output, StartRefused, StepMark, StepState, Unreachable
-from cador.ports.logs import LogStore, LogWriter
+from cador.ports.logs import LogName, LogStore, LogWriter
 from cador.ports.peers import Replica
 from cador.ports.stores import CommandRow, ExecutionRow, Tx, brief
 
@@ -33,6 +33,8 @@ REMOVE_PAUSES_S: Final = (1.0, 10.0, 60.0)
 """Pauses before what an ended job left is removed once more; after the last one the next sweep finds it."""
 SWEEP_AGAIN_S: Final = 10.0
 """Pause before an executor that was away is asked again what it has."""
+FETCH_S: Final = 60.0
+"""How long an adopted job waits for a store that is away and may have the beginning of its log."""
 KILL_S: Final = 60.0
 """How long the end of an execution that is given up is waited for."""
 AGAIN_S: Final = 1.0
@@ -78,6 +80,7 @@ class Executions:
         stop_grace_s: float,
         max_artifact_bytes: int,
         lost_after_s: float,
+        home: str = "",
     ) -> None:
         self._engine = engine
         self._installation = installation
@@ -88,6 +91,7 @@ class Executions:
         self._stop_grace_s = stop_grace_s
         self._max_artifact_bytes = max_artifact_bytes
         self._lost_after_s = lost_after_s
+        self._home = home
         self._following: set[str] = set()
         self._taking: set[str] = set()
 
@@ -128,7 +132,7 @@ class Executions:
             key, command.task_id, job_id, attempt, recovery, executor.name, executor.place, ref,
             command.owner, self._clock.now(),
         )  # fmt: skip
-        await self._engine.transact(_started, command, row, prepared.warnings, starts=0)
+        await self._engine.transact(_started, command, row, prepared.warnings, self._home, starts=0)
         self._engine.meter.job_started(executor.name, max(0.0, row.created_at - (loaded.job.start_at or 0.0)))
         await self._follow(row, prepared, room)
 
@@ -192,7 +196,7 @@ class Executions:
         reach = _Reach()
         while True:
             try:
-                followed = await self._watch(executor, row, prepared, reach)
+                followed = await self._watch(executor, row, prepared, reach, adopted=adopted)
                 room.free()
                 await self._close(executor, followed, adopted=adopted)
             except Gone:
@@ -231,7 +235,25 @@ class Executions:
             except (NotFound, Fenced):
                 return  # the task is no more, or another server follows
             else:
+                self._engine.spawn(f"end log {row.key}", self._end_log, row, reason)
                 return
+
+    async def _end_log(self, row: ExecutionRow, reason: str) -> None:
+        """Complete the log of a lost job that is not run again, as far as it can be had here. Whoever reads it is told
+        the end in any case, so that a disk or a store that is away now is no reason to try for ever."""
+        try:
+            name = await self._engine.db.read(_abandoned, row)
+            if name is None:
+                return
+            await asyncio.to_thread(self._logs.fetch, name, 0.0)
+            if not self._logs.exists(name):
+                return
+            writer = self._logs.open(name, (), row.recovery)
+            if reason:
+                writer.line(reason)
+            await asyncio.to_thread(writer.close)
+        except (OSError, CadorError) as error:
+            log.warning("log_not_completed", key=row.key, error=repr(error))
 
     async def _kill(self, executor: Executor, key: str, ref: str) -> None:
         """End an execution that nobody follows any more, and remove it. What cannot be done now the next sweep does."""
@@ -245,13 +267,18 @@ class Executions:
         except (OSError, CadorError, Gone, Unreachable) as error:  # a TimeoutError is an OSError
             log.warning("execution_not_killed", key=key, error=repr(error))
 
-    async def _watch(self, executor: Executor, row: ExecutionRow, prepared: Prepared, reach: "_Reach") -> _Followed:
-        writer = self._logs.open(prepared.log_name, prepared.folder.secrets)
+    async def _watch(
+        self, executor: Executor, row: ExecutionRow, prepared: Prepared, reach: "_Reach", *, adopted: bool
+    ) -> _Followed:
+        name = prepared.log_name
+        if adopted or row.recovery:  # another server may have written the beginning
+            await asyncio.to_thread(self._logs.fetch, name, FETCH_S)
+        writer = self._logs.open(name, prepared.folder.secrets, row.recovery)
         followed = _Followed(row, prepared, writer, [_idle_step(s.name, s.type) for s in prepared.folder.steps])
         done = False
         synced_at = _time()
         try:
-            if writer.raw_offset == 0:
+            if self._logs.size(name) == 0:
                 for warning in prepared.warnings:
                     writer.line(f"warning: {warning}")
             async for item in executor.follow(row.key, row.ref, writer.raw_offset):
@@ -286,13 +313,17 @@ class Executions:
             )
             for line in conclusion.lines:
                 writer.line(line)
-            await asyncio.to_thread(writer.close)
+            # The log of a job that was lost goes on when it is run again.
+            lost = conclusion.result is ev.Result.LOST
+            await asyncio.to_thread(writer.leave if lost else writer.close)
         except BaseException:
             writer.leave()
             raise
         error = Masker(prepared.folder.secrets).mask_text(conclusion.error) if conclusion.error else ""
         event = ev.JobEnded(end.at, row.job_id, row.attempt, row.recovery, conclusion.result, error)
         await self._engine.transact(_ended, row, event, conclusion.outputs, conclusion.facts, followed.steps)
+        if lost:
+            self._engine.spawn(f"end log {row.key}", self._end_log, row, "")
         self._engine.meter.job_ended(prepared.type.name, conclusion.result.value, max(0.0, end.at - row.created_at))
         for pause_s in (*REMOVE_PAUSES_S, None):
             try:
@@ -427,7 +458,7 @@ class Executions:
         me = self._engine.me
         while True:
             try:
-                if not await self._engine.db.write(_take, row.key, me):
+                if not await self._engine.db.write(_take, row, me, self._home):
                     return None
                 loaded = await self._engine.db.read(self._preparer.load, row.task_id, row.job_id)
             except Unavailable:
@@ -499,13 +530,17 @@ def _drop(tx: Tx, claim: Claim, command: CommandRow) -> Outcome[None]:
 
 
 @brief
-def _started(tx: Tx, claim: Claim, command: CommandRow, row: ExecutionRow, warnings: tuple[str, ...]) -> Outcome[None]:
+def _started(
+    tx: Tx, claim: Claim, command: CommandRow, row: ExecutionRow, warnings: tuple[str, ...], home: str
+) -> Outcome[None]:
     ear = Ear(tx, claim)
     ear.settle(command)
     tx.executions.add(row)
     if warnings:
         tx.tasks.merge_result(row.job_id, {"warnings": list(warnings)})
     ear.hear(row.task_id, ev.JobStarted(row.created_at, row.job_id, row.attempt, row.recovery))
+    if home:
+        tx.homes.hold(row.job_id, row.attempt, home)
     return ear.outcome(None)
 
 
@@ -585,9 +620,21 @@ def _execution(tx: Tx, key: str) -> ExecutionRow | None:
 
 
 @brief
-def _take(tx: Tx, key: str, me: str) -> bool:
+def _take(tx: Tx, row: ExecutionRow, me: str, home: str) -> bool:
     """Whether it is *me*'s from now on; it may have been so already, when only the reply was lost."""
-    return tx.executions.adopt(key, me) or tx.executions.hold(key, me)
+    ours = tx.executions.adopt(row.key, me) or tx.executions.hold(row.key, me)
+    if ours and home:
+        tx.homes.hold(row.job_id, row.attempt, home)
+    return ours
+
+
+def _abandoned(tx: Tx, row: ExecutionRow) -> LogName | None:
+    """The log of an execution that was lost, unless the attempt goes on with another one."""
+    job = tx.tasks.job_by_id(row.job_id)
+    if job is None or (job.attempt == row.attempt and job.recovery > row.recovery):
+        return None
+    task = tx.tasks.row(row.task_id)
+    return LogName(task.workflow_key, task.number, job.name, row.attempt)
 
 
 def _live(tx: Tx) -> tuple[list[ExecutionRow], list[tuple[int, int, int]]]:
