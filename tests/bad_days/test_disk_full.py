@@ -157,7 +157,8 @@ def test_a_disk_that_others_fill_stops_what_is_new_and_loses_nothing(small_disk:
 
         (small_disk / "filler").unlink()
         detail = server.until("ends", numbers["ends"], lambda d: d["status"] in FINAL)
-        assert (detail["status"], job_error(detail)) == ("failed", "the disk of the jobs is full")
+        told = (detail["status"], job_error(detail))
+        assert told in {("failed", "the disk of the jobs is full"), ("passed", "")}, "a word may still have found room"
         (flags / "stays").touch()
         detail = server.until("stays", numbers["stays"], lambda d: d["status"] in FINAL)
         assert detail["status"] == "passed", detail
@@ -166,7 +167,9 @@ def test_a_disk_that_others_fill_stops_what_is_new_and_loses_nothing(small_disk:
             lines = [int(line) for line in re.findall(r"   line (\d+)\n", text)]
             assert lines == sorted(set(lines)), "no line twice, none torn"
             assert all(re.match(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d]   .", line) for line in text.splitlines())
-        assert "last line" in log(server, "stays", numbers["stays"])
+        text = log(server, "stays", numbers["stays"])
+        assert "last line" in text
+        assert text.count("warning: the disk was full for a while") == 1
         after = start(server, "after")
         assert server.until("after", after, lambda d: d["status"] in FINAL)["status"] == "passed"
         server.stop()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -58,6 +59,8 @@ class _Reach:
 
     heard: bool = False
     since: float | None = None
+    disk_full: bool = False
+    """What is to be told in the log as soon as that can be written again."""
 
     def away_s(self, now: float) -> float:
         """It did not answer: for how many seconds now."""
@@ -212,6 +215,7 @@ class Executions:
                 log.info("execution_fenced", key=row.key)
                 return  # another server follows it
             except (OSError, CadorError) as error:
+                reach.disk_full = reach.disk_full or getattr(error, "errno", None) == errno.ENOSPC
                 log.warning("following_interrupted", key=row.key, error=repr(error))
             except Exception as error:
                 # The edge of one job: whatever is wrong in our own code, the job ends, with the reason.
@@ -289,17 +293,32 @@ class Executions:
                     case Output():
                         writer.feed(item.data, item.offset + len(item.data))
                         if _time() - synced_at >= SYNC_S:
-                            executor.consumed(row.key, await asyncio.to_thread(writer.sync))
+                            await self._sync(executor, row, writer, reach)
                             synced_at = _time()
                     case StepMark():
                         _mark(followed.steps, item)
                     case End():
                         followed.end = item
+            if reach.disk_full:
+                await self._sync(executor, row, writer, reach)
             done = True
         finally:
             if not done:
                 writer.leave()
         return followed
+
+    async def _sync(self, executor: Executor, row: ExecutionRow, writer: LogWriter, reach: "_Reach") -> None:
+        """Make the log durable. On a full disk it waits in memory, as long as that takes little of it."""
+        try:
+            executor.consumed(row.key, await asyncio.to_thread(writer.sync))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            reach.disk_full = True
+        else:
+            if reach.disk_full:
+                writer.line("warning: the disk was full for a while, lines of the job may be missing here")
+            reach.disk_full = False
 
     async def _close(self, executor: Executor, followed: _Followed, *, adopted: bool) -> None:
         """Collect, judge, write: the log is complete before the end is told, so that readers agree."""
