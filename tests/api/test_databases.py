@@ -27,6 +27,9 @@ async def test_a_workflow_from_creation_to_deletion(tmp_path: Path, database_url
         listed = await server.get("/openapi/workflows/custom/w/tasks", params=key)
         assert (listed.json()["total"], len(listed.json()["workflow_tasks"])) == (1, 1)
         assert (await server.get("/api/v1/tasks/w/1/events")).json()["events"]
+        assert (await server.get("/api/v1/tasks/w/1/state", params={"at": server.world.clock()})).json()["agrees"]
+        assert (await server.get("/api/v1/tasks/w/1/why")).json()["reasons"][0]["reason"] == "finished"
+        assert (await server.get("/api/v1/tasks/w/1/report")).status_code == 200
         assert "cador_queue_running 0.0" in (await server.get("/metrics", None)).text
         assert (await server.get("/readyz", None)).status_code == 200
         gone = await server.call("DELETE", "/openapi/workflows/custom", params={**key, "workflowKey": "w"})

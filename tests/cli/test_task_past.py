@@ -1,13 +1,19 @@
 """The past of a task and what it waits for, in words."""
 
+import json
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cador.cli import task_history
+from cador.cli.main import main
 from cador.cli.output import Failure, plain
 from cador.cli.task_history import as_detail, instant, line
 from cador.cli.task_why import _named, lines
+from support.http_peer import Asked, peer, reply
 
 NOW = 1_795_258_800.0
 
@@ -138,3 +144,106 @@ def test_the_past_is_drawn_like_the_present() -> None:
     assert (native["needed_approvers"], [user["reject_or_approve"] for user in native["approve_users"]]) == (
         2, ["approve", ""],
     )  # fmt: skip
+
+
+# -- the commands, against a server whose answers are written down
+
+
+def event(number: int, text: str) -> dict[str, Any]:
+    return {"id": number, "at": "2026-11-21T11:00:00.000Z", "kind": "voted", "about": "", "who": "", "text": text,
+            "data": {}}  # fmt: skip
+
+
+def call(*words: str, url: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    for name in list(os.environ):
+        if name.startswith("CADOR_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CADOR_URL", url)
+    monkeypatch.setenv("CADOR_TOKEN", "t" * 20)
+    return main(["task", *words])
+
+
+def test_events_are_followed_until_the_task_is_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Page by page, and again after a look at which nothing was new."""
+    monkeypatch.setattr(task_history, "LOOK_S", 0.0)
+    pages = {
+        "0": iter([([event(1, "one"), event(2, "two")], False)]),
+        "2": iter([([], False), ([event(3, "three")], False)]),
+        "3": iter([([event(4, "four")], True)]),
+    }
+
+    def answer(asked: Asked, handler: Any) -> None:
+        found, over = next(pages[asked.path.rpartition("after=")[2]])
+        reply(handler, 200, {"events": found, "next": found[-1]["id"] if found else None, "over": over})
+
+    with peer(answer) as server:
+        assert call("events", "w/1", "--follow", url=server.url, monkeypatch=monkeypatch) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["TIME", "EVENT", "WHAT"]
+    assert [said.split()[-1] for said in lines[1:]] == ["one", "two", "three", "four"]
+
+
+def test_events_as_json_are_one_document_or_one_line_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(asked: Asked, handler: Any) -> None:
+        found = [event(1, "one"), event(2, "two")] if asked.path.endswith("after=0") else []
+        reply(handler, 200, {"events": found, "next": 2 if found else None, "over": not found})
+
+    with peer(answer) as server:
+        assert call("events", "w/1", "--json", url=server.url, monkeypatch=monkeypatch) == 0
+        whole = json.loads(capsys.readouterr().out)
+        assert [one["text"] for one in whole["events"]] == ["one", "two"]
+        assert call("events", "w/1", "--json", "-f", url=server.url, monkeypatch=monkeypatch) == 0
+    each = capsys.readouterr().out.splitlines()
+    assert [json.loads(one)["text"] for one in each] == ["one", "two"]
+
+
+def test_a_report_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    broken = False
+
+    def answer(asked: Asked, handler: Any) -> None:
+        assert asked.path == "/api/v1/tasks/w/1/report"
+        if broken:
+            handler.send_response(200)
+            handler.send_header("Content-Length", "1000")
+            handler.end_headers()
+            handler.wfile.write(b"<!doc")
+            handler.close_connection = True
+        else:
+            reply(handler, 200, b"<!doctype html>", "text/html")
+
+    with peer(answer) as server:
+        for words, target in (((), "w-1.html"), (("-o", "mine.html"), "mine.html"), (("-o", "."), "w-1.html")):
+            assert call("report", "w/1", *words, url=server.url, monkeypatch=monkeypatch) == 0
+            assert capsys.readouterr().out.strip() == target
+            assert Path(target).read_text() == "<!doctype html>"
+        assert call("report", "w/1", "-o", "no/such/x.html", url=server.url, monkeypatch=monkeypatch) == 1
+        assert "cannot be written" in capsys.readouterr().err
+        broken = True
+        assert call("report", "w/1", "-o", "mine.html", url=server.url, monkeypatch=monkeypatch) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.html", "w-1.html"]
+    assert Path("mine.html").read_text() == "<!doctype html>"
+
+
+def test_a_past_that_is_not_to_be_relied_on_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    past = {"workflow": "w", "number": 1, "status": "running", "creator": "Ann", "error": "", "stages": [],
+            "started_at": None, "ended_at": None, "agrees": False, "last_event": event(1, "let in")}  # fmt: skip
+
+    def answer(asked: Asked, handler: Any) -> None:
+        assert asked.path == "/api/v1/tasks/w/1/state?at=1795258800.0"
+        reply(handler, 200, past)
+
+    with peer(answer) as server:
+        assert call("show", "w/1", "--at", "1795258800", url=server.url, monkeypatch=monkeypatch) == 0
+        told = capsys.readouterr()
+        assert "as it was 2026-11-21 13:00:00, after: let in" in told.out
+        assert "do not rely on this" in told.err
+        assert call("show", "w/1", "--at", "-5m", "--watch", url=server.url, monkeypatch=monkeypatch) == 2
