@@ -18,7 +18,18 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cador import __version__
-from cador.api import definitions, health, job_logs, live_settings, own, task_history, task_report, tasks, why
+from cador.api import (
+    definitions,
+    health,
+    job_logs,
+    live_settings,
+    own,
+    task_actions,
+    task_history,
+    task_report,
+    tasks,
+    why,
+)
 from cador.api.auth import GUARDED, authenticate, without_token
 from cador.api.errors import Refusal, bad_request, internal, language_of, refusal_of
 from cador.api.health import Check
@@ -36,6 +47,7 @@ ROUTES: Final[tuple[Routes, ...]] = (
     job_logs.ROUTES,
     definitions.ROUTES,
     own.ROUTES,
+    task_actions.ROUTES,
     task_history.ROUTES,
     task_report.ROUTES,
     why.ROUTES,

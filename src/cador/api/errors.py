@@ -73,6 +73,8 @@ DEFAULT_FAULTS: Final[Faults] = {
     domain.NothingToApprove: Operation.APPROVE_TASK,
     domain.NotAnApprover: Operation.APPROVE_TASK,
     domain.VotedAlready: Operation.APPROVE_TASK,
+    domain.StageNotExecutable: Operation.APPROVE_TASK,
+    domain.NotAnExecutor: Operation.APPROVE_TASK,
     domain.Forbidden: Operation.FORBIDDEN,
     domain.Unavailable: lambda error: unavailable(str(error)),
 }
@@ -84,6 +86,8 @@ _STATUSES: Final[Mapping[type[domain.CadorError], int]] = {
     domain.NothingToApprove: 409,
     domain.VotedAlready: 409,
     domain.NotAnApprover: 403,
+    domain.StageNotExecutable: 409,
+    domain.NotAnExecutor: 403,
     domain.Forbidden: 403,
 }
 """HTTP statuses of the server's own routes, where they differ from the code's."""

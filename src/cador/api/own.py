@@ -211,6 +211,7 @@ def _stage(stage: StageView, attempts: Mapping[int, Sequence[AttemptRow]]) -> Do
         "started_at": time(stage.start_at),
         "ended_at": time(stage.end_at),
         "approval": approval_document(stage.approval),
+        "manual": manual_document(stage),
         "jobs": [_job(job, attempts.get(job.row.id, ())) for job in stage.jobs],
     }
 
@@ -240,17 +241,30 @@ def _job(job: JobView, attempts: Sequence[AttemptRow]) -> Doc:
                 "error": attempt.error,
                 "started_at": time(attempt.start_at),
                 "ended_at": time(attempt.end_at),
-                "steps": [_step(step) for step in attempt.steps],
+                "steps": [step_document(step) for step in attempt.steps],
             }
             for attempt in attempts
         ],
     }
 
 
-def _step(step: Mapping[str, Any]) -> Doc:
+def step_document(step: Mapping[str, Any]) -> Doc:
     """A step as stored, its Unix times in RFC 3339."""
     found = {key: value for key, value in step.items() if key not in ("start_time", "end_time")}
     return {**found, "started_at": time(step.get("start_time") or None), "ended_at": time(step.get("end_time") or None)}
+
+
+def manual_document(stage: StageView) -> Doc | None:
+    """Who may execute a manual stage, and who has. ``executors``: null when all may who may run the workflow."""
+    executors = stage.executors
+    if executors is None:
+        return None
+    people = [{"user_id": uid, "user_name": name} for uid, name in executors.users]
+    return {
+        "modify_params": executors.modify_params,
+        "executors": None if executors.everybody else people,
+        "executed_by": stage.executed_by,
+    }
 
 
 def approval_document(approval: ApprovalView | None) -> Doc | None:

@@ -128,6 +128,16 @@ def stage_document(stage: StageView, now: float) -> Doc:
     }
     if stage.approval is not None:
         doc["approval"] = approval_document(stage.approval)
+    if stage.executors is not None:
+        doc["manual_exec"] = {
+            "enabled": True,
+            "modify_params": stage.executors.modify_params,
+            "excuted": bool(stage.executed_by),  # sic
+            "manual_exec_users": [
+                {"type": "user", "user_id": uid, "user_name": name} for uid, name in stage.executors.users
+            ],
+            "manual_exector_name": stage.executed_by,  # sic
+        }
     return doc
 
 

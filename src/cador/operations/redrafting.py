@@ -127,7 +127,7 @@ async def redraft(ctx: Context, original: Original, edits: Edits) -> Redraft:
         row.workflow_key,
         row.project,
         inputs=inputs,
-        parameters=edits.parameters,
+        parameters=tuple(_whole(entry, workflow, original.catalogue) for entry in edits.parameters),
         notify_inputs=tuple(request.get("notify_inputs", ())),
         auto_cancel=request.get("auto_cancel", ""),
         debug=bool(snapshot.get("debug", False)),
@@ -209,6 +209,8 @@ def _check(workflow: Workflow, original: Original, edits: Edits, inputs: tuple[J
         name = str(entry.get("name", ""))
         if name in params and params[name].source in ("fixed", "reference"):
             raise Invalid(f"param {name} is {params[name].source} in the workflow, it cannot be changed", place=name)
+        if name in params and params[name].type != "repo" and entry.get("repo") is not None:
+            raise Invalid(f"param {name} is no repository", place=name)
         if entry.get("value") == MASK:
             raise Invalid(f"the value of param {name} is masked", place=name)
     known = {entry.job_name for entry in inputs}
@@ -217,6 +219,22 @@ def _check(workflow: Workflow, original: Original, edits: Edits, inputs: tuple[J
             raise Invalid(f"job {edited.job_name} is not part of task {original.task.label}", place="inputs")
         if MASK in msgspec.json.encode(edited.parameters).decode():
             raise Invalid(f"inputs of job {edited.job_name} contain a masked value", place="inputs")
+
+
+def _whole(entry: Mapping[str, Any], workflow: Workflow, catalogue: Catalogue) -> Mapping[str, Any]:
+    """*entry* as a start takes it: of a repository only its branch, or what is to be another one, was named."""
+    param = next((param for param in workflow.params if param.name == entry.get("name")), None)
+    if param is None or param.type != "repo" or not param.repo:
+        return entry
+    present = param.repo
+    host = catalogue.by_id("codehost", str(present.get("codehost_id")))
+    names = {
+        "codehost_name": host.name if host is not None else "",
+        "repo_namespace": present.get("repo_namespace") or present.get("repo_owner"),
+        "repo_name": present.get("repo_name"),
+        "branch": present.get("branch", ""),
+    }
+    return {**entry, "repo": {**names, **(entry.get("repo") or {"branch": entry.get("value", "")})}}
 
 
 def _edited(entry: JobInput, edits: tuple[JobInput, ...]) -> JobInput:
@@ -299,5 +317,3 @@ def _secret_keys(doc: Any) -> Iterator[str]:
     elif isinstance(doc, list):
         for value in doc:
             yield from _secret_keys(value)
-
-

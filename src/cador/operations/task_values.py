@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cador.operations.stage_executors import StageExecutors
 from cador.operations.why import Why
 from cador.ports.stores import AttemptRow, EventRow, JobRow, TaskRow
 
@@ -127,6 +128,8 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class StageView:
+    """``executors``: who may execute a manual stage; None: it starts by itself. ``executed_by``: name of who has."""
+
     name: str
     parallel: bool
     status: str
@@ -135,6 +138,8 @@ class StageView:
     end_at: float | None
     jobs: tuple[JobView, ...]
     approval: ApprovalView | None = None
+    executors: StageExecutors | None = None
+    executed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from cador.jobs.base import JobType
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import find_task, is_public
+from cador.operations.stage_executors import executors_of
 from cador.operations.task_values import (
     ApprovalView,
     JobView,
@@ -51,6 +52,8 @@ def _detail(tx: Tx, ctx: Context, actor: Actor, task_id: int) -> TaskDetail:
             end_at=stage.end_at,
             jobs=tuple(_job(job, ctx.types, by_job.get(job.id)) for job in jobs if job.stage == index),
             approval=by_stage.get(index),
+            executors=executors_of(stage.manual) if stage.manual else None,
+            executed_by=stage.executed_by,
         )
         for index, stage in enumerate(task.stages)
     )
