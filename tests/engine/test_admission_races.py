@@ -249,12 +249,13 @@ async def test_who_waited_for_the_row_sees_what_was_done_meanwhile(servers: list
         start(tx, "w", jobs=(new_job("a"),))
         Ear(tx, Claim("first", QueueLimits(1))).admit()
 
-    def count(tx: Any) -> tuple[Gate | None, int]:
+    def count(tx: Any) -> tuple[Gate | None, int, bool]:
         assert holding.wait(DEADLINE_S)
         tx.connection.execute(text("SET LOCAL application_name = 'waits'"))
         asked.set()
         gate = tx.admission.lock()
-        return gate, tx.admission.held()
+        let_in = tx.connection.execute(text("SELECT max(at) FROM event WHERE kind = 'admitted'")).scalar_one()
+        return gate, tx.admission.held(), tx.now < let_in < tx.later
 
     async def until_it_waits() -> None:
         async with asyncio.timeout(DEADLINE_S):
@@ -264,7 +265,7 @@ async def test_who_waited_for_the_row_sees_what_was_done_meanwhile(servers: list
         waiting.set()
 
     _, counted, _ = await asyncio.gather(servers[0].write(hold), servers[1].write(count), until_it_waits())
-    assert counted == (Gate(7, None, None, 5.0), 1)
+    assert counted == (Gate(7, None, None, 5.0), 1, True)
 
 
 def _anybody_waits(tx: Any) -> bool:

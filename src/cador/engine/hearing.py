@@ -87,6 +87,10 @@ class Ear:
         if row is not None and not self._tx.commands.delete(row.id, self._claim.me):
             raise Fenced(row.key)
 
+    def carry(self, row: CommandRow) -> None:
+        """This process carries out *row*, too, which it claimed in this transaction."""
+        self._rows.append(row)
+
     def hear(
         self,
         task_id: int,
@@ -144,7 +148,8 @@ class Ear:
             task.status is TaskStatus.RUNNING and task.slot is Slot.WANTED
         )  # fmt: skip
         if waits:
-            self.hear(task_id, Admitted(self._tx.now))
+            # Not the time at which this transaction began: since then somebody else may have ended and made room.
+            self.hear(task_id, Admitted(self._tx.later))
         return waits
 
     def _grant(self) -> None:

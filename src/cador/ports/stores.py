@@ -6,7 +6,7 @@ awaits. Times are Unix seconds (float) in the database's own clock where they de
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from cador.domain.commands import Command
 from cador.domain.events import Event
@@ -314,9 +314,15 @@ class TaskStore(Protocol):
 # -- commands and executions
 
 
+HERE: Final = "here"
+"""The place of the one server of an embedded database."""
+
+
 @dataclass(frozen=True, slots=True)
 class CommandRow:
-    """``kind``: name of the command's class in lower snake case; ``payload``: its fields."""
+    """``kind``: name of the command's class in lower snake case; ``payload``: its fields. ``place``: of a ``start``
+    that came back from a server: the place of that server, because it may have begun there; ``HERE`` when there is but
+    one server; empty: nothing was begun."""
 
     id: int
     key: str
@@ -326,6 +332,7 @@ class CommandRow:
     due_at: float
     owner: str
     tries: int
+    place: str = ""
 
 
 class CommandStore(Protocol):
@@ -348,17 +355,20 @@ class CommandStore(Protocol):
     def delete_admits(self) -> int:
         """Delete every ``admit`` row, whoever owns it (call with the admission lock held)."""
 
-    def postpone(self, command_id: int, me: str, due_at: float) -> bool:
-        """Give a row back for later: ``tries`` + 1, no owner."""
+    def postpone(self, command_id: int, me: str, due_at: float, place: str = "") -> bool:
+        """Give a row back for later: ``tries`` + 1, no owner; *place*: of a start that may have begun."""
 
     def release(self, owner: str) -> int:
-        """A server process is gone: its rows are free again."""
+        """A server process is gone: its rows are free again. Call it before the row of that member is removed: starts
+        keep its place."""
 
     def release_others(self, me: str) -> int:
-        """Every row that has an owner other than *me* is free again (the one process that may run now is *me*)."""
+        """Every row that has an owner other than *me* is free again (the one process that may run now is *me*); starts
+        may have begun ``HERE``."""
 
     def release_unknown(self) -> int:
-        """Every row whose owner is no member is free again: a claim that was committed after its owner's end."""
+        """Every row whose owner is no member is free again: a claim that was committed after its owner's end, so that
+        nothing was begun."""
 
     def owned(self, me: str) -> set[int]:
         """Ids of all rows that *me* owns."""
@@ -369,7 +379,14 @@ class CommandStore(Protocol):
         """Those of *ids* that *me* owns are free again."""
 
     def take_unowned(self, key: str) -> bool:
-        """Delete the row of that stored key if nobody owns it; False: it is not there or somebody carries it out."""
+        """Delete the start of that stored key if nobody owns it and it cannot have begun; False: it is not there,
+        somebody carries it out, or somebody may have begun it."""
+
+    def find(self, key: str) -> CommandRow | None:
+        """By stored key."""
+
+    def claim_one(self, key: str, me: str) -> CommandRow | None:
+        """Take the row of that stored key, due or not; None: it is not there, or somebody owns it."""
 
     def pending_starts(self) -> list[tuple[int, int, int]]:
         """Job id, attempt and recovery of every ``start`` row, owned or not."""
@@ -600,6 +617,10 @@ class Tx(Protocol):
     @property
     def now(self) -> float:
         """The database's clock (injected in tests), one value per transaction."""
+
+    @property
+    def later(self) -> float:
+        """The same clock at this moment: after a lock was waited for, what others did meanwhile is before it."""
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Call *call* on the event loop's thread after the commit; not at all when the transaction aborts."""

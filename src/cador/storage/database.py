@@ -124,16 +124,21 @@ class Stores:
 class Transaction:
     """What a transaction function gets. ``connection`` is for migrations, backups and tests of this package."""
 
-    __slots__ = ("_stores", "calls", "now")
+    __slots__ = ("_begun", "_stores", "calls", "now")
 
-    def __init__(self, stores: Stores, now: float) -> None:
-        self._stores = stores
+    def __init__(self, stores: Stores, now: float, begun: float | None = None) -> None:
+        """*begun*: of the monotonic clock, where a transaction may wait for others; else it is over in an instant."""
+        self._stores, self._begun = stores, begun
         self.now = now
         self.calls: list[Callable[[], None]] = []
 
     @property
     def connection(self) -> Connection:
         return self._stores.connection
+
+    @property
+    def later(self) -> float:
+        return self.now if self._begun is None else self.now + time.monotonic() - self._begun
 
     @property
     def workflows(self) -> Workflows:
@@ -207,9 +212,9 @@ class Work:
         self.error: BaseException | None = None
         self.calls: list[Callable[[], None]] = []
 
-    def attempt(self, stores: Stores, now: float) -> None:
+    def attempt(self, stores: Stores, now: float, begun: float | None = None) -> None:
         """Run the function once; what it raises is kept for its caller."""
-        transaction = Transaction(stores, now)
+        transaction = Transaction(stores, now, begun)
         self.result, self.error = None, None
         self.calls = transaction.calls
         try:

@@ -173,7 +173,10 @@ class Worker:
             row = begin.fetchone()
             assert row is not None  # noqa: S101 - a SELECT without FROM has one row
             xid, now = row
-            work.attempt(self._stores, self._clock() if self._clock else now)
+            if self._clock is None:
+                work.attempt(self._stores, now, time.monotonic())
+            else:
+                work.attempt(self._stores, self._clock())
             if work.error is not None:
                 return self._failed(work)
         except (psycopg.Error, Unavailable) as error:
