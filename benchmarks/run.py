@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import Iterator
 
+from fairness import FAIRNESS
 from figures import FIGURES, Bench, Row
 from scale import SCALE
 from serving import Postgres
 
-ALL = {**FIGURES, **SCALE}
+ALL = {**FIGURES, **FAIRNESS, **SCALE}
 
 
 def benches(database: str, *, quick: bool) -> Iterator[Bench]:
