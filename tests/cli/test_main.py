@@ -11,7 +11,7 @@ import pytest
 from cador.cli.commands import COMMANDS
 from cador.cli.main import main
 
-HEAVY = {"asyncio", "cyclopts", "fastapi", "http.client", "httpx2", "pydantic", "rich", "sqlalchemy", "ssl", "yaml"}
+HEAVY = {"asyncio", "cyclopts", "http.client", "httpx2", "pydantic", "rich", "sqlalchemy", "ssl", "starlette", "yaml"}
 
 
 def cador(tmp_path: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,6 @@
 """The web application: routes put together, and the one layer of middleware around them.
 
-FastAPI holds the routes and makes the documentation; everything a request meets on its way is :class:`Shell`.
+Starlette's router holds the routes; everything a request meets on its way is :class:`Shell`.
 """
 
 import re
@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
-from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cador import __version__
 from cador.api import (
     definitions,
     health,
@@ -92,19 +90,17 @@ def create_app(
     """
     sessions = sessions or Sessions(ctx)
     metrics = metrics or Metrics()
-    web = FastAPI(
-        title="cador", version=__version__, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
-    )
+    router = Router(redirect_slashes=False)
     registered = [route for group in (health.routes(ctx, metrics, checks), *routes) for route in group.routes]
     taken: set[tuple[str, str]] = set()
     for route in registered:
-        _register(web, route, taken)
-    describe(web, registered)
-    web.router.routes.extend(pages)
-    return Shell(web, ctx, sessions, metrics, limits, access_log=access_log)
+        _register(router, route, taken)
+    describe(router, registered)
+    router.routes.extend(pages)
+    return Shell(router, ctx, sessions, metrics, limits, access_log=access_log)
 
 
-def _register(web: FastAPI, route: Route, taken: set[tuple[str, str]]) -> None:
+def _register(router: Router, route: Route, taken: set[tuple[str, str]]) -> None:
     if not isinstance(route.permission, Permission):
         raise RouteWithoutPermission(f"{route.method} {route.paths[0]}")
     methods = [route.method, "HEAD"] if route.head else [route.method]
@@ -113,8 +109,7 @@ def _register(web: FastAPI, route: Route, taken: set[tuple[str, str]]) -> None:
         if (route.method, shape) in taken:
             raise ContradictingRoutes(f"{route.method} {path}")
         taken.add((route.method, shape))
-        # Without FastAPI's dependencies and response models, which nothing here uses: a millisecond per request.
-        web.router.add_route(path, route.__call__, methods=methods, include_in_schema=False)
+        router.add_route(path, route.__call__, methods=methods, include_in_schema=False)
 
 
 class Shell:
@@ -122,7 +117,7 @@ class Shell:
 
     def __init__(
         self,
-        web: FastAPI,
+        router: Router,
         ctx: Context,
         sessions: Sessions,
         metrics: Metrics,
@@ -130,14 +125,13 @@ class Shell:
         *,
         access_log: bool,
     ) -> None:
-        self.web = web
-        self._router = web.router
+        self._router = router
         self._ctx, self._sessions, self._metrics, self._limits = ctx, sessions, metrics, limits
         self._log = structlog.get_logger("cador.http")
         self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = self.web
+        scope["app"] = self  # the router then raises what it does not find, and leaves the answer to us
         if scope["type"] == "lifespan":
             await self._router(scope, receive, send)
         elif scope["type"] == "http":

@@ -9,11 +9,11 @@ from html import escape
 from typing import Any, Final, TypeGuard
 
 import msgspec
-from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Router
 
 from cador import __version__
 from cador.api.errors import LEGACY_PREFIX, OWN_PREFIX
@@ -88,7 +88,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     }
 
 
-def describe(web: FastAPI, routes: Sequence[Route]) -> None:
+def describe(router: Router, routes: Sequence[Route]) -> None:
     """Add ``/openapi.json`` and ``/docs`` to *web*; both are made when first asked for."""
     made: dict[str, bytes] = {}
 
@@ -102,8 +102,8 @@ def describe(web: FastAPI, routes: Sequence[Route]) -> None:
             made["html"] = _page(document(routes)).encode()
         return HTMLResponse(made["html"], headers={"Content-Security-Policy": _PAGE_POLICY})
 
-    web.router.add_route("/openapi.json", openapi_json, include_in_schema=False)
-    web.router.add_route("/docs", docs, include_in_schema=False)
+    router.add_route("/openapi.json", openapi_json, include_in_schema=False)
+    router.add_route("/docs", docs, include_in_schema=False)
 
 
 def _is_model(model: Any) -> TypeGuard[type[BaseModel]]:
