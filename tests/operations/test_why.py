@@ -95,7 +95,7 @@ RUNNING = hear(PREPARED, ev.JobStarted(901.0, 1, 1, 0))
     + [
         pytest.param(PREPARED, QUIET, {"": ["starting"], "j1": ["starting"]}, id="being started"),
         pytest.param(
-            PREPARED, Facts(NOW, untaken=frozenset({1}), max_jobs=8), {"": ["no_room"], "j1": ["no_room"]}, id="no room"
+            PREPARED, Facts(NOW, untaken={1: NOW}, max_jobs=8), {"": ["no_room"], "j1": ["no_room"]}, id="no room"
         ),
         pytest.param(RUNNING, QUIET, {"": [], "j1": []}, id="it runs"),
         pytest.param(
@@ -216,6 +216,12 @@ def test_a_pause_ends_and_a_decision_has_deciders() -> None:
     people = (Person("ann", "Ann"), Person("ben", "Ben"))
     (wait,) = of(explain(asked, Facts(NOW, deciders={1: people})), "j1").waits
     assert (wait.people, wait.text) == (people, "it failed, and Ann or Ben must decide what that means")
+
+
+def test_a_start_that_is_tried_again() -> None:
+    (wait,) = of(explain(PREPARED, Facts(NOW, untaken={1: NOW + 3})), "j1").waits
+    assert (wait.reason, wait.until) == (Reason.STARTING, NOW + 3)
+    assert "tried again" in wait.text
 
 
 def test_order_and_limits_name_what_they_wait_for() -> None:

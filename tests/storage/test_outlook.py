@@ -64,8 +64,8 @@ async def test_a_start_that_nobody_has_taken(database: Database) -> None:
 
     task_id = await database.write(write)
     asked = [(7, 1, 0), (8, 1, 0), (9, 1, 0)]
-    assert await database.read(lambda tx: tx.outlook.untaken(task_id, asked)) == {8}
-    assert await database.read(lambda tx: tx.outlook.untaken(task_id, [])) == set()
+    assert await database.read(lambda tx: tx.outlook.untaken(task_id, asked)) == {8: 5.0}
+    assert await database.read(lambda tx: tx.outlook.untaken(task_id, [])) == {}
 
 
 @pytest.mark.parametrize(

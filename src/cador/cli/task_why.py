@@ -81,7 +81,8 @@ def job_lines(job: Mapping[str, Any]) -> Iterator[str]:
 
 def reason_lines(reason: Mapping[str, Any]) -> Iterator[str]:
     """One reason: the sentence, and whom or what it names beyond that."""
-    until = f", until {_local(reason['until'])}" if reason.get("until") else ""
+    word = "until" if reason["reason"] == "approval" else "at"
+    until = f", {word} {_local(reason['until'])}" if reason.get("until") else ""
     yield f"{reason['text']}{until}"
     tasks = [f"{task['workflow']}/{task['number']}" for task in reason.get("blocking", ())]
     if reason.get("hidden"):

@@ -60,7 +60,7 @@ MEANING: Final[Mapping[Reason, str]] = {
     Reason.USER_CAP: "as many tasks of the user run as the server allows one user",
     Reason.GLOBAL_LIMIT: "as many tasks run as the server allows; `blocking` names those that the caller may see",
     Reason.FAIR_SHARE: "there is room, and projects that had less of it lately go first",
-    Reason.STARTING: "nothing is in its way: it is about to start",
+    Reason.STARTING: "nothing is in its way: it is about to start, or to be tried again (`until`)",
     Reason.WAITING_FOR_SLOT: "people have answered; the task goes on when one that runs ends or pauses",
     Reason.STAGE_ORDER: "an earlier stage, or an earlier job of a serial stage, is not over (`waits_for`)",
     Reason.STAGE_LIMIT: "as many jobs of the stage run as may at once (`limit`); `waits_for` names them",
@@ -124,7 +124,7 @@ class Why:
 class Facts:
     """``queue``: what who admits says of the task, None when it waits for nothing there; its ``blocking`` only those
     that the caller may see, ``hidden`` others. ``limits``: the number behind each of its reasons. ``untaken``: jobs
-    whose start no server has taken on yet; ``max_jobs``: of this one.
+    whose start no server has taken on yet, and when it is due; ``max_jobs``: of this one.
     ``unknown``: why this server cannot carry out a job. ``deciders`` of jobs, ``openers`` of stages: who may decide
     about a failure, who may start a stage by hand."""
 
@@ -134,7 +134,7 @@ class Facts:
     limits: Mapping[Reason, int] = field(default_factory=dict)
     start: Forecast | None = None
     max_jobs: int = 0
-    untaken: frozenset[int] = frozenset()
+    untaken: Mapping[int, float] = field(default_factory=dict)
     unknown: Mapping[int, str] = field(default_factory=dict)
     deciders: Mapping[int, tuple[Person, ...]] = field(default_factory=dict)
     openers: Mapping[int, StageExecutors] = field(default_factory=dict)
@@ -232,6 +232,9 @@ def _job_waits(task: WorkflowTask, job: JobTask, facts: Facts, queued: tuple[Wai
 
 def _open_waits(task: WorkflowTask, job: JobTask, facts: Facts, queued: tuple[Wait, ...]) -> tuple[Wait, ...]:
     match job.status:
+        case JobStatus.PREPARE if facts.untaken.get(job.id, 0.0) > facts.now:
+            text = "it could not be started for a reason of the machine, and is tried again"
+            return (Wait(Reason.STARTING, text, until=facts.untaken[job.id]),)
         case JobStatus.PREPARE if job.id in facts.untaken:
             text = f"no server has room for one more job; this one runs {facts.max_jobs} at once (engine.max_jobs)"
             return (Wait(Reason.NO_ROOM, text, limit=facts.max_jobs),)
@@ -239,7 +242,7 @@ def _open_waits(task: WorkflowTask, job: JobTask, facts: Facts, queued: tuple[Wa
             return (_starting("it is being started"),)
         case JobStatus.RETRY_PAUSE:
             until = (job.end_at or facts.now) + RETRY_PAUSE_S
-            text = f"it failed and is repeated soon ({job.retry_count} of {job.maximum_retry})"
+            text = f"it failed and is repeated, {job.retry_count} of {job.maximum_retry}"
             return (Wait(Reason.RETRY_PAUSE, text, until=until),)
         case JobStatus.WAIT_FOR_DECISION:
             people = facts.deciders.get(job.id, ())

@@ -58,7 +58,7 @@ def _facts(tx: Tx, ctx: Context, actor: Actor, task: WorkflowTask, row: TaskRow)
     starts = [(job.id, job.attempt, job.recovery) for job in task.jobs if job.status is JobStatus.PREPARE]
     return replace(
         facts,
-        untaken=frozenset(tx.outlook.untaken(task.id, starts)) if starts else frozenset(),
+        untaken=tx.outlook.untaken(task.id, starts) if starts else {},
         unknown=_unknown(tx, ctx.types, task),
         deciders={job.id: _deciders(tx, job.id) for job in task.jobs if job.status is JobStatus.WAIT_FOR_DECISION},
         openers={

@@ -29,5 +29,5 @@ class OutlookStore(Protocol):
     def times(self, workflow: str, limit: int) -> list[float]:
         """Seconds that its last passed tasks took, newest first."""
 
-    def untaken(self, task_id: int, starts: Sequence[tuple[int, int, int]]) -> set[int]:
-        """Of *starts* (job id, attempt, recovery): the jobs whose start is due and no server has taken on."""
+    def untaken(self, task_id: int, starts: Sequence[tuple[int, int, int]]) -> Mapping[int, float]:
+        """Of *starts* (job id, attempt, recovery): the jobs whose start no server has taken on, and when it is due."""

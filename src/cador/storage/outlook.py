@@ -42,7 +42,7 @@ TIMES: Final = (
     .order_by(t.create_at.desc(), t.id.desc())
     .limit(bindparam("limit"))
 )
-UNTAKEN: Final = select(c.key).where(c.key.in_(_keys), c.owner == word(""))
+UNTAKEN: Final = select(c.key, c.due_at).where(c.key.in_(_keys), c.owner == word(""))
 
 
 class Outlook:
@@ -69,6 +69,6 @@ class Outlook:
         rows = self._connection.execute(TIMES, {"key": workflow, "limit": limit})
         return [row.end_at - row.start_at for row in rows if row.start_at is not None and row.end_at is not None]
 
-    def untaken(self, task_id: int, starts: Sequence[tuple[int, int, int]]) -> set[int]:
+    def untaken(self, task_id: int, starts: Sequence[tuple[int, int, int]]) -> Mapping[int, float]:
         keys = {f"{task_id}/{Start(*start).key}": start[0] for start in starts}
-        return {keys[key] for key in self._connection.execute(UNTAKEN, {"keys": list(keys)}).scalars()}
+        return {keys[row.key]: row.due_at for row in self._connection.execute(UNTAKEN, {"keys": list(keys)})}
