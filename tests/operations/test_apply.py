@@ -3,11 +3,12 @@
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cador.domain.errors import Conflict, Forbidden
+from cador.domain.errors import Conflict, Forbidden, Invalid
 from cador.operations import projects, resources
 from cador.operations.apply import Order, apply, export, read_text
 from cador.operations.declarative.pipeline import Source, prepare, validate
@@ -76,6 +77,27 @@ async def test_apply_run_change_delete(world: World) -> None:
     assert {result.action for result in done.results} == {"deleted"}
     assert done.results[0].kind == "Workflow"
     assert await resources.list_kind(ctx, "applied") == []
+
+
+async def test_a_project_weighs_what_administrators_say(world: World) -> None:
+    ctx, admin = world.ctx, world.actor()
+
+    async def weight() -> object:
+        return (await world.db.read(lambda tx: tx.resources.find("project", "", "demo"))).document.get("weight")
+
+    await apply(ctx, admin, read_text("project: { key: demo, weight: 2.5 }"))
+    assert await weight() == 2.5
+    assert "weight: 2.5" in await export(ctx, admin, "demo")
+    await apply(ctx, admin, read_text("project: { key: demo, name: Other }"))
+    assert await weight() == 2.5, "what does not say it leaves it"
+    boss = replace(world.actor("ann"), roles={"demo": ("project-admin",)})
+    await apply(ctx, boss, read_text("project: { key: demo, name: Mine }"))
+    done = await apply(ctx, boss, read_text("project: { key: demo, weight: 9 }"))
+    assert "permission denied" in done.results[0].error
+    assert await weight() == 2.5
+    for value in ("0", "heavy", ".nan", "1e9"):
+        with pytest.raises(Invalid, match="weight: "):
+            read_text(f"project: {{ key: demo, weight: {value} }}")
 
 
 async def test_project_deletion_leaves_nothing(world: World) -> None:

@@ -59,7 +59,7 @@ MEANING: Final[Mapping[Reason, str]] = {
     Reason.PROJECT_CAP: "as many tasks of the project run as the server allows one project",
     Reason.USER_CAP: "as many tasks of the user run as the server allows one user",
     Reason.GLOBAL_LIMIT: "as many tasks run as the server allows; `blocking` names those that the caller may see",
-    Reason.FAIR_SHARE: "there is room, and projects that had less of it lately go first",
+    Reason.FAIR_SHARE: "all slots are taken, and younger tasks of projects that had less lately go first",
     Reason.STARTING: "nothing is in its way: it is about to start, or to be tried again (`until`)",
     Reason.WAITING_FOR_SLOT: "people have answered; the task goes on when one that runs ends or pauses",
     Reason.STAGE_ORDER: "an earlier stage, or an earlier job of a serial stage, is not over (`waits_for`)",

@@ -186,13 +186,15 @@ def _user(name: str, entry: Reader) -> Document:
 
 
 def _project(entry: Reader) -> Document:
-    entry.only("key", "name", "type", "public", "description")
+    entry.only("key", "name", "type", "public", "description", "weight")
     key = entry.need("key")
     spec: dict[str, Any] = {"project_name": entry.text("name", key), "project_type": entry.text("type", "yaml")}
     if "public" in entry:
         spec["is_public"] = entry.flag("public")
     if "description" in entry:
         spec["description"] = entry.text("description")
+    if "weight" in entry:
+        spec["weight"] = entry.raw("weight")
     return _document("Project", key, key, entry, spec)
 
 
