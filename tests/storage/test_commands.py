@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from cador.domain.commands import Admit, Forget, Start, Stop, Tell, WaitRetry, WatchApproval, WatchDeadline
-from cador.ports.stores import CommandRow, Database, ExecutionRow, Tx
+from cador.ports.peers import Replica
+from cador.ports.stores import HERE, CommandRow, Database, ExecutionRow, Tx
 from cador.storage.database import OpenDatabase, open_database
 
 pytestmark = pytest.mark.anyio
@@ -214,3 +215,40 @@ async def test_executions(database: Database) -> None:
     await database.write(lambda tx: tx.executions.delete("a"))
     await database.write(lambda tx: tx.executions.delete("a"))
     assert await database.read(lambda tx: tx.executions.get("a")) is None
+
+
+async def test_a_start_that_came_back_may_have_begun_where_its_server_was(database: Database) -> None:
+    def fill(tx: Tx) -> None:
+        tx.replicas.add(Replica("a", "one:boot", "", 1.0, 1.0))
+        tx.commands.add(1, [Start(1, 1, 0), Stop(2, 1, 0, "cancel")], 10.0, me="a", claim=1)
+        tx.commands.add(1, [Start(3, 1, 0)], 10.0, me="a", claim=1)
+        tx.commands.add(1, [Start(4, 1, 0)], 10.0, me="a", claim=0)
+
+    await database.write(fill)
+    third = await database.read(lambda tx: tx.commands.find("1/start:3:1:0"))
+    assert third is not None
+    assert await database.write(lambda tx: tx.commands.postpone(third.id, "a", 20.0, "two:boot"))
+    assert await database.write(lambda tx: tx.commands.release("a")) == 2
+    places = {key: row.place for key, row in (await everything(database)).items()}
+    assert places == {
+        "1/start:1:1:0": "one:boot", "1/stop:2:1:0:cancel": "", "1/start:3:1:0": "two:boot", "1/start:4:1:0": "",
+    }  # fmt: skip
+    for job, untouched in ((1, False), (3, False), (4, True)):
+        assert await database.write(lambda tx, job=job: tx.commands.take_unowned(f"1/start:{job}:1:0")) is untouched
+
+
+async def test_the_one_server_there_is_may_have_begun_a_start_here(database: Database) -> None:
+    await database.write(lambda tx: tx.commands.add(1, [Start(1, 1, 0)], 10.0, me="a", claim=1))
+    await database.write(lambda tx: tx.commands.release_others(""))
+    row = await database.read(lambda tx: tx.commands.find("1/start:1:1:0"))
+    assert row is not None
+    assert row.place == HERE
+
+
+async def test_one_row_is_claimed_by_its_key_though_it_is_not_due(database: Database) -> None:
+    await database.write(lambda tx: tx.commands.add(1, [Start(1, 1, 0)], 1e9))
+    row = await database.write(lambda tx: tx.commands.claim_one("1/start:1:1:0", "me"))
+    assert row is not None
+    assert (row.owner, row.kind, row.payload["job_id"]) == ("me", "start", 1)
+    assert await database.write(lambda tx: tx.commands.claim_one("1/start:1:1:0", "you")) is None
+    assert await database.write(lambda tx: tx.commands.claim_one("1/start:2:1:0", "you")) is None

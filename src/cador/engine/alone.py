@@ -12,6 +12,7 @@ class Alone:
     """Implements ``ports.peers.Peers``. Whoever owned something before is dead, or the lock would not be ours."""
 
     alone = True
+    place = ""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -24,7 +24,7 @@ from cador.ports.executor import Executor
 from cador.ports.logs import LogStore
 from cador.ports.metrics import Meter, SilentMeter
 from cador.ports.peers import Peers
-from cador.ports.stores import CommandRow, Database, Tx, brief
+from cador.ports.stores import HERE, CommandRow, Database, Tx, brief
 
 log = structlog.get_logger(__name__)
 R = TypeVar("R")
@@ -152,6 +152,11 @@ class Engine:
     @property
     def alone(self) -> bool:
         return self._peers.alone
+
+    @property
+    def place(self) -> str:
+        """Machine and boot of this server; empty when it is alone."""
+        return self._peers.place
 
     def holds(self, me: str) -> bool:
         """Whether what was taken on under the id *me* is certainly still ours. Asked before every act outside."""
@@ -471,7 +476,8 @@ class Engine:
                     return
                 # Jitter, so that what failed together is not tried together.
                 pause_s = min(60.0, 0.2 * 4 ** min(row.tries, 8)) * random.uniform(0.7, 1.3)  # noqa: S311
-                ours = await self._db.write(_postpone, row, row.owner, pause_s)
+                place = (self.place or HERE) if row.kind == "start" else ""
+                ours = await self._db.write(_postpone, row, row.owner, pause_s, place)
             except Unavailable:
                 await asyncio.sleep(AWAY_S)
             except Fenced:
@@ -488,7 +494,7 @@ class Engine:
         pause_s = ELSEWHERE_S * random.uniform(0.7, 1.3)  # noqa: S311
         while True:
             try:
-                await self._db.write(_postpone, row, row.owner, pause_s)
+                await self._db.write(_postpone, row, row.owner, pause_s, row.place)
             except Unavailable:
                 await asyncio.sleep(AWAY_S)
             else:
@@ -522,5 +528,5 @@ def _claim_due(tx: Tx, me: str, limit: int, starts: int) -> tuple[list[CommandRo
 
 
 @brief
-def _postpone(tx: Tx, row: CommandRow, me: str, pause_s: float) -> bool:
-    return tx.commands.postpone(row.id, me, tx.now + pause_s)
+def _postpone(tx: Tx, row: CommandRow, me: str, pause_s: float, place: str) -> bool:
+    return tx.commands.postpone(row.id, me, tx.now + pause_s, place)

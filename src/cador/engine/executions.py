@@ -21,7 +21,7 @@ from cador.ports.clock import Clock
 from cador.ports.executor import End, Executor, Gone, Output, StartRefused, StepMark, StepState, Unreachable
 from cador.ports.logs import LogName, LogStore, LogWriter
 from cador.ports.peers import Replica
-from cador.ports.stores import CommandRow, ExecutionRow, Tx, brief
+from cador.ports.stores import HERE, CommandRow, ExecutionRow, Tx, brief
 
 if TYPE_CHECKING:
     from cador.engine.engine import Engine, Room
@@ -125,6 +125,10 @@ class Executions:
             return
         executor = self._executors[prepared.executor]
         key = self.key(job_id, attempt, recovery)
+        if not self._near(command.place):
+            room.free()
+            await self._wait_for_host(command, loaded.job.name, attempt, recovery)
+            return
         await self._still_ours(command)
         try:
             ref = await executor.start(key, prepared.folder)
@@ -138,6 +142,27 @@ class Executions:
         await self._engine.transact(_started, command, row, prepared.warnings, self._home, starts=0)
         self._engine.meter.job_started(executor.name, max(0.0, row.created_at - (loaded.job.start_at or 0.0)))
         await self._follow(row, prepared, room)
+
+    def _near(self, place: str) -> bool:
+        """Whether what may have begun at *place*, of another server, can be found from here: on the same machine, or
+        because no executor here belongs to a machine."""
+        here = self._engine.place
+        return place in ("", HERE) or not self._bound() or _same_host(place, here)
+
+    def _bound(self) -> bool:
+        """Whether executions belong to the machine of the server that starts them."""
+        here = self._engine.place
+        return any(_same_host(executor.place, here) for executor in self._executors.values())
+
+    async def _wait_for_host(self, command: CommandRow, name: str, attempt: int, recovery: int) -> None:
+        """A start that may have begun on another machine is repeated there and nowhere else. When no server of that
+        machine comes back, nobody knows what became of it. Raises: NotHere: one is there."""
+        for pause_s in (self._lost_after_s, 0.0):
+            neighbours = await self._engine.db.read(_replicas)
+            if any(_same_host(command.place, one.place) for one in neighbours):
+                raise NotHere(command.key)
+            await asyncio.sleep(pause_s)
+        await self._fail_start(command, name, attempt, recovery, f"lost executor: {command.place}")
 
     async def _still_ours(self, command: CommandRow) -> None:
         """Just before the act outside: a process that was frozen may have been declared dead. Raises: Fenced."""
@@ -365,14 +390,24 @@ class Executions:
         if never_began:
             return
         key = self.key(job_id, attempt, recovery)
-        row = await self._engine.db.read(_execution, key)
+        begun_by = f"{command.task_id}/start:{job_id}:{attempt}:{recovery}"
+        row, start = await self._engine.db.read(_begun, key, begun_by)
         if row is not None and not self._reaches(row):
+            raise NotHere(key)
+        if row is None and start is not None and not self._stops_here(start):
             raise NotHere(key)
         await self._still_ours(command)
         for executor in self._executors.values():
             if row is None or row.executor == executor.name:
                 await executor.stop(key, row.ref if row is not None else "", reason, self._stop_grace_s)
-        await self._engine.transact(_drop, command, starts=0)
+        await self._engine.transact(_stopped, command, begun_by, starts=0)
+
+    def _stops_here(self, start: CommandRow) -> bool:
+        """Whether a stop of what *start* begins can be told here. What another server is just starting on its own
+        machine will be an execution in a moment."""
+        if start.owner and start.owner != self._engine.me:
+            return not self._bound()
+        return self._near(start.place)
 
     # -- adopt
 
@@ -623,7 +658,8 @@ def _replicas(tx: Tx) -> list[Replica]:
 def _stop_unbegun(
     tx: Tx, claim: Claim, command: CommandRow, job_id: int, attempt: int, recovery: int, at: float
 ) -> Outcome[bool]:
-    """If the start is still waiting for room, take it back and end the attempt: nothing was begun."""
+    """If the start is still waiting for room, take it back and end the attempt. Not one that came back from a server:
+    there may be something to be ended."""
     ear = Ear(tx, claim)
     if not tx.commands.take_unowned(f"{command.task_id}/start:{job_id}:{attempt}:{recovery}"):
         return ear.outcome(False)
@@ -631,6 +667,24 @@ def _stop_unbegun(
     result = ev.Result.CANCELLED if command.payload["reason"] == "cancel" else ev.Result.TIMEOUT
     ear.hear(command.task_id, ev.JobEnded(at, job_id, attempt, recovery, result))
     return ear.outcome(True)
+
+
+@brief
+def _begun(tx: Tx, key: str, begun_by: str) -> tuple[ExecutionRow | None, CommandRow | None]:
+    """An execution, and the start it comes from if that was not carried out yet."""
+    return tx.executions.get(key), tx.commands.find(begun_by)
+
+
+@brief
+def _stopped(tx: Tx, claim: Claim, command: CommandRow, begun_by: str) -> Outcome[None]:
+    """The stop was told. A start that nobody owns is carried out at once, room or not: what it may have begun comes to
+    its end, and what it did not begin is not begun any more."""
+    ear = Ear(tx, claim)
+    ear.settle(command)
+    start = tx.commands.claim_one(begun_by, claim.me) if claim.me else None
+    if start is not None:
+        ear.carry(start)
+    return ear.outcome(None)
 
 
 @brief

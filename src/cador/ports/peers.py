@@ -30,6 +30,10 @@ class Peers(Protocol):
     def alone(self) -> bool:
         """Nobody else can ever work on this database: nothing needs to be told or asked twice."""
 
+    @property
+    def place(self) -> str:
+        """Machine and boot of this server, as in the places of executors; empty where nobody else can be asked."""
+
     async def join(self) -> str:
         """Become a member; returns the new id. What dead members left behind is free when this returns.
 

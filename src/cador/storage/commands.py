@@ -4,10 +4,10 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, get_args
 
-from sqlalchemy import Connection, bindparam, delete, func, select, union_all, update
+from sqlalchemy import Connection, bindparam, case, delete, func, select, union_all, update
 
 from cador.domain.commands import Admit, Command, Forget, Start, Timer
-from cador.ports.stores import CommandRow
+from cador.ports.stores import HERE, CommandRow
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow, json_of, json_text, kind_of
 from cador.storage.lane import Lane
@@ -45,10 +45,19 @@ DELETE_ADMITS: Final = delete(c).where(COMMAND_ADMIT)
 POSTPONE: Final = (
     update(c)
     .where(c.c.id == bindparam("command_id"), c.c.owner == bindparam("me"))
-    .values(owner="", tries=c.c.tries + 1, due_at=bindparam("at"))
+    .values(owner="", tries=c.c.tries + 1, due_at=bindparam("at"), place=bindparam("where_begun"))
 )
-RELEASE: Final = update(c).where(c.c.owner == bindparam("gone"), c.c.owner != word("")).values(owner="")
-RELEASE_OTHERS: Final = update(c).where(c.c.owner != bindparam("me"), c.c.owner != word("")).values(owner="")
+_its_place = func.coalesce(select(replica.c.place).where(replica.c.id == c.c.owner).scalar_subquery(), c.c.place)
+RELEASE: Final = (
+    update(c)
+    .where(c.c.owner == bindparam("gone"), c.c.owner != word(""))
+    .values(owner="", place=case((c.c.kind == word("start"), _its_place), else_=c.c.place))
+)
+RELEASE_OTHERS: Final = (
+    update(c)
+    .where(c.c.owner != bindparam("me"), c.c.owner != word(""))
+    .values(owner="", place=case((c.c.kind == word("start"), word(HERE)), else_=c.c.place))
+)
 RELEASE_UNKNOWN: Final = (
     update(c).where(c.c.owner != word(""), c.c.owner.not_in(select(replica.c.id))).values(owner="")
 )  # fmt: skip
@@ -57,7 +66,16 @@ GIVE_BACK: Final = (
     update(c).where(c.c.owner == bindparam("me"), c.c.id.in_(bindparam("ids", expanding=True))).values(owner="")
 )
 OWNS: Final = select(c.c.id).where(c.c.id == bindparam("command_id"), c.c.owner == bindparam("me"))
-TAKE: Final = delete(c).where(c.c.key == bindparam("stored_key"), c.c.owner == word(""))
+TAKE: Final = delete(c).where(
+    c.c.key == bindparam("stored_key"), c.c.owner == word(""), c.c.place == word("")
+)  # fmt: skip
+FIND: Final = select(*c.c).where(c.c.key == bindparam("stored_key"))
+CLAIM_ONE: Final = (
+    update(c)
+    .where(c.c.key == bindparam("stored_key"), c.c.owner == word(""))
+    .values(owner=bindparam("me"))
+    .returning(*c.c)
+)
 STARTS: Final = select(c.c.payload).where(c.c.kind == word("start")).order_by(c.c.id)
 _due = union_all(
     *(
@@ -71,7 +89,7 @@ NEXT_TIMER: Final = select(func.min(c.c.due_at)).where(COMMAND_FREE_OTHER)
 
 def _row(row: AnyRow) -> CommandRow:
     return CommandRow(
-        row.id, row.key, row.kind, row.task_id, json_of(row.payload), row.due_at, row.owner, row.tries
+        row.id, row.key, row.kind, row.task_id, json_of(row.payload), row.due_at, row.owner, row.tries, row.place
     )  # fmt: skip
 
 
@@ -149,8 +167,8 @@ class Commands:
     def delete_admits(self) -> int:
         return self._lane.change(DELETE_ADMITS)
 
-    def postpone(self, command_id: int, me: str, due_at: float) -> bool:
-        values = {"command_id": command_id, "me": me, "at": due_at}
+    def postpone(self, command_id: int, me: str, due_at: float, place: str = "") -> bool:
+        values = {"command_id": command_id, "me": me, "at": due_at, "where_begun": place}
         return self._connection.execute(POSTPONE, values).rowcount == 1
 
     def release(self, owner: str) -> int:
@@ -173,6 +191,14 @@ class Commands:
 
     def take_unowned(self, key: str) -> bool:
         return self._connection.execute(TAKE, {"stored_key": key}).rowcount == 1
+
+    def find(self, key: str) -> CommandRow | None:
+        row = self._connection.execute(FIND, {"stored_key": key}).one_or_none()
+        return _row(row) if row is not None else None
+
+    def claim_one(self, key: str, me: str) -> CommandRow | None:
+        row = self._connection.execute(CLAIM_ONE, {"stored_key": key, "me": me}).one_or_none()
+        return _row(row) if row is not None else None
 
     def pending_starts(self) -> list[tuple[int, int, int]]:
         payloads = (json_of(text) for text in self._connection.execute(STARTS).scalars())

@@ -57,7 +57,7 @@ class PostgresPeers:
     def __init__(
         self, url: str, *, place: str, address: str = "", home: str = "", timeout_s: float = TIMEOUT_S
     ) -> None:
-        self._url, self._place, self._address, self._home = url, place, address, home
+        self._url, self.place, self._address, self._home = url, place, address, home
         self._timeout_s = timeout_s
         self._term: _Term | None = None
         self._heard: Heard = lambda tasks, work: None
@@ -153,7 +153,7 @@ class _Term:
             raw.execute(f"LISTEN {CHANNEL}")
             began = _clock()
             now = self._now()
-            row = Replica(self.me, self._peers._place, self._peers._address, now, now, self._peers._home)
+            row = Replica(self.me, self._peers.place, self._peers._address, now, now, self._peers._home)
             self._transact(lambda stores: stores.replicas.add(row))
             self._beat_at = began
             self._look()
@@ -326,9 +326,9 @@ class _LeaseRanOut(Exception):
 
 def _take_over(stores: Stores, gone: str) -> bool:
     """Release all that *gone* owns and remove its row. False: another server did, or there was nothing."""
-    removed = stores.replicas.remove(gone)
     commands = stores.commands.release(gone)
     executions = stores.executions.release(gone)
+    removed = stores.replicas.remove(gone)
     return removed or bool(commands + executions)
 
 

@@ -372,8 +372,10 @@ command = Table(
     _at("due_at"),
     _text("owner"),
     _int("tries"),
+    _later("place", Text(), "''"),
     UniqueConstraint("key"),
     sqlite_autoincrement=True,
+    comment="place: of a start that came back: where it may have begun; else empty",
 )
 
 _c = command.c

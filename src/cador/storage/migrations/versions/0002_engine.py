@@ -43,6 +43,7 @@ def upgrade() -> None:
     later("stage_task", "executed_by", sa.Text(), "''")
     later("job_attempt", "home", sa.Text(), "''")
     later("replica", "home", sa.Text(), "''")
+    later("command", "place", sa.Text(), "''")
     for name in ("max_running_tasks", "max_per_project", "max_per_user"):
         op.add_column("admission", sa.Column(name, sa.Integer(), nullable=True))
     later("admission", "vtime", sa.Double(), "0")
@@ -85,8 +86,10 @@ def upgrade() -> None:
         op.create_table_comment("stage_task", STAGE)
         op.create_table_comment("job_task", JOB)
         op.create_table_comment("job_attempt", ATTEMPT)
+        op.create_table_comment("command", COMMAND)
 
 
+COMMAND = "place: of a start that came back: where it may have begun; else empty"
 ADMISSION = "One row: who holds it may let tasks become running. Limits that are NULL are those of the settings"
 TASK = (
     "asks: number of its approvals. waits_at: create_at of a task that wants to start or go on, else NULL. "
