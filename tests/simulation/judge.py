@@ -53,6 +53,8 @@ _RESET: Final = {status for (status, cause) in ARROWS if cause is Cause.RESET}
 _OUTSIDE: Final = frozenset({JobStatus.PREPARE, JobStatus.RUNNING})
 _GIVEN_UP: Final = ("lost executor", "could not be started")
 """Errors that say that nobody knows what became of an execution."""
+STOP_S: Final = 75
+"""The same for a job that is to be stopped: what fails is tried again after a minute at most."""
 RECOVERY_S: Final = 40
 """Seconds in which somebody could have adopted an execution, after which nobody is excused."""
 
@@ -89,6 +91,7 @@ class Judge:
         self._held = 0
         self._running: dict[str, int] = {}
         self._ownerless: dict[str, int] = {}
+        self._unstopped: dict[str, int] = {}
 
     # -- after a commit
 
@@ -307,6 +310,15 @@ class Judge:
         }  # fmt: skip
         for key, seconds in self._ownerless.items():
             self._must(seconds <= RECOVERY_S, f"{key} has no owner for {seconds} s")
+        rows = self.db.raw.execute(
+            "SELECT id, attempt, recovery FROM job_task WHERE stopping != '' AND status IN ('prepare', 'running')"
+        ).fetchall()
+        keys = [".".join(map(str, (self.installation, *row))) for row in rows]
+        self._unstopped = {
+            key: self._unstopped.get(key, 0) + could_adopt for key in keys if self._lives(key)
+        }  # fmt: skip
+        for key, seconds in self._unstopped.items():
+            self._must(seconds <= STOP_S, f"{key} still runs {seconds} s after it was to be stopped")
 
     def _must(self, holds: bool, what: str) -> None:
         if not holds:

@@ -16,6 +16,10 @@ if __name__ == "__main__":
 from simulation.installation import TAIL, Result, Simulation
 
 
+MOST_FAILED = 20
+"""After so many a sweep is given up."""
+
+
 def play(seed: int, without: Iterable[str] = (), trace: int = TAIL) -> Result:
     return Simulation(seed, without=frozenset(without), trace=trace).run()
 
@@ -60,6 +64,9 @@ def sweep(first: int, count: int, jobs: int, say: Callable[[str], None]) -> list
             if result.violation:
                 failed.append(result)
                 say(told(result))
+                if len(failed) == MOST_FAILED:
+                    say(f"given up after {number} seeds")
+                    break
             if number % 500 == 0:
                 say(f"{number} seeds, {len(failed)} failed, {time.monotonic() - began:.0f} s")
     took = time.monotonic() - began

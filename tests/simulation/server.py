@@ -45,7 +45,7 @@ class Server:
         self.world = sim.worlds[slot if sim.spread else 0]
         self._leaving: asyncio.Future[None] = sim.loop.create_future()
         db = sim.db.of(self.process)
-        self.peers: Peers = Alone(db) if sim.alone else SimulatedPeers(sim.cluster, self.process, self.world.place)
+        self.peers: Peers = Alone(db) if sim.alone else SimulatedPeers(sim.cluster, self.process, f"m{slot}:boot")
         self.executor = SimulatedExecutor(ScriptedExecutor(self.world, sim.script), sim.way, self.process)
         catalogues, sealer, clock = Catalogues(), AesSealer(b"k" * 32), Ticking(self)
         logs, blobs = sim.logs.of(self.process), LocalBlobs(sim.folder)
