@@ -276,6 +276,17 @@ log: Final = structlog.get_logger(__name__)
 _END: Final = None
 """In a queue: no more work comes."""
 
+ANSWER_S: Final = 40.0
+"""How long a caller waits for a database that neither answers nor refuses; more than one statement may take."""
+
+
+def _give_up(future: "asyncio.Future[Any]", read_only: bool) -> None:
+    """The work itself stays with its thread: it may still be done."""
+    if not future.done():
+        text = f"database: no answer within {ANSWER_S:.0f} s"
+        future.set_exception(Unavailable(text) if read_only else OutcomeUnknown(text))
+
+
 Jobs = queue.SimpleQueue[Work | None]
 """Its length is bounded by the number of callers: each waits for its own work."""
 
@@ -298,8 +309,12 @@ class ThreadedDatabase:
         if self._closed:
             raise Unavailable("database: closed")
         future = self._loop.create_future()
+        limit = self._loop.call_later(ANSWER_S, _give_up, future, read_only)
         jobs.put(Work(run, future, read_only=read_only))
-        return await future
+        try:
+            return await future
+        finally:
+            limit.cancel()
 
     def _surprise(self, works: "list[Work]", error: BaseException) -> None:
         """What no rule foresees must not end a thread: its callers hear of it, and so does the log."""
