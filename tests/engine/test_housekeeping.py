@@ -47,8 +47,7 @@ async def until(reached: Any, within_s: float = 60.0) -> None:
 
 
 def files(world: World, number: int) -> bool:
-    logs = (world.folder / "logs" / KEY / str(number)).exists()
-    return logs or any(world.blobs.list(f"tasks/{KEY}/{number}"))
+    return world.has_files(KEY, number)
 
 
 # -- a deleted workflow

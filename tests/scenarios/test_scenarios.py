@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from sqlalchemy import select
 
-from cador.domain.errors import CadorError
+from cador.domain.errors import CadorError, NotFound
+from cador.operations import tasks, workflows
 from cador.operations.task_values import TaskDetail
+from cador.storage.tables import workflow_task
 from support import virtual_loop
 from support.git_server import GitServer
 from support.replays import check_replay
-from support.world import World, describe
+from support.world import PROJECT, World, describe
 
 if TYPE_CHECKING:
+    from cador.ports.stores import Tx
     from support.databases import PostgresServer
 
 HERE = Path(__file__).parent
@@ -40,6 +44,7 @@ class Play:
         self.workflows = workflows
         self.key: str = workflows[0]["name"]
         self.started: list[tuple[str, int]] = []
+        self.deleted: list[tuple[tuple[str, int], int]] = []
 
     async def run(self, folder: Path) -> None:
         """*folder*: for the repositories of the scenario."""
@@ -93,6 +98,7 @@ class Play:
             return (
                 ("status" not in given or detail.row.status == given["status"])
                 and ("waiting_for" not in given or detail.row.waiting_for == given["waiting_for"])
+                and ("queue" not in given or given["queue"] in _reasons(detail))
                 and all(jobs.get(name) == status for name, status in given.get("jobs", {}).items())
                 and all(stages.get(name) == status for name, status in given.get("stages", {}).items())
                 and (not given.get("ended") or detail.row.end_at is not None)
@@ -124,6 +130,49 @@ class Play:
     async def do_decide(self, given: dict[str, Any]) -> None:
         await self.world.decide(*self.at(given), given["job"], ignore=given["ignore"], by=given.get("by", "admin"))
 
+    async def do_remark(self, given: dict[str, Any]) -> None:
+        await tasks.set_remark(self.world.ctx, self.world.actor(), *self.at(given), given["text"])
+
+    async def do_edit(self, given: dict[str, Any]) -> None:
+        """Other values for fields of a workflow's definition; ``workflow`` names another than the first."""
+        key = given.get("workflow", self.key)
+        changes = {name: value for name, value in given.items() if name != "workflow"}
+        document = next(one for one in self.workflows if one["name"] == key)
+        document = {"concurrency_limit": -1, **document, **changes}
+        await workflows.replace_workflow(self.world.ctx, self.world.actor(), key, PROJECT, document)
+
+    async def do_define(self, given: dict[str, Any]) -> None:
+        await self.world.define(given)
+
+    async def do_delete(self, given: dict[str, Any]) -> None:
+        """Delete the workflow: its unfinished tasks are cancelled by ``system``, and none is found any more."""
+        gone = [task for task in self.started if task[0] == self.key]
+        ids = [(await self.world.detail(*task)).row.id for task in gone]
+        await workflows.delete_workflow(self.world.ctx, self.world.actor(), self.key, PROJECT)
+        for task, task_id in zip(gone, ids, strict=True):
+            with pytest.raises(NotFound):
+                await self.world.detail(*task)
+            with contextlib.suppress(NotFound):  # it may be removed already
+                row = await self.world.db.read(lambda tx, task_id=task_id: tx.tasks.row(task_id))
+                assert (row.status, row.revoker) in (("cancelling", "system"), ("cancelled", "system")), row
+        self.started = [task for task in self.started if task not in gone]
+        self.deleted = list(zip(gone, ids, strict=True))
+
+    async def do_removed(self, given: dict[str, Any]) -> None:
+        """Wait until nothing is left of the deleted tasks: neither processes nor rows, logs or artifacts."""
+
+        def left(tx: "Tx") -> bool:
+            ids = {task_id for _, task_id in self.deleted}
+            running = any(row.task_id in ids for row in tx.executions.list_executions())
+            stored = select(workflow_task.c.id).where(workflow_task.c.id.in_(ids))
+            return running or bool(tx.connection.execute(stored).all())  # type: ignore[attr-defined]
+
+        async with asyncio.timeout(60.0):
+            while await self.world.db.read(left) or any(  # noqa: ASYNC110 - nobody tells when a house is kept
+                self.world.has_files(*task) for task, _ in self.deleted
+            ):
+                await asyncio.sleep(0.05)
+
     async def do_kill(self, given: dict[str, Any]) -> None:
         await self.world.kill()
 
@@ -144,6 +193,9 @@ class Play:
                 await self.judge_task(task, ends)
         elif self.started:
             await self.judge_task(self.started[-1], expected)
+        if order := self.script.get("started_in_order"):
+            starts = [(await self.world.detail(*self.started[one - 1])).row.start_at for one in order]
+            assert starts == sorted(starts), starts
         if isinstance(expected, dict) and "tasks" in expected:
             rows = await self.world.db.read(lambda tx: tx.workflows.find(self.key) and tx.tasks.count(self.key))
             assert rows == expected["tasks"]
@@ -182,11 +234,22 @@ class Play:
             assert detail.row.retry_num == ends["retry_num"]
         if "revoker" in ends:
             assert detail.row.revoker == ends["revoker"]
+        if "error" in ends:
+            assert detail.row.error == ends["error"], shown
+        if "remark" in ends:
+            assert detail.row.remark == ends["remark"]
+        if "number" in ends:
+            assert detail.row.number == ends["number"]
         if "started" in ends:
             assert (detail.row.start_at is not None) == ends["started"]
         if "took_s" in ends:
             low, high = ends["took_s"]
             assert low <= detail.row.end_at - detail.row.create_at <= high, shown
+
+
+def _reasons(detail: TaskDetail) -> list[str]:
+    """Why a task waits in the queue."""
+    return [wait.reason for wait in detail.queue.waits] if detail.queue is not None else []
 
 
 @pytest.mark.parametrize("name", names("virtual"))

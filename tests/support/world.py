@@ -265,6 +265,11 @@ class World:
         """Wait until the task has ended and everything of it is down."""
         return await self.until(key, number, lambda d: d.row.end_at is not None, within_s=within_s)
 
+    def has_files(self, key: str, number: int) -> bool:
+        """Whether logs or artifacts of the task are there."""
+        logs = (self.folder / "logs" / key / str(number)).exists()
+        return logs or any(self.blobs.list(f"tasks/{key}/{number}"))
+
     def log(self, key: str, number: int, job: str, attempt: int = 1) -> str:
         name = LogName(key, number, job, attempt)
         return self.logs.read(name, 0, 1 << 24).data.decode() if self.logs.exists(name) else ""
