@@ -12,7 +12,7 @@ from cador.cli.client import Client, Refused, Unreached
 from cador.cli.logs import PATIENCE_S, log_lines
 from cador.cli.output import console, on_terminal, say
 from cador.cli.task_names import task_detail
-from cador.cli.task_view import FINAL, WAITING, open_approvals, picture, span
+from cador.cli.task_view import FINAL, WAITING, open_approvals, paused_stage, picture, span
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -129,7 +129,7 @@ def follow(
 ) -> Detail:
     """Watch a task until it ends. Returns its last detail.
 
-    *logs*: the lines of its jobs, too. *on_approval*: called once for every set of open approvals.
+    *logs*: the lines of its jobs, too. *on_approval*: called once for every set of open approvals and manual stages.
     *until_approval*: also return when somebody must decide. *stop*: return early, with what is known.
     A server that is restarted meanwhile is waited for. Raises: Unreached, Refused, Failure.
     """
@@ -168,6 +168,8 @@ class _Follower:
                 self._drain(detail)
                 return detail
             waiting = {f"{approval.name} {detail.get('retry_num', 0)}" for approval in open_approvals(detail)}
+            if paused := paused_stage(detail):
+                waiting.add(f"stage {paused.name} {detail.get('retry_num', 0)}")
             if waiting - self._asked:
                 self._asked |= waiting
                 self._print_for(LOOK_S)

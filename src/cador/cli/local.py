@@ -14,7 +14,8 @@ from cador.cli.git_server import GitServer, git, snapshot
 from cador.cli.manifest import Unset, checked, read
 from cador.cli.output import FAILED, INTERRUPTED, USAGE, Failure, on_terminal, say
 from cador.cli.run import Choice, start
-from cador.cli.task_view import FINAL, OpenApproval, open_approvals
+from cador.cli.task_actions import execute_stage
+from cador.cli.task_view import FINAL, OpenApproval, open_approvals, paused_stage
 from cador.cli.tasks import vote
 from cador.cli.terminal import ask
 from cador.operations.declarative.documents import Document
@@ -78,6 +79,14 @@ def see_through(client: Client, workflow: str, number: int, stop: threading.Even
             if approved is not None:
                 vote(client, workflow, number, approval.name, "answered by the command line", approved=approved)
                 screen.note(f"{approval.name}: {'approved' if approved else 'rejected'}")
+        if stage := paused_stage(detail):
+            screen.note(f"stage {stage.name} waits to be executed")
+            with screen.asking():
+                approved = decide(stage, stop)
+            if approved:
+                execute_stage(client, workflow, number, str(detail["project_key"]), {"stage_name": stage.name})
+            elif approved is False:
+                client.call("DELETE", "/openapi/workflows/custom/task", {"workflowKey": workflow, "taskId": number})
 
     ended = False
     try:

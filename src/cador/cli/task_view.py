@@ -32,6 +32,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "": "",
     WAITING: "waits for approval",
     "wait_for_manual_error_handling": "waits for a decision",
+    "pause": "waits to be executed",
     "reject": "rejected",
 }
 
@@ -56,6 +57,15 @@ def open_approvals(detail: Mapping[str, Any]) -> Iterator[OpenApproval]:
             if job["status"] == WAITING:
                 native = job["spec"].get("native_approval") or {}
                 yield _approval(job["name"], {"description": job["spec"].get("description", ""), **native})
+
+
+def paused_stage(detail: Mapping[str, Any]) -> OpenApproval | None:
+    """The manual stage that the task waits before, as something a person may say go to."""
+    for stage in detail["stages"]:
+        if stage["status"] == "pause":
+            users = (stage.get("manual_exec") or {}).get("manual_exec_users") or []
+            return OpenApproval(stage["name"], "", tuple(str(user.get("user_name") or "") for user in users), 1, 0)
+    return None
 
 
 def _approval(name: str, told: Mapping[str, Any]) -> OpenApproval:
@@ -89,10 +99,14 @@ def picture(detail: Mapping[str, Any], now: float, *, ascii_only: bool = False) 
     grid.add_column(no_wrap=True, justify="right")
     grid.add_column(overflow="fold")
     waiting = {approval.name: approval for approval in open_approvals(detail)}
+    paused = paused_stage(detail)
     for stage in detail["stages"]:
         note = Text(str(stage.get("error") or ""), "red")
         if stage["name"] in waiting and stage["status"] == WAITING:
             note = Text(_asked(waiting[stage["name"]]), "yellow")
+        elif paused is not None and stage["name"] == paused.name:
+            who = ", ".join(paused.who) or "whoever may run it"
+            note = Text(f"by {who}: cador task execute {detail['workflow_key']}/{detail['task_id']}", "yellow")
         grid.add_row(*_row("", stage, now, ascii_only, bold=True), note)
         for job in stage["jobs"]:
             note = Text(str(job.get("error") or ""), "red")

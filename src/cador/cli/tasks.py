@@ -13,6 +13,7 @@ from cador.cli.follow import follow
 from cador.cli.logs import log_lines
 from cador.cli.options import Json, Project, Task, group
 from cador.cli.output import FAILED, USAGE, Failure, console, result, result_json, say, table
+from cador.cli.task_actions import attempts, execute, retry
 from cador.cli.task_names import find_task, project_of, task_detail
 from cador.cli.task_view import open_approvals, render, span
 
@@ -175,28 +176,6 @@ def cancel(task: Task, /, *, project: Project = "") -> int:
 
 
 @app.command
-def retry(
-    task: Task,
-    /,
-    *,
-    follow_: Annotated[bool, Parameter(name=["--follow", "-f"], negative="", help="Follow it until the end.")] = False,
-    project: Project = "",
-) -> int:
-    """Run the jobs of a task again that did not pass.
-
-    $ cador task retry release/12 -f
-    """
-    client = connect()
-    workflow, number = find_task(client, task, project)
-    project = project or task_detail(client, workflow, number)["project_key"]
-    client.call("POST", f"/openapi/workflows/custom/{segment(workflow)}/task/{number}", {"projectKey": project})
-    if not follow_:
-        say(f"{workflow}/{number} runs again")
-        return 0
-    return 0 if follow(client, workflow, number)["status"] == "passed" else FAILED
-
-
-@app.command
 def remark(
     task: Task,
     text: Annotated[str, Parameter(help="The remark; an empty one takes it away.")],
@@ -263,6 +242,9 @@ def vote(client: Client, workflow: str, number: int, stage: str, comment: str, *
     client.call("POST", "/openapi/workflows/custom/task/approve", None, body)
 
 
+app.command(retry)
+app.command(execute)
+app.command(attempts)
 app.command("cador.cli.task_why:why", name="why")
 app.command("cador.cli.task_history:events", name="events")
 app.command("cador.cli.task_report:report", name="report")
