@@ -1,12 +1,17 @@
 """Why something does not run: every reason, from a task and what is known."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cador.domain import events as ev
+from cador.domain.errors import CadorError
+from cador.domain.replaying import EVENTS
 from cador.domain.task import (
     Approval,
     ApprovalStatus,
@@ -27,6 +32,8 @@ from cador.operations.forecasts import Forecast
 from cador.operations.stage_executors import StageExecutors
 from cador.operations.why import MEANING, Facts, JobWhy, Person, Reason, Why, explain
 from cador.ports.admission import Blocker, QueueFacts
+from domain.test_replaying import a_task as any_task
+from domain.test_replaying import made
 
 NOW = 1000.0
 ANN, BEN, CID = (Approver(uid, uid.title()) for uid in ("ann", "ben", "cid"))
@@ -261,3 +268,23 @@ def test_a_closed_approval_asks_nobody() -> None:
         stages=(StageTask("s0", False, StageStatus.RUNNING),), jobs=(job(1, status=JobStatus.RUNNING),),
     )  # fmt: skip
     assert reasons(explain(task, QUIET)) == {"": [], "j1": []}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(Policy), st.lists(st.one_of([made(kind) for kind in EVENTS.values()]), max_size=40))
+def test_whatever_happens_what_does_not_run_has_a_reason(policy: Policy, news: list[ev.Event]) -> None:
+    """And what runs has none; a task that is not over and runs nothing is never without one."""
+    task = hear(any_task(policy), ev.Admitted(1.0))
+    for event in news:
+        present = task.job(getattr(event, "job_id", 0))
+        if present is not None and hasattr(event, "attempt"):
+            event = replace(event, attempt=present.attempt or event.attempt)
+        with suppress(CadorError):
+            task, _ = advance(task, replace(event, at=2.0))
+    waiting = task.status is TaskStatus.WAITING or task.slot is Slot.WANTED
+    found = explain(task, queued("global_limit", OTHER) if waiting else QUIET)
+    for told, one in zip(found.jobs, task.jobs, strict=True):
+        assert bool(told.waits) == (one.status is not JobStatus.RUNNING), (task, told)
+    runs = any(one.status is JobStatus.RUNNING for one in task.jobs)
+    cancelling = task.status is TaskStatus.CANCELLING
+    assert bool(found.waits) == (cancelling or waiting or not runs), (task, found.waits)

@@ -191,3 +191,30 @@ def test_a_workflow_that_may_not_run(tmp_path: Path) -> None:
         assert ([str(wait.reason) for wait in found.waits], found.start) == (["not_executable"], None)
 
     play(tmp_path, script)
+
+
+def test_forecasts_come_true(tmp_path: Path) -> None:
+    """Several workflows of steady length, a full server, limits of workflows: each start is told to the second."""
+
+    async def script(world: World) -> None:
+        world.max_running_tasks = 2
+        lengths = {"a": (20, -1), "b": (35, 1), "c": (50, 2)}
+        for key, (length, limit) in lengths.items():
+            await world.define(workflow(key, job("j", f"sleep {length}"), concurrency_limit=limit))
+            for number in range(1, 6):
+                await world.start(key)
+                await world.done(key, number, within_s=120.0)
+        queue = [(key, await world.start(key)) for key in "bcbbacbaacbc"]
+        await asyncio.sleep(7.0)
+        told = {}
+        for key, number in queue[2:]:
+            start = (await why(world, key, number)).start
+            assert start is not None
+            assert (start.sure, start.samples) == ("good", 5)
+            told[key, number] = start.at
+        for key, number in queue[2:]:
+            detail = await world.done(key, number, within_s=1_000.0)
+            assert detail.row.start_at is not None
+            assert abs(detail.row.start_at - told[key, number]) < 1.0, (key, number)
+
+    play(tmp_path, script)

@@ -38,6 +38,9 @@ async def test_what_runs_and_who_goes_first(database: Database) -> None:
         assert tx.outlook.running((), 9) == [runs]
         assert tx.outlook.ahead(ids["waits"], 9) == ["b"]
         assert tx.outlook.ahead(ids["old"], 9) == []
+        assert tx.outlook.only("p")
+        assert not tx.outlook.only("o")
+        assert not tx.outlook.only("q")
         assert tx.outlook.limits(("a", "c", "gone")) == {"a": 2, "c": 0}
 
     await database.read(read)
@@ -74,6 +77,7 @@ async def test_a_start_that_nobody_has_taken(database: Database) -> None:
         ("running", (("a", "b"), 10)),
         ("ahead", (1, 10)),
         ("times", ("a", 20)),
+        ("only", ("p",)),
         ("untaken", (1, [(1, 1, 0)])),
     ],
 )
@@ -93,7 +97,8 @@ async def test_nothing_is_read_that_grows(sqlite_database: Database, name: str, 
         return [row.detail for found in rows for row in found]
 
     steps = await sqlite_database.write(explain)
-    assert steps
-    for step in steps:
+    looks = [step for step in steps if step.startswith(("SCAN", "SEARCH")) and step != "SCAN CONSTANT ROW"]
+    assert looks
+    for step in looks:
         assert "USING" in step, steps
-        assert "TEMP B-TREE" not in step, steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps

@@ -131,7 +131,7 @@ def _forecast(
         times={key: tx.outlook.times(key, TIMES) for key in concerned},
         slot_only=task.status is not TaskStatus.WAITING,
         # By turns of the projects others may go first, or it may: the line is by age.
-        exact=exact and queue.position == len(ahead) + 1,
+        exact=exact and tx.outlook.only(row.project),
     )
     return forecast(line, tx.now)
 

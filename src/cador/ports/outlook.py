@@ -23,6 +23,9 @@ class OutlookStore(Protocol):
     def ahead(self, task_id: int, limit: int) -> list[str]:
         """Workflows of the tasks that came into the queue before this one, oldest first."""
 
+    def only(self, project: str) -> bool:
+        """Whether no other project has a task in the queue."""
+
     def limits(self, workflows: Collection[str]) -> Mapping[str, int]:
         """``concurrency_limit`` by key; a workflow that is gone is left out."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, bindparam, select, tuple_
+from sqlalchemy import BindParameter, Connection, bindparam, exists, or_, select, tuple_
 
 from cador.domain.commands import Start
 from cador.domain.task import Slot
@@ -35,6 +35,13 @@ AHEAD: Final = (
     .order_by(t.waits_at, t.id)
     .limit(bindparam("limit"))
 )
+OTHERS: Final = select(
+    or_(
+        exists().where(TASK_WAITS, t.project < bindparam("project")),
+        exists().where(TASK_WAITS, t.project > bindparam("project")),
+    )
+)
+"""Each half looks into one end of an index."""
 LIMITS: Final = select(workflow.c.key, workflow.c.concurrency_limit).where(workflow.c.key.in_(_keys))
 TIMES: Final = (
     select(t.start_at, t.end_at)
@@ -60,6 +67,9 @@ class Outlook:
 
     def ahead(self, task_id: int, limit: int) -> list[str]:
         return list(self._connection.execute(AHEAD, {"id": task_id, "limit": limit}).scalars())
+
+    def only(self, project: str) -> bool:
+        return not self._connection.execute(OTHERS, {"project": project}).scalar_one()
 
     def limits(self, workflows: Collection[str]) -> Mapping[str, int]:
         rows = self._connection.execute(LIMITS, {"keys": list(workflows)})
