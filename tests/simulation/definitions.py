@@ -11,7 +11,7 @@ from cador.ports.executor import JobFolder
 from simulation.dice import dice_of
 
 PEOPLE: Final = ("ann", "ben", "cid")
-_NAMES: Final = "abcdefgh"
+_NAMES: Final = "abcdefghijklmnop"
 
 
 def workflow(dice: random.Random, key: str) -> dict[str, Any]:

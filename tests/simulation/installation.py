@@ -183,7 +183,7 @@ class Simulation:
         names = [f"m{slot}:boot" for slot in range(self.slots)] if self.spread else ["cluster:"]
         self.worlds = [ScriptedWorld(self.true_time, place=name) for name in names]
         self.judge = Judge(
-            self.db, self.worlds, note=self.note, fail=self.fail, max_running=lambda: self.max_running,
+            self.db, self.worlds, note=self.note, fail=self.fail, max_running=self._most,
             installation=self.installation,
         )  # fmt: skip
         self.db.watch, self.db.begin = self.judge.watch, self.judge.begin
@@ -287,6 +287,11 @@ class Simulation:
     def at_rest(self) -> bool:
         busy = any(server.engine.busy for server in self.living())
         return not busy and not any(self.unfinished().values())
+
+    def _most(self) -> int:
+        """How many tasks may hold a slot now: what an administrator set wins over what is configured."""
+        (live,) = self.db.raw.execute("SELECT max_running_tasks FROM admission").fetchone()
+        return self.max_running if live is None else int(live)
 
     # -- servers
 

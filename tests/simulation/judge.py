@@ -47,9 +47,10 @@ MOVES: Final = {
 
 _STEPS: Final[dict[JobStatus, set[JobStatus]]] = {}
 for (_status, _cause), _targets in ARROWS.items():
-    if _cause is not Cause.RESET:
+    if _cause not in (Cause.RESET, Cause.AGAIN):
         _STEPS.setdefault(_status, set()).update(_targets)
-_RESET: Final = {status for (status, cause) in ARROWS if cause is Cause.RESET}
+_RESET: Final = {status for (status, cause) in ARROWS if cause in (Cause.RESET, Cause.AGAIN)}
+"""What a retry puts back to its beginning: it may begin anew in the same transaction."""
 _OUTSIDE: Final = frozenset({JobStatus.PREPARE, JobStatus.RUNNING})
 _GIVEN_UP: Final = ("lost executor", "could not be started")
 """Errors that say that nobody knows what became of an execution."""
@@ -181,7 +182,8 @@ class Judge:
         if new.status is not old.status:
             reset = new.status is JobStatus.IDLE
             steps = _STEPS.get(old.status, set())
-            legal = old.status in _RESET or steps & _RESET if reset else new.status in steps
+            anew = _STEPS[JobStatus.IDLE] if old.status in _RESET else set()
+            legal = old.status in _RESET or steps & _RESET if reset else new.status in steps | anew
             self._must(bool(legal), f"{label}: {old.status or 'idle'} -> {new.status or 'idle'}")
         begins = new.attempt != old.attempt
         if begins:

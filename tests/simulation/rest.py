@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from simulation.installation import Simulation
     from simulation.users import Answer
 
-_KINDS: Final = {"cancel": ev.CancelRequested, "retry": ev.RetryRequested, "vote": ev.Voted, "decide": ev.Decided}
+_KINDS: Final = {
+    "cancel": ev.CancelRequested,
+    "retry": ev.RetryRequested,
+    "choose": ev.RetryRequested,
+    "execute": ev.StageExecuted,
+    "vote": ev.Voted,
+    "decide": ev.Decided,
+}
 
 
 def look_over(sim: "Simulation") -> None:

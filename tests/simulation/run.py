@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
 from simulation.installation import TAIL, Result, Simulation
 
-
 MOST_FAILED = 20
 """After so many a sweep is given up."""
 
@@ -57,6 +56,7 @@ def sweep(first: int, count: int, jobs: int, say: Callable[[str], None]) -> list
     began, cpu = time.monotonic(), time.process_time()
     figures: Counter[str] = Counter()
     failed: list[Result] = []
+    number = 0
     seeds = range(first, first + count)
     with ProcessPoolExecutor(jobs, initializer=_ready) if jobs > 1 else _Here() as pool:
         for number, result in enumerate(pool.map(play, seeds, chunksize=10), start=1):
@@ -71,7 +71,9 @@ def sweep(first: int, count: int, jobs: int, say: Callable[[str], None]) -> list
                 say(f"{number} seeds, {len(failed)} failed, {time.monotonic() - began:.0f} s")
     took = time.monotonic() - began
     cpu_s = time.process_time() - cpu
-    say(f"{count} seeds ({first}..{first + count - 1}): {len(failed)} failed; {took:.0f} s, {cpu_s:.0f} s of CPU here")
+    if number < count and len(failed) < MOST_FAILED:
+        raise RuntimeError(f"only {number} of {count} seeds were played")
+    say(f"{number} seeds ({first}..{first + count - 1}): {len(failed)} failed; {took:.0f} s, {cpu_s:.0f} s of CPU here")
     for name, value in sorted(figures.items()):
         say(f"  {name:28} {value:>12,}")
     return failed
@@ -88,7 +90,7 @@ class _Here:
         """Nothing is held."""
 
     def map(self, fn: Callable[[int], Result], seeds: Iterable[int], chunksize: int = 1) -> Iterable[Result]:
-        return map(fn, seeds)
+        return (fn(seed) for seed in seeds)  # a generator tells a StopIteration of fn, map takes it for its own end
 
 
 def _ready() -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cador.domain.errors import CadorError, Unavailable
-from cador.operations import tasks, workflows
+from cador.operations import manual_stages, system_settings, tasks, workflows
 from cador.operations.actor import Actor
 from cador.operations.context import Context
-from cador.operations.task_values import Ballot, JobInput, Started, StartRequest
+from cador.operations.task_values import Ballot, ExecuteRequest, JobInput, RetryRequest, Started, StartRequest
 from simulation import definitions
 from simulation.dice import dice_of
 from simulation.loop import OUTSIDE
@@ -28,6 +28,8 @@ KINDS: Final = (
     ("limit", 5),
     ("delete", 2),
     ("most", 3),
+    ("execute", 8),
+    ("choose", 8),
 )
 _TASKS: Final = "SELECT workflow_key, number FROM workflow_task"
 PATIENCE_S: Final = 6.0
@@ -247,13 +249,45 @@ class Users:
 
     async def _most(self, wish: Action) -> None:
         """The limit of all tasks is changed while they run."""
+        most = 1 + int(wish.pick * 5)
+        actor, changes = self._actor(wish), {"engine.max_running_tasks": most}
+        await self._ask(wish, ("", 0), lambda ctx: system_settings.change_settings(ctx, actor, changes))
+
+    async def _execute(self, wish: Action) -> None:
+        found = self._pick(
+            wish,
+            "SELECT t.workflow_key, t.number, s.name FROM stage_task s JOIN workflow_task t ON t.id = s.task_id"
+            " WHERE s.status = 'pause' ORDER BY t.id",
+        )
+        if found is None:
+            return
+        key, number, name = found
+        actor, request = self._actor(wish), ExecuteRequest(name)
+        await self._ask(
+            wish, (key, number), lambda ctx: manual_stages.execute_stage(ctx, actor, key, number, "shop", request)
+        )
+
+    async def _choose(self, wish: Action) -> None:
+        """Retry a failed job alone, or from a job on."""
+        found = self._pick(
+            wish,
+            "SELECT t.workflow_key, t.number, j.name FROM job_task j JOIN workflow_task t ON t.id = j.task_id"
+            " WHERE j.status IN ('failed', 'timeout', 'cancelled', 'passed', 'running') AND NOT t.deleted"
+            " ORDER BY j.id",
+        )
+        if found is None:
+            return
+        key, number, name = found
+        request = RetryRequest(jobs=(name,)) if self.dice.random() < 0.6 else RetryRequest(from_job=name)
+        actor = self._actor(wish)
+        await self._ask(wish, (key, number), lambda ctx: tasks.retry_task(ctx, actor, key, number, "shop", request))
 
     # -- at the end
 
     async def clear_up(self) -> None:
         """Somebody answers all that is still asked, or puts an end to it."""
         self.helping += 1
-        for kind in ("vote", "decide"):
+        for kind in ("vote", "decide", "execute"):
             await self._wish(Action(kind, 0.0, self.dice.random(), f"h{self.helping}"))
         if self.helping % 10 == 0:
             task = self._some_task(Action("cancel", 0.0, self.dice.random(), ""), "end_at IS NULL")
