@@ -65,7 +65,7 @@ async def test_every_filter_gives_what_it_says_in_order(database: Database) -> N
 
 async def test_deleted_tasks_are_in_no_list(database: Database) -> None:
     rows = await database.write(fill)
-    await database.write(lambda tx: tx.tasks.mark_deleted("a"))
+    await database.write(lambda tx: tx.housekeeping.mark("a", 0, 99, 99))
     assert await database.read(lambda tx: tx.tasks.list_tasks(TaskFilter())) == [
         row for row in rows if row.workflow_key != "a"
     ]
@@ -162,13 +162,13 @@ async def test_no_list_scans_or_sorts(sqlite_database: Database, where: TaskFilt
         assert not step.startswith("SCAN") or "USING INDEX ix_workflow_task_create_at_id" in step, steps
 
 
-@pytest.mark.parametrize("name", ["unfinished", "queue_figures"])
+@pytest.mark.parametrize("name", ["worded", "queue_figures"])
 async def test_no_pass_goes_through_history(sqlite_database: Database, name: str) -> None:
-    arguments: dict[str, Any] = {"unfinished": ("w",), "queue_figures": (1.0,)}
+    arguments: dict[str, Any] = {"worded": ("w", "pr:1"), "queue_figures": (1.0,)}
     steps = await plans(sqlite_database, lambda tx: getattr(tx.tasks, name)(*arguments.get(name, ())))
     tables = [step for step in steps if "workflow_task" in step and step.startswith(("SCAN", "SEARCH"))]
     assert tables
     for step in tables:
-        assert "ix_workflow_task_waits" in step or "ix_workflow_task_lives" in step or (
+        assert "ix_workflow_task_waits" in step or "ix_workflow_task_lives" in step or "_words" in step or (
             "ix_workflow_task_holds" in step or "PRIMARY KEY" in step or "USING INTEGER" in step
         ), steps  # fmt: skip

@@ -303,22 +303,33 @@ async def test_events_are_paged(database: Database) -> None:
 async def test_deleting_hides_tasks_and_frees_no_number(database: Database) -> None:
     first = await database.write(start)
     await database.write(start, "other")
-    await database.write(lambda tx: tx.tasks.mark_deleted("w"))
+    await database.write(lambda tx: (tx.housekeeping.bury("w"), tx.housekeeping.mark("w", 0, 1, 9)))
     assert await database.read(lambda tx: (tx.tasks.find_id("w", 1), tx.tasks.count("w"))) == (None, 0)
     assert await database.read(lambda tx: (tx.tasks.count("other"), tx.tasks.load(first).number)) == (1, 1)
     second = await database.write(start)
     assert await database.read(lambda tx: (tx.tasks.find_id("w", 2), tx.tasks.count("w"))) == (second, 1)
 
 
-async def test_unfinished_tasks_of_a_workflow(database: Database) -> None:
-    waiting = await database.write(start)
-    running = await database.write(start)
-    over = await database.write(start, jobs=())
-    await database.write(start, "other")
+async def test_tasks_with_a_word_are_found_while_they_are_not_over(database: Database) -> None:
+    waiting = await database.write(start, auto_cancel="pr:1")
+    running = await database.write(start, auto_cancel="pr:1")
+    over = await database.write(start, auto_cancel="pr:1", jobs=())
+    await database.write(start, auto_cancel="pr:2")
+    await database.write(start, "other", auto_cancel="pr:1")
+    await database.write(start)
     await database.write(hear, running, ev.Admitted(10.0))
-    task = await database.write(hear, over, ev.Admitted(10.0))
-    assert task.final
-    assert await database.read(lambda tx: tx.tasks.unfinished("w")) == [waiting, running]
+    assert (await database.write(hear, over, ev.Admitted(10.0))).final
+    assert await database.read(lambda tx: tx.tasks.worded("w", "pr:1")) == [waiting, running]
+
+
+async def test_a_remark_is_a_field_of_its_own(database: Database) -> None:
+    task_id = await database.write(start, remark="first")
+    moved = await database.write(hear, task_id, ev.Admitted(10.0))
+    await database.write(lambda tx: tx.tasks.set_remark(task_id, "second"))
+    assert await database.read(lambda tx: tx.tasks.row(task_id).remark) == "second"
+    assert await database.read(lambda tx: tx.tasks.load(task_id)) == moved
+    with pytest.raises(NotFound):
+        await database.write(lambda tx: tx.tasks.set_remark(task_id + 1, "x"))
 
 
 async def test_the_same_number_twice_is_an_error_of_the_program(database: Database) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -28,7 +28,6 @@ from cador.ports.stores import NewTask, TaskRow, Tx, brief
 
 __all__ = [
     "approve",
-    "cancel_all",
     "cancel_task",
     "decide",
     "list_tasks",
@@ -41,8 +40,6 @@ __all__ = [
     "task_log",
 ]
 
-SYSTEM: Final = "system"
-"""Who cancels the tasks of a workflow that is deleted."""
 
 
 class _Moved(Exception):
@@ -192,12 +189,6 @@ def _remark(tx: Tx, task_id: int, remark: str, account: str) -> None:
     tx.audit.add(
         at=tx.now, actor=account, action="edit_remark", project=row.project, target=target, detail={"remark": remark}
     )
-
-
-def cancel_all(tx: Tx, ear: Ear, workflow_key: str) -> None:
-    """Cancel what is unfinished of a workflow that is being deleted, within the caller's transaction."""
-    for task_id in tx.tasks.unfinished(workflow_key):
-        ear.hear(task_id, ev.CancelRequested(tx.now, "", SYSTEM))
 
 
 # -- approve, decide

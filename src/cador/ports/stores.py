@@ -297,15 +297,11 @@ class TaskStore(Protocol):
 
     def set_steps(self, job_id: int, attempt: int, steps: Sequence[Mapping[str, Any]]) -> None: ...
 
-    def unfinished(self, workflow_key: str) -> list[int]: ...
-
     def worded(self, workflow_key: str, word: str) -> list[int]:
         """Ids of unfinished tasks of the workflow with that ``auto_cancel`` word, oldest first."""
 
     def set_remark(self, task_id: int, remark: str) -> None:
         """Change this field alone, whatever happens to the task meanwhile. Raises: NotFound."""
-
-    def mark_deleted(self, workflow_key: str) -> None: ...
 
     def queue_figures(self, now: float) -> Mapping[str, float]:
         """For metrics: waiting, running, waiting_for_approval, oldest_waiting_s."""

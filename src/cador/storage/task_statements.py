@@ -10,7 +10,6 @@ from cador.storage.tables import (
     APPROVAL_OPEN,
     TASK_COUNTS,
     TASK_LISTED,
-    TASK_LIVES,
     TASK_SHOWN,
     TASK_WAITS,
     TASK_WORDED,
@@ -213,18 +212,10 @@ SET_STEPS: Final = (
 
 # -- a workflow that goes, and figures
 
-UNFINISHED: Final = select(t.id).where(t.workflow_key == bindparam("key"), TASK_LIVES)
-"""Deleted ones too: what runs must be stopped all the same."""
 WORDED: Final = select(t.id).where(
     t.workflow_key == bindparam("key"), t.auto_cancel == bindparam("auto_cancel"), TASK_WORDED
 )
 SET_REMARK: Final = update(workflow_task).where(t.id == bindparam("of")).values(remark=bindparam("remark"))
-MARK_DELETED: Final = (
-    update(workflow_task).where(t.workflow_key == bindparam("key"), TASK_SHOWN).values(deleted=True, waits_at=None)
-)  # fmt: skip
-COUNT_NONE: Final = (
-    update(workflow_counter).where(workflow_counter.c.key == bindparam("of_key")).values(tasks=0)
-)  # fmt: skip
 
 QUEUE: Final = union_all(
     select(literal("waiting").label("name"), func.count().label("number"), func.min(t.waits_at).label("oldest"))

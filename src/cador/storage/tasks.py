@@ -380,20 +380,12 @@ class Tasks:
         if self._lane.change(statement, values | {"of": job_id}) != 1:
             raise NotFound("job task", str(job_id))
 
-    def unfinished(self, workflow_key: str) -> list[int]:
-        """By id."""
-        return sorted(self._connection.execute(sql.UNFINISHED, {"key": workflow_key}).scalars())
-
     def worded(self, workflow_key: str, word: str) -> list[int]:
         return sorted(self._connection.execute(sql.WORDED, {"key": workflow_key, "auto_cancel": word}).scalars())
 
     def set_remark(self, task_id: int, remark: str) -> None:
         if self._connection.execute(sql.SET_REMARK, {"of": task_id, "remark": remark}).rowcount != 1:
             raise NotFound("task", str(task_id))
-
-    def mark_deleted(self, workflow_key: str) -> None:
-        self._connection.execute(sql.MARK_DELETED, {"key": workflow_key})
-        self._connection.execute(sql.COUNT_NONE, {"of_key": workflow_key})
 
     def queue_figures(self, now: float) -> Mapping[str, float]:
         rows = {row.name: row for row in self._connection.execute(sql.QUEUE)}
