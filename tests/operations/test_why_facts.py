@@ -218,3 +218,25 @@ def test_forecasts_come_true(tmp_path: Path) -> None:
             assert abs(detail.row.start_at - told[key, number]) < 1.0, (key, number)
 
     play(tmp_path, script)
+
+
+def test_a_cap_is_told_and_not_forecast(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        await world.define(workflow("w"))
+        await world.start("w")
+        await world.done("w", 1, within_s=120.0)
+
+        def cap(tx: Any) -> None:
+            tx.admission.lock()
+            tx.admission.set_limits(None, None, 1)
+
+        await world.db.write(cap)
+        await world.start("w")
+        await world.start("w")
+        found = await why(world, "w", 3)
+        (wait,) = found.waits
+        assert (wait.reason, wait.limit, wait.blocking) == ("user_cap", 1, (Blocker("w", 2, PROJECT),))
+        assert wait.text == "who started it has 1 task running at once (max_running_per_user)"
+        assert found.start is None
+
+    play(tmp_path, script)

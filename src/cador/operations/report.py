@@ -5,6 +5,7 @@ Gathers what the page needs, masked as the API masks it; ``report_page`` turns i
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ LOG_BYTES: Final = 256 << 10
 ALL_LOG_BYTES: Final = 4 << 20
 """Nor more of all: those of jobs that did not pass come first."""
 EVENTS: Final = 2000
+_BUILDERS: Final = ThreadPoolExecutor(2, thread_name_prefix="report")
+"""A large report takes a second of a processor: however many are asked for, two are made at once."""
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +71,7 @@ async def task_report(ctx: Context, actor: Actor, workflow_key: str, number: int
         )
         return render(report)
 
-    return await asyncio.to_thread(build)
+    return await asyncio.get_running_loop().run_in_executor(_BUILDERS, build)
 
 
 def _rest(tx: Tx, ctx: Context, actor: Actor, task_id: int) -> _Rest:

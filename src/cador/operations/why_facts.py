@@ -27,6 +27,10 @@ TIMES: Final = 20
 """So many of the last passed tasks of a workflow say how long the next one takes."""
 
 
+_UNTOLD: Final = frozenset({Reason.NOT_EXECUTABLE, Reason.PROJECT_CAP, Reason.USER_CAP})
+"""What keeps a task for a time that the line before it does not tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskWhy:
     row: TaskRow
@@ -116,7 +120,7 @@ def _forecast(
     """When it may start; None where too much is before it to be told."""
     ahead = tx.outlook.ahead(task.id, MOST_TASKS + 1)
     keys = {row.workflow_key, *ahead}
-    if queue.reason == Reason.NOT_EXECUTABLE or len(ahead) > MOST_TASKS or len(keys) > MOST_WORKFLOWS:
+    if queue.reason in _UNTOLD or len(ahead) > MOST_TASKS or len(keys) > MOST_WORKFLOWS:
         return None
     running = tx.outlook.running(keys, MOST_TASKS + 1)
     concerned = keys | {one.workflow for one in running if one.holds}
