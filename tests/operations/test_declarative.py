@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cador.operations.declarative.documents import FORMS, Document
 from cador.operations.declarative.merging import merge, shape_of
+from cador.operations.declarative.names import Names, resolve
 from cador.operations.declarative.nodes import Misfit, plain, read_stream
 from cador.operations.declarative.pipeline import Prepared, Source, dump_all, prepare, to_wire, to_yaml, validate
 from cador.operations.declarative.substitution import escape, substitute
@@ -67,6 +68,7 @@ workflows:
           - { name: unit, type: zadig-test, tests: [unit] }
       - name: deploy
         approval: { type: native, users: [alice], needed: 1, timeout: 60m, description: Need approval }
+        manual: { users: [alice], inputs: true }
         jobs:
           - name: release
             type: freestyle
@@ -130,6 +132,11 @@ def test_the_short_form_expands() -> None:
         "approve_users": [{"type": "user", "user_name": "alice"}],
         "timeout": 60,
         "needed_approvers": 1,
+    }
+    assert workflow["stages"][2]["manual_exec"] == {
+        "enabled": True,
+        "modify_params": True,
+        "manual_exec_users": [{"type": "user", "user_name": "alice"}],
     }
     assert workflow["params"][1]["repo"]["repo_name"] == "api"
     assert validate(prepared).faults == ()
@@ -310,3 +317,10 @@ def _covers(value: Any, wanted: Any) -> bool:
 def test_every_kind_has_a_place_in_the_order() -> None:
     documents = [Document(kind, "n", "", {}) for kind in FORMS]
     assert [document.form.kind for document in documents] == [form.kind for form in FORMS.values()]
+
+
+def test_people_of_manual_stages_are_named_by_account() -> None:
+    body = {"stages": [{"name": "s", "jobs": [], "manual_exec": {"manual_exec_users": [{"user_name": "alice"}]}}]}
+    found, missing = resolve("Workflow", body, Names(users={"alice": ("u-1", "Alice")}))
+    assert found["stages"][0]["manual_exec"]["manual_exec_users"] == [{"user_id": "u-1", "user_name": "Alice"}]
+    assert not missing

@@ -17,6 +17,8 @@ Missing = tuple[str, str]
 Pair = tuple[str, str]
 """Service and module."""
 
+_PEOPLE: Final = frozenset({"approve_users", "manual_exec_users"})
+"""Lists of people."""
 _ID: Final = re.compile(r"[0-9a-f*]{24}|[0-9a-z]*\*+[0-9a-z*]*")
 
 
@@ -171,8 +173,9 @@ class _Workflow:
         if not isinstance(stage, Mapping):
             return stage
         result = dict(stage)
-        if "approval" in stage:
-            result["approval"] = self._walk(stage["approval"])
+        for key in ("approval", "manual_exec"):
+            if key in stage:
+                result[key] = self._walk(stage[key])
         if isinstance(stage.get("jobs"), list):
             result["jobs"] = [self._job(job) for job in stage["jobs"]]
         return result
@@ -228,8 +231,9 @@ class _Workflow:
                 result[key] = self._registry(child)
         if "codehost_name" in value and "repo_name" in value:
             result = self._repository(result)
-        if isinstance(value.get("approve_users"), list):
-            result["approve_users"] = [self._user(user) for user in value["approve_users"]]
+        for key in _PEOPLE & value.keys():
+            if isinstance(value[key], list):
+                result[key] = [self._user(user) for user in value[key]]
         if value.get("image_from") == "koderover" and value.get("build_os") and not value.get("image_id"):
             result |= self._image(str(value["build_os"]))
         return result
@@ -297,8 +301,9 @@ class _Back:
             if name and value.get("source") == kind and owner:
                 del result["codehost_id"], result["source"]
                 result["codehost_name"] = name
-        if isinstance(value.get("approve_users"), list):
-            result["approve_users"] = [self._user(user) for user in value["approve_users"]]
+        for key in _PEOPLE & value.keys():
+            if isinstance(value[key], list):
+                result[key] = [self._user(user) for user in value[key]]
         image = self._images.get(value.get("image_id") or "")
         if image and value.get("build_os") == image and value.get("image_from") == "koderover":
             result["image_id"] = ""

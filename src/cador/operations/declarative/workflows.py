@@ -86,11 +86,17 @@ def _param(name: str, entry: Reader) -> dict[str, Any]:
 
 
 def _stage(entry: Reader) -> dict[str, Any]:
-    entry.only("name", "parallel", "approval", "jobs")
+    entry.only("name", "parallel", "approval", "manual", "jobs")
     stage: dict[str, Any] = {"name": entry.need("name"), "parallel": entry.flag("parallel")}
     if "approval" in entry:
         inner = Reader(entry.child("approval"), f"{entry.place}.approval").only(*_APPROVAL)
         stage["approval"] = {"enabled": True, **_approval(inner)}
+    if "manual" in entry:
+        inner = Reader(entry.child("manual"), f"{entry.place}.manual").only("users", "inputs")
+        users = [{"type": "user", "user_name": account} for account in inner.texts("users")]
+        stage["manual_exec"] = {
+            "enabled": True, "modify_params": inner.flag("inputs"), "manual_exec_users": users,
+        }  # fmt: skip
     stage["jobs"] = [_job(job) for job in entry.items("jobs")]
     return stage
 
