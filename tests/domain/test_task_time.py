@@ -1,5 +1,7 @@
 """The time of a whole task: whatever it does when its time is up, it goes down and ends ``timeout``."""
 
+from dataclasses import replace
+
 import pytest
 
 from cador.domain import events as ev
@@ -112,3 +114,29 @@ def test_a_job_that_was_not_to_run_times_out_like_the_others():
 def test_a_lost_job_is_not_repeated_when_the_time_is_up():
     d = admitted(job(1), timeout_s=HOUR).start(1).say(ev.TaskExpired, round=0).end(1, ev.Result.LOST)
     assert (d.jobs(), d.task.status, d.said(Start)) == (["timeout"], TaskStatus.TIMEOUT, [])
+
+
+def test_a_pause_before_a_manual_stage_is_part_of_the_time():
+    task = a_task(job(1), job(2, stage=1), timeout_s=HOUR)
+    first, second = task.stages
+    d = Dialogue(replace(task, stages=(first, replace(second, manual="{}")))).say(ev.Admitted)
+    begun = d.at
+    d.run(1)
+    assert (d.task.status, d.stages()) == (TaskStatus.PAUSE, ["passed", "pause"])
+    executed = Dialogue(d.task).say(ev.StageExecuted, stage=1, user_id="ann", user_name="Ann")
+    executed.say(ev.Admitted)
+    again = executed.said(WatchTask)
+    assert [timer.key for timer in again] == [WatchTask(0, begun + HOUR).key], "stored once, the first one stays"
+    executed.say(ev.TaskExpired, round=0)
+    assert executed.task.status is TaskStatus.EXPIRING
+    d.say(ev.TaskExpired, round=0)
+    assert (d.stages(), d.jobs(), d.task.status) == (["passed", "timeout"], ["passed", ""], TaskStatus.TIMEOUT)
+
+
+def test_a_task_whose_turn_does_not_come_again_expires():
+    task = a_task(job(1), timeout_s=HOUR)
+    d = Dialogue(replace(task, stages=(replace(task.stages[0], manual="{}"),))).say(ev.Admitted)
+    d.say(ev.StageExecuted, stage=0, user_id="ann", user_name="Ann")
+    assert d.task.status is TaskStatus.WAITING
+    d.say(ev.TaskExpired, round=0)
+    assert (d.task.status, d.task.slot, d.said(Tell)) == (TaskStatus.TIMEOUT, Slot.NONE, [Tell("timeout", 0)])

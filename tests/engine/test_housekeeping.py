@@ -247,6 +247,7 @@ def test_old_tasks_leave_the_lists_and_the_disk(tmp_path: Path) -> None:
         assert await listed(world, "long") == [1]
         assert [files(world, n) for n in (1, 2, 3)] == [False, False, True]
         detail = await world.detail(KEY, 1)
+        assert detail.archived
         assert (detail.row.status, detail.stages[0].jobs[0].row.error) == ("failed", "exit status 1")
         with pytest.raises(CadorError, match=r"archived, cannot retry"):
             await world.retry(KEY, 1)

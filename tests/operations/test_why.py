@@ -142,6 +142,12 @@ RUNNING = hear(PREPARED, ev.JobStarted(901.0, 1, 1, 0))
             id="cancelling",
         ),
         pytest.param(
+            hear(admitted(job(1), job(2), timeout_s=60.0), ev.TaskExpired(960.0, 0)),
+            QUIET,
+            {"": ["expiring"], "j1": ["expiring"], "j2": ["expiring"]},
+            id="expiring",
+        ),
+        pytest.param(
             hear(admitted(job(1), job(2)), ev.CancelRequested(960.0, "ann", "Ann")),
             QUIET,
             {"": ["cancelling"], "j1": ["cancelling"], "j2": ["cancelling"]},

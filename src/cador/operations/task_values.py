@@ -145,7 +145,7 @@ class StageView:
 @dataclass(frozen=True, slots=True)
 class TaskDetail:
     """``params``: workflow variables with the values of this task, credentials masked. ``timeout_min``: of the whole
-    task, 0 for none."""
+    task, 0 for none. ``archived``: out of the lists, its logs and artifacts are gone."""
 
     row: TaskRow
     stages: tuple[StageView, ...]
@@ -157,6 +157,7 @@ class TaskDetail:
     debug: bool = False
     auto_cancel: str = ""
     timeout_min: int = 0
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ def _detail(tx: Tx, ctx: Context, actor: Actor, task_id: int) -> TaskDetail:
         debug=bool(snapshot.get("debug")),
         auto_cancel=str(snapshot["request"].get("auto_cancel", "")),
         timeout_min=round(task.timeout_s / 60),
+        archived=task.archived,
     )
 
 

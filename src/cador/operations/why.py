@@ -49,6 +49,7 @@ class Reason(StrEnum):
     NO_ROOM = "no_room"
     NO_EXECUTOR = "no_executor"
     CANCELLING = "cancelling"
+    EXPIRING = "expiring"
     FINISHED = "finished"
     NOT_REACHED = "not_reached"
 
@@ -71,6 +72,7 @@ MEANING: Final[Mapping[Reason, str]] = {
     Reason.NO_ROOM: "the servers run as many jobs as they may (`limit`, of this one)",
     Reason.NO_EXECUTOR: "this server cannot carry out jobs of that type: it will fail when it is reached",
     Reason.CANCELLING: "the task is being cancelled",
+    Reason.EXPIRING: "the time of the task is up, it is being stopped",
     Reason.FINISHED: "it is over",
     Reason.NOT_REACHED: "the task ended before it",
 }
@@ -192,8 +194,8 @@ def _task_waits(
 ) -> tuple[Wait, ...]:
     if task.final:
         return (Wait(Reason.FINISHED, f"it is over: {task.status}"),)
-    if task.status is TaskStatus.CANCELLING:
-        return (_cancelling(),)
+    if task.status in _GOING_DOWN:
+        return (_GOING_DOWN[task.status],)
     if queued:
         return queued
     if any(job.status is JobStatus.RUNNING for job in task.jobs):
@@ -208,8 +210,10 @@ _OF_THE_TASK: Final = frozenset(
 )
 
 
-def _cancelling() -> Wait:
-    return Wait(Reason.CANCELLING, "it is being cancelled")
+_GOING_DOWN: Final[Mapping[TaskStatus, Wait]] = {
+    TaskStatus.CANCELLING: Wait(Reason.CANCELLING, "it is being cancelled"),
+    TaskStatus.EXPIRING: Wait(Reason.EXPIRING, "the time of the task is up, it is being stopped"),
+}
 
 
 # -- its jobs
@@ -220,8 +224,10 @@ def _job_waits(task: WorkflowTask, job: JobTask, facts: Facts, queued: tuple[Wai
         return (Wait(Reason.FINISHED, f"it is over: {job.status}"),)
     if job.status is JobStatus.RUNNING:
         return ()
-    if job.stopping == "cancel" or task.status is TaskStatus.CANCELLING:
-        return (_cancelling(),)
+    if task.status in _GOING_DOWN:
+        return (_GOING_DOWN[task.status],)
+    if job.stopping == "cancel":
+        return (_GOING_DOWN[TaskStatus.CANCELLING],)
     if task.final:
         return (Wait(Reason.NOT_REACHED, f"the task ended before it: {task.status}"),)
     waits = _open_waits(task, job, facts, queued)
