@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cador.domain.commands import Admit
 from cador.domain.sharing import Candidate, Line, QueueLimits, Rooms, Shares, ahead, next_of, weight_of
 from cador.domain.task import Slot, TaskStatus
 from cador.engine.admission import CHUNK, let_in_all
+from cador.engine.handlers import _admit
+from cador.engine.hearing import MOST_AT_ONCE, Claim, Ear
 from cador.ports.stores import Resource, Tx
 from support.inline_database import InlineDatabase
 from support.rows import new_job, start, workflow_row
@@ -132,8 +136,8 @@ def arrange(tx: Tx, scene: Scene) -> None:
             put(tx, task.id, *STATES[task.state])
 
 
-def let_in(tx: Tx, limits: QueueLimits, chunk: int) -> list[int]:
-    """One pass; ids in the order they were let in."""
+def let_in(tx: Tx, limits: QueueLimits, chunk: int, most: int) -> list[int]:
+    """Passes until nobody fits; ids in the order they were let in."""
     order: list[int] = []
 
     def take(task_id: int) -> bool:
@@ -141,9 +145,14 @@ def let_in(tx: Tx, limits: QueueLimits, chunk: int) -> list[int]:
         order.append(task_id)
         return True
 
-    gate = tx.admission.lock()
-    assert gate is not None
-    let_in_all(tx.admission, gate, limits, take, chunk=chunk)
+    more = True
+    while more:
+        gate = tx.admission.lock()
+        assert gate is not None
+        before = len(order)
+        more = let_in_all(tx.admission, gate, limits, take, most=most, chunk=chunk)
+        assert len(order) - before <= most
+        assert not more or len(order) > before
     return order
 
 
@@ -154,17 +163,53 @@ def empty() -> Iterator[InlineDatabase]:
     asyncio.run(database.close())
 
 
-@given(scenes(), st.sampled_from([1, 2, 5, CHUNK]))
+@given(scenes(), st.sampled_from([1, 2, 5, CHUNK]), st.sampled_from([1, 3, 1000]))
 @settings(max_examples=200, deadline=None)
-def test_a_pass_lets_in_whom_the_rules_say(empty: InlineDatabase, scene: Scene, chunk: int) -> None:
+def test_a_pass_lets_in_whom_the_rules_say(empty: InlineDatabase, scene: Scene, chunk: int, most: int) -> None:
     def play(tx: Tx) -> tuple[list[int], float]:
         arrange(tx, scene)
-        return let_in(tx, scene.limits, chunk), tx.admission.gate().vtime
+        return let_in(tx, scene.limits, chunk, most), tx.admission.gate().vtime
 
     # A transaction that only reads is taken back: the next scene finds the tables empty.
     order, clock = asyncio.run(empty.read(play))
     assert order == scene.order()
     assert clock == scene.clock
+
+
+def test_one_transaction_lets_in_so_many_and_the_next_the_rest(empty: InlineDatabase) -> None:
+    def play(tx: Tx) -> list[tuple[int, list[str]]]:
+        tx.workflows.add(workflow_row("w", limit=-1))
+        for number in range(MOST_AT_ONCE + 5):
+            start(tx, "w", create_at=float(number), jobs=JOBS)
+        claim = Claim("me", QueueLimits(1000))
+        ear = Ear(tx, claim)
+        ear.admit()
+        told = [ear.outcome(None), _admit(tx, claim), _admit(tx, claim)]
+        return [(len(one.admitted), [row.kind for row in one.rows if row.kind != "start"]) for one in told]
+
+    assert asyncio.run(empty.read(play)) == [(MOST_AT_ONCE, ["admit"]), (5, []), (0, [])]
+
+
+def test_a_start_with_nobody_waiting_costs_four_statements(empty: InlineDatabase) -> None:
+    """Beside those that start the task: the row, the queue, and what its project has been given."""
+    said: list[str] = []
+
+    def play(tx: Any) -> None:
+        tx.workflows.add(workflow_row("w", limit=3))
+        task_id = start(tx, "w", create_at=1.0, jobs=JOBS)
+        ear = Ear(tx, Claim("me", QueueLimits(4)))
+        ear.command(task_id, (Admit(),))
+        driver = tx.connection.connection.dbapi_connection
+        driver.set_trace_callback(lambda text: said.append(" ".join(text.split())))
+        try:
+            assert len(ear.outcome(None).admitted) == 1
+        finally:
+            driver.set_trace_callback(None)
+
+    asyncio.run(empty.read(play))
+    own = [text for text in said if "admission" in text or "share" in text]
+    assert [text.split()[0] for text in own] == ["SELECT", "WITH", "INSERT", "UPDATE"]
+    assert len([text for text in said if text.startswith("SELECT workflow_task.id")]) == 1, "the task is locked once"
 
 
 # -- the choice alone

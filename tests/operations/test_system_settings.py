@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cador.domain.errors import Forbidden, Invalid
+from cador.engine.hearing import MOST_AT_ONCE
 from cador.operations import projects, workflows
 from cador.operations.system_settings import LiveSetting, change_settings, live_settings
 from support import virtual_loop
@@ -66,6 +67,23 @@ def test_a_raised_limit_lets_tasks_in_at_once_and_a_lowered_one_stops_nothing(tm
         await change_settings(world.ctx, admin, {TASKS: None})
         await world.restart()
         assert not any(one.live for one in await live_settings(world.ctx, admin))
+
+    play(tmp_path, act)
+
+
+def test_more_than_one_transaction_may_let_in_follow_at_once(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        world.max_running_tasks = 1
+        count = MOST_AT_ONCE + 5
+        await world.define(definition())
+        await world.boot()
+        for _ in range(count):
+            await world.start("w")
+        begun = world.clock()
+        await change_settings(world.ctx, world.actor(), {TASKS: 1000})
+        await world.until("w", count, lambda detail: detail.row.status == "running")
+        assert await running(world, count=count) == list(range(1, count + 1))
+        assert world.clock() - begun < 0.25, "nobody waited for a sweep"
 
     play(tmp_path, act)
 

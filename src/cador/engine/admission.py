@@ -17,16 +17,23 @@ CHUNK: Final = 32
 
 
 def let_in_all(
-    queue: AdmissionStore, gate: Gate, limits: QueueLimits, let_in: Callable[[int], bool], *, chunk: int = CHUNK
-) -> None:
-    """Let in what fits. Call with the row held: *gate*. *limits*: of the settings.
+    queue: AdmissionStore,
+    gate: Gate,
+    limits: QueueLimits,
+    let_in: Callable[[int], bool],
+    *,
+    most: int,
+    chunk: int = CHUNK,
+) -> bool:
+    """Let in what fits, but no more than *most*; True: more may fit. Call with the row held: *gate*. *limits*: of the
+    settings.
 
     ``let_in(task_id)`` locks the task and starts it; False: it does not wait any more.
     """
     limits = gate.over(limits)
     held, lines = queue.lines(limits.max_running_tasks)
     if not lines:
-        return
+        return False
     rooms = Rooms(limits, limits.max_running_tasks - held)
     if limits.max_per_project or limits.max_per_user:
         for project, person, tasks in queue.held_by():
@@ -34,19 +41,22 @@ def let_in_all(
             rooms.people[person] = rooms.people.get(person, 0) + tasks
     shares = Shares(gate.vtime)
     waiting = [Waiting(queue, line, chunk) for line in lines]
-    while rooms.free > 0:
+    count = 0
+    while waiting and rooms.free > 0 and count < most:
         offers = [(one, task) for one in waiting if (task := one.first(rooms)) is not None]
         chosen = next_of([(one.line, task) for one, task in offers], shares)
+        waiting = [one for one, _ in offers]
         if chosen is None:
             break
-        waiting = [one for one, _ in offers]
         one, task = offers[chosen]
         one.remove()
         if let_in(task.id):
+            count += 1
             rooms.take(task)
             shares.give(one.line)
     if shares.times:
         queue.charge(shares.clock, shares.times)
+    return bool(waiting) and rooms.free > 0
 
 
 class Waiting:

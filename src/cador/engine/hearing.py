@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from cador.domain.commands import Admit, Command, Start, Tell, Timer
 from cador.domain.events import Admitted, Event, RetryRequested
@@ -15,6 +15,10 @@ from cador.ports.stores import CommandRow, Tx
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+
+MOST_AT_ONCE: Final = 32
+"""Tasks that one transaction lets in; a quarter of a millisecond each."""
 
 
 class Fenced(Exception):
@@ -79,6 +83,7 @@ class Ear:
         self._soonest: float | None = None
         self._short = False
         self._wish = 0
+        self._let_in_now = 0
         self._admitted: list[tuple[int, float]] = []
         self._ended: list[tuple[str, float]] = []
 
@@ -96,12 +101,15 @@ class Ear:
         task_id: int,
         event: Event,
         also: Callable[[Tx, WorkflowTask, WorkflowTask], None] | None = None,
+        *,
+        locked: WorkflowTask | None = None,
     ) -> WorkflowTask:
-        """Lock the task, advance it, write everything. *also* writes what belongs to the same transaction.
+        """Lock the task, advance it, write everything. *also* writes what belongs to the same transaction. *locked*:
+        the task, if the caller has locked it.
 
         Raises: NotFound, and what ``advance`` raises.
         """
-        task = self._tx.tasks.lock(task_id)
+        task = locked or self._tx.tasks.lock(task_id)
         moved, commands = advance(task, event)
         if moved != task:
             self._tx.tasks.save(task, moved)
@@ -137,10 +145,17 @@ class Ear:
                 self._soonest = command.due_at
 
     def admit(self, gate: Gate | None = None) -> None:
-        """One pass over all who wait: let in all that fit. *gate*: the admission row, which is held; None: hold it."""
+        """One pass over all who wait: let in what fits. *gate*: the admission row, which is held; None: hold it.
+
+        After so many that tables and event loop would be held for long the rest is left to an ``admit``.
+        """
         gate = gate or self._tx.admission.lock()
-        if gate is not None:
-            let_in_all(self._tx.admission, gate, self._claim.limits, self._let_in)
+        most = MOST_AT_ONCE - self._let_in_now
+        if gate is not None and let_in_all(self._tx.admission, gate, self._claim.limits, self._let_in, most=most):
+            self._admit_later(self._tasks[-1])
+
+    def _admit_later(self, task_id: int) -> None:
+        self._rows += self._tx.commands.add(task_id, (Admit(),), self._tx.now, me=self._claim.me)
 
     def _let_in(self, task_id: int) -> bool:
         task = self._tx.tasks.lock(task_id)
@@ -149,7 +164,8 @@ class Ear:
         )  # fmt: skip
         if waits:
             # Not the time at which this transaction began: since then somebody else may have ended and made room.
-            self.hear(task_id, Admitted(self._tx.later))
+            self.hear(task_id, Admitted(self._tx.later), locked=task)
+            self._let_in_now += 1
         return waits
 
     def _grant(self) -> None:
@@ -161,8 +177,8 @@ class Ear:
         while self._wish:
             task_id, self._wish = self._wish, 0
             gate = self._tx.admission.lock(wait=False)
-            if gate is None:
-                self._rows += self._tx.commands.add(task_id, (Admit(),), self._tx.now, me=self._claim.me)
+            if gate is None or self._let_in_now >= MOST_AT_ONCE:
+                self._admit_later(task_id)
                 return
             self.admit(gate)
 
