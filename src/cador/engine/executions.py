@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 SYNC_S: Final = 1.0
 """How often a growing log is made durable."""
+SYNC_BYTES: Final = 16 << 20
+"""After so much output as well: what is read is given back, and a job may print faster than a disk is large."""
 REMOVE_PAUSES_S: Final = (1.0, 10.0, 60.0)
 """Pauses before what an ended job left is removed once more; after the last one the next sweep finds it."""
 SWEEP_AGAIN_S: Final = 10.0
@@ -305,7 +307,7 @@ class Executions:
         writer = self._logs.open(name, prepared.folder.secrets, row.recovery)
         followed = _Followed(row, prepared, writer, [_idle_step(s.name, s.type) for s in prepared.folder.steps])
         done = False
-        synced_at = _time()
+        synced_at, fed = _time(), 0
         try:
             if self._logs.size(name) == 0:
                 for warning in prepared.warnings:
@@ -317,9 +319,10 @@ class Executions:
                 match item:
                     case Output():
                         writer.feed(item.data, item.offset + len(item.data))
-                        if _time() - synced_at >= SYNC_S:
+                        fed += len(item.data)
+                        if fed >= SYNC_BYTES or _time() - synced_at >= SYNC_S:
                             await self._sync(executor, row, writer, reach)
-                            synced_at = _time()
+                            synced_at, fed = _time(), 0
                     case StepMark():
                         _mark(followed.steps, item)
                     case End():
