@@ -32,7 +32,14 @@ _AFTER: Final = tuple_(t.create_at, t.id) > tuple_(bindparam("after_at"), bindpa
 
 HOLD: Final = select(c.last).where(c.key == _KEY).with_for_update()
 COUNT_NONE: Final = update(workflow_counter).where(c.key == bindparam("of_key")).values(tasks=0)
-WAITS_NOT: Final = update(workflow_task).where(t.workflow_key == bindparam("of_key"), TASK_WAITS).values(waits_at=None)
+WAITS_NOT: Final = (
+    update(workflow_task)
+    # What waits lives: its index names the workflow first, that of those who wait does not.
+    .where(
+        t.workflow_key == bindparam("of_key"), t.status.in_([word("waiting"), word("running")]), TASK_LIVES, TASK_WAITS
+    )
+    .values(waits_at=None)
+)
 UNCANCELLED: Final = (
     select(t.id)
     .where(
