@@ -74,6 +74,17 @@ def test_deselected_jobs_are_skipped():
     assert d.said(Start) == [Start(3, 1, 0)]
 
 
+def test_an_approval_that_was_left_out_stays_so_while_its_stage_is_not_executed_again():
+    jobs = (job(2, stage=1), job(3, stage=1, kind=JobKind.APPROVAL), job(4, stage=1))
+    d = execute(paused(*jobs, approvals=(an_approval(stage=1, job_id=3),)), skipped=(3,))
+    d.say(ev.Admitted).run(2).run(4, ev.Result.FAILED)
+    d.say(ev.RetryRequested, user_id="ben", user_name="Ben", from_job=2)
+    assert d.jobs() == ["passed", "", "skipped", ""]
+    d.say(ev.Admitted).run(2).run(4, ev.Result.FAILED)
+    d.say(ev.RetryRequested, user_id="ben", user_name="Ben", from_job=1)
+    assert d.jobs() == ["", "", "", ""], "executed again, the stage may be executed with it"
+
+
 def test_with_all_jobs_deselected_the_task_goes_on_behind_the_stage():
     d = execute(paused(), skipped=(2,)).say(ev.Admitted)
     assert (d.stages(), d.said(Start)) == (["passed", "skipped", "running"], [Start(3, 1, 0)])

@@ -23,6 +23,7 @@ from cador.domain.task import (
     STAGE_KEPT,
     Approval,
     ApprovalStatus,
+    JobKind,
     JobStatus,
     JobTask,
     Slot,
@@ -101,7 +102,11 @@ def reset(change: Change, wish: Wish) -> None:
     chosen = frozenset(wish.jobs)
     again = [job for job in change.jobs.values() if job.status in JOB_STOPPING and (not chosen or job.id in chosen)]
     if first is not None:
-        again += [job for job in _from(change, first) if job.status in JOB_KEPT]
+        again += [
+            job
+            for job in _from(change, first)
+            if job.status in JOB_KEPT and (job.id == first.id or not _left_out(job, first.stage))
+        ]
     _reset_jobs(change, again)
     begun = {job.stage for job in again}
     for index, stage in enumerate(change.stages):
@@ -126,6 +131,13 @@ def _from(change: Change, first: JobTask) -> list[JobTask]:
     jobs = list(change.jobs.values())
     beside = [] if change.stages[first.stage].parallel else jobs[jobs.index(first) + 1 :]
     return [first, *(j for j in beside if j.stage == first.stage), *(j for j in jobs if j.stage > first.stage)]
+
+
+def _left_out(job: JobTask, stage: int) -> bool:
+    """An approval of *stage* that was skipped without a policy: who executed the stage left it out, and is not asked
+    again. What other jobs say to that is in their plans."""
+    skipped = job.kind is JobKind.APPROVAL and job.status is JobStatus.SKIPPED
+    return skipped and not job.conditional and job.stage == stage
 
 
 def _reset_jobs(change: Change, jobs: Iterable[JobTask]) -> None:

@@ -12,13 +12,10 @@ from cador.engine.hearing import Claim, Ear, Outcome
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import is_public, task_row
-from cador.operations.redrafting import Edited, Redraft, load_original, redraft
+from cador.operations.redrafting import SKIP, Edited, Redraft, load_original, redraft
 from cador.operations.stage_executors import NOBODY, StageExecutors, executors_of
 from cador.operations.task_values import Edits, ExecuteRequest
 from cador.ports.stores import JobRow, TaskRow, Tx
-
-SKIP = "skip"
-"""``run_policy`` in the plan of a job that was left out, so that no retry runs it without being asked."""
 
 
 @dataclass(frozen=True, slots=True)

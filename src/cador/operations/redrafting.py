@@ -108,6 +108,15 @@ def begins(before: WorkflowTask, after: WorkflowTask) -> frozenset[int]:
     return frozenset(job.id for job in after.jobs if job.id in still and job.status not in JOB_FINAL)
 
 
+SKIP: Final = "skip"
+"""``run_policy`` in the plan of a job task that was left out of its stage."""
+
+
+def left_out(job: JobRow) -> bool:
+    """Whether the person who executed its stage left *job* out: no retry runs it without the stage being executed."""
+    return job.plan.get("run_policy") == SKIP
+
+
 def behind(original: Original, begun: frozenset[int]) -> bool:
     """Whether a job of *begun* has a plan from before the task was last edited."""
     return any(job.id in begun and job.plan.get(EDITS, 0) < original.row.edits for job in original.jobs)

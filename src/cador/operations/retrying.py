@@ -8,9 +8,9 @@ from cador.engine.hearing import Claim, Ear, Outcome
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import find_task
-from cador.operations.redrafting import Edited, Redraft, begins, behind, load_original, redraft
+from cador.operations.redrafting import Edited, Redraft, begins, behind, left_out, load_original, redraft
 from cador.operations.task_values import RetryRequest
-from cador.ports.stores import Tx, brief
+from cador.ports.stores import JobRow, Tx, brief
 
 EVERYTHING = RetryRequest()
 
@@ -64,9 +64,15 @@ def _was_edited(tx: Tx, task_id: int) -> bool:
 
 @brief
 def _chosen(tx: Tx, task_id: int, request: RetryRequest) -> tuple[tuple[int, ...], int | None]:
-    """Ids of the jobs that are chosen, and of the one to begin from. Raises: NotFound("job", name)."""
-    jobs = tuple(dict.fromkeys(job_id(tx, task_id, job) for job in request.jobs))
-    return jobs, job_id(tx, task_id, request.from_job) if request.from_job else None
+    """Ids of the jobs that are chosen, and of the one to begin from. Raises: NotFound("job", name); WrongStatus: who
+    executed its stage left it out."""
+    jobs = tuple(dict.fromkeys(_job(tx, task_id, job).id for job in request.jobs))
+    if not request.from_job:
+        return jobs, None
+    first = _job(tx, task_id, request.from_job)
+    if left_out(first):
+        raise WrongStatus(f"job {first.name}", "left out of its stage", "begin from it")
+    return jobs, first.id
 
 
 def _retry(
@@ -84,9 +90,9 @@ def _retry(
     return ear.outcome(None)
 
 
-def job_id(tx: Tx, task_id: int, name: str) -> int:
-    """Of a job task, by name, else key, else display name. Raises: NotFound("job", name)."""
+def _job(tx: Tx, task_id: int, name: str) -> JobRow:
+    """By name, else key, else display name. Raises: NotFound("job", name)."""
     job = tx.tasks.find_job(task_id, name)
     if job is None:
         raise NotFound("job", name)
-    return job.id
+    return job
