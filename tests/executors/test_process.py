@@ -13,7 +13,7 @@ import pytest
 
 from cador.executors.containment import available
 from cador.executors.process import ProcessExecutor
-from cador.executors.spawner import Spawner
+from cador.executors.spawner import Spawner, Wanted
 from cador.ports.executor import FolderStep, JobFolder, Limits, Output, StartRefused, StepState
 from contracts.executor_contract import Heard, hear, sh, until
 from executors.conftest import alive, eventually, let_everybody_in, means
@@ -539,9 +539,9 @@ def test_two_hundred_jobs_at_once(run: Run, containment: str, root: Path) -> Non
 
 def test_a_start_that_comes_after_the_end_brings_nothing_back(tmp_path: Path) -> None:
     spawner = Spawner()
-    driver = spawner.spawn(["/bin/true"], {}, cwd="/", output=str(tmp_path / "output"))
+    driver = spawner.spawn(Wanted(["/bin/true"], {}, cwd="/", output=str(tmp_path / "output")))
     os.close(driver.pidfd)
     os.close(driver.told)
     spawner.close()
     with pytest.raises(OSError, match="closed"):
-        spawner.spawn(["/bin/true"], {}, cwd="/", output=str(tmp_path / "output"))
+        spawner.spawn(Wanted(["/bin/true"], {}, cwd="/", output=str(tmp_path / "output")))

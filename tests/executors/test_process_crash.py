@@ -40,6 +40,8 @@ class Folders(job_folder.Folders):
         die("filled")
 
 class Dying(ProcessExecutor):
+    async def _start_fresh(self, key, job):
+        return None
     def _write(self, key, job):
         super()._write(key, job)
         die("written")
@@ -90,6 +92,128 @@ def test_killed_while_starting(
     assert runs.read_text() == "run\n"
 
 
+QUICK_SERVER = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from cador.executors import spawner
+from cador.executors.process import ProcessExecutor
+from cador.ports.executor import FolderStep, JobFolder
+
+root, installation, request, acts, text = sys.argv[1:6]
+asked = 0
+
+class Dying(spawner.Hands):
+    async def ask(self, wished, wanted=None):
+        global asked
+        asked += 1
+        if asked == int(request):
+            await super().ask(wished[:int(acts)] if acts else wished, None if acts else wanted)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await super().ask(wished, wanted)
+
+async def main():
+    executor = ProcessExecutor(root=Path(root), installation=installation)
+    await executor.open()
+    executor._hands.__class__ = Dying
+    await executor.start("k-1", JobFolder(steps=(FolderStep("s", "shell", text, quiet=True),)))
+    async for event in executor.follow("k-1", "k-1", 0):
+        pass
+    await executor.remove("k-1", "k-1")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("acts", ["0", "4", "10", "11", "12", "13", ""])
+def test_killed_between_any_two_acts_of_a_start(
+    acts: str, root: Path, installation: str, tmp_path: Path, process: Callable[..., ExecutorFactory]
+) -> None:
+    """*acts*: carried out by the process that starts drivers before the server was killed; "": all, and the start."""
+    runs = tmp_path / "runs"
+    text = f'echo run >>"{runs}"; echo one'
+    killed = subprocess.run(
+        [sys.executable, "-c", QUICK_SERVER, str(root), installation, "1", acts, text], timeout=60, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+
+    async def next_server() -> None:
+        async with process()() as executor:
+            await executor.start("k-1", JobFolder(steps=(sh(text),)))
+            heard = await hear(executor, "k-1")
+            assert (heard.output, heard.end.exit_code) == (b"one\n", 0)
+            await executor.remove("k-1", "k-1")
+            assert await executor.existing() == set()
+
+    asyncio.run(asyncio.wait_for(next_server(), 30))
+    assert runs.read_text() == "run\n"
+
+
+@pytest.mark.parametrize(
+    ("request_number", "acts"), [("2", "0"), ("2", "1"), ("2", ""), ("3", "1"), ("3", "2"), ("3", "")]
+)
+def test_killed_between_any_two_acts_after_the_end(
+    request_number: str, acts: str, root: Path, installation: str, process: Callable[..., ExecutorFactory]
+) -> None:
+    """The second request clears up what held the job, the third removes its folder."""
+    if means()[0] != "cgroup2":
+        pytest.skip("the process that starts drivers clears up where cgroups can be killed")
+    killed = subprocess.run(
+        [sys.executable, "-c", QUICK_SERVER, str(root), installation, request_number, acts, "echo one"],
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL
+
+    async def next_server() -> None:
+        async with process()() as executor:
+            await executor.sweep({"k-1"})
+            if (root / "k-1").exists():
+                assert (await hear(executor, "k-1")).output == b"one\n"
+            await executor.remove("k-1", "k-1")
+            await executor.sweep(set())
+            assert await executor.existing() == set()
+            assert list((root / ".removed").iterdir()) == []
+
+    asyncio.run(asyncio.wait_for(next_server(), 30))
+
+
+def test_what_takes_long_is_left_to_a_thread(root: Path, process: Callable[..., ExecutorFactory]) -> None:
+    many = JobFolder(steps=(sh("mkdir -p a/b && cd a/b && for n in $(seq 300); do : >f$n; done; chmod 0 ../b"),))
+
+    async def main() -> None:
+        async with process()() as executor:
+            for job in (many, JobFolder(steps=(sh("ln -s / root; mkdir d; : >d/f"),))):
+                await executor.start("k-1", job)
+                assert (await hear(executor, "k-1")).end.exit_code == 0
+                await executor.remove("k-1", "k-1")
+                assert await executor.existing() == set()
+                assert list((root / ".removed").iterdir()) == []
+                (root / ".tombstones" / "k-1").unlink()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_requests_that_were_under_way_when_the_spawner_died(process: Callable[..., ExecutorFactory]) -> None:
+    """Nobody knows how far it came: each start looks, and there is exactly one run of each."""
+
+    async def main() -> None:
+        async with process()() as executor:
+            for turn in range(5):
+                keys = [f"k-{turn}-{number}" for number in range(6)]
+                job = JobFolder(steps=(sh('echo "$CADOR_JOB"'),))
+                starting = [asyncio.create_task(executor.start(key, job)) for key in keys]
+                for _ in range(turn + 2):
+                    await asyncio.sleep(0)
+                executor._hands._process.kill()  # type: ignore[attr-defined]
+                await asyncio.gather(*starting)
+                for key in keys:
+                    heard = await hear(executor, key)
+                    assert heard.output.count(b"\n") == 1
+                    await executor.remove(key, key)
+            assert await executor.existing() == set()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
 def test_two_servers_start_the_same_key_at_once(tmp_path: Path, process: Callable[..., ExecutorFactory]) -> None:
     runs = tmp_path / "runs"
 
@@ -112,6 +236,9 @@ class Late(ProcessExecutor):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.ready, self.go = threading.Event(), threading.Event()
+
+    async def _start_fresh(self, key: str, job: JobFolder) -> None:
+        return None
 
     def _spawn(self, *arguments: Any) -> Driver:
         placed = self._holder.place
@@ -261,7 +388,7 @@ def test_a_folder_of_an_earlier_boot(root: Path, process: Callable[..., Executor
             else:
                 record = root / key / "run"
                 record.chmod(0o600)
-                record.write_text(record.read_text().replace(executor.place.rpartition(":")[2], "an-earlier-boot"))
+                record.write_text(record.read_text().replace(executor.place.split(":")[1], "an-earlier-boot"))
                 (root / key / "marks" / "exit").unlink()
         async with process()() as executor:
             await executor.start("k-1", job)
@@ -318,7 +445,7 @@ def test_the_spawner_is_started_again(process: Callable[..., ExecutorFactory]) -
     async def main() -> None:
         async with process()() as executor:
             await executor.start("k-1", JobFolder(steps=(sh("echo $PPID; exec sleep 100000"),)))
-            spawner = executor._spawner._process  # type: ignore[attr-defined]
+            spawner = executor._hands._process  # type: ignore[attr-defined]
             spawner.kill()
             spawner.wait()
             await executor.start("k-2", JobFolder(steps=(sh("echo two"),)))

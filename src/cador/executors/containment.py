@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from cador.executors.spawner_process import Act
 from cador.ports.executor import Limits
 
 KILL_S: Final = 5.0
@@ -52,6 +53,12 @@ class Containment(Protocol):
     note: str
 
     def place(self, key: str, limits: Limits) -> Placement: ...
+
+    def born(self, key: str) -> tuple[list[Act], Placement] | None:
+        """As :meth:`place` without limits, as acts of the process that starts drivers; None where it cannot do that."""
+
+    def gone(self, key: str, within_s: float) -> list[Act] | None:
+        """As :meth:`kill` and :meth:`forget` of a job without limits whose driver has ended, likewise."""
 
     def pids(self, key: str, driver: int | None) -> set[int]:
         """Every living process of the job, the driver included."""
@@ -184,6 +191,8 @@ class Cgroup2:
         self._base = _base(mount, "", installation)
         self._base.mkdir(exist_ok=True)
         self._controllers = Controllers(installation, self._base, v1)
+        self._kills = False
+        """Whether a cgroup can be ended at once (Linux 5.14)."""
         limits = ", ".join(self._controllers.names) or "none"
         self.note = (
             f"a cgroup v2 per job below {self._base}; limits: {limits}. "
@@ -194,6 +203,17 @@ class Cgroup2:
         folder = self._base / key
         folder.mkdir(exist_ok=True)
         return Placement(cgroup=str(folder), procs=self._controllers.apply(key, limits, folder))
+
+    def look(self, key: str) -> None:
+        """Find out at the cgroup of *key* what this kernel offers."""
+        self._kills = (self._base / key / "cgroup.kill").exists()
+
+    def born(self, key: str) -> tuple[list[Act], Placement] | None:
+        folder = f"{self._base}/{key}"
+        return [("held", folder)], Placement(cgroup=folder)
+
+    def gone(self, key: str, within_s: float) -> list[Act] | None:
+        return [("let go", f"{self._base}/{key}", within_s)] if self._kills else None
 
     def pids(self, key: str, driver: int | None) -> set[int]:
         return {pid for folder in _below(self._base / key) for pid in _procs(folder)}
@@ -253,6 +273,13 @@ class Freezer:
         folder.mkdir(exist_ok=True)
         return Placement(procs=(str(folder / "cgroup.procs"), *self._controllers.apply(key, limits, None)))
 
+    def born(self, key: str) -> tuple[list[Act], Placement] | None:
+        folder = f"{self._base}/{key}"
+        return [("held", folder)], Placement(procs=(f"{folder}/cgroup.procs",))
+
+    def gone(self, key: str, within_s: float) -> list[Act] | None:
+        return None  # it takes freezing
+
     def pids(self, key: str, driver: int | None) -> set[int]:
         return {pid for folder in _below(self._base / key) for pid in _procs(folder)}
 
@@ -305,6 +332,12 @@ class Processes:
             # The kernel counts per user, not per job: what the user runs already is added.
             nproc = limits.pids + sum(1 for _ in _same_user())
         return Placement(procs=procs, new_pid=self._namespace, nproc=nproc)
+
+    def born(self, key: str) -> tuple[list[Act], Placement] | None:
+        return [], Placement(new_pid=self._namespace)
+
+    def gone(self, key: str, within_s: float) -> list[Act] | None:
+        return None  # it takes a look at all processes
 
     def pids(self, key: str, driver: int | None) -> set[int]:
         marker = f"\0CADOR_JOB={self._installation}/{key}\0".encode()
@@ -397,6 +430,8 @@ def _prove(holder: Cgroup2 | Freezer) -> None:
         procs = placement.procs or (f"{placement.cgroup}/cgroup.procs",)
         for path in procs:
             Path(path).write_text(str(waiting.pid))
+        if isinstance(holder, Cgroup2):
+            holder.look(key)
         holder.kill(key, waiting.pid)
         if waiting.wait(KILL_S) != -signal.SIGKILL:
             raise OSError(f"{holder.name} does not hold a process")

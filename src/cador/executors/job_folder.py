@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Final
 
 from cador.executors.driver import driver, number, prelude, script
+from cador.executors.spawner_process import Act
 from cador.ports.executor import JobFolder, Limits, StartRefused
 
 KEY: Final = re.compile(r"[A-Za-z0-9-][A-Za-z0-9.-]{0,199}\Z")
@@ -155,9 +156,13 @@ class Folders:
 
     # --- writing ------------------------------------------------------------------------------------------------
 
+    def new(self, key: str) -> str:
+        """Where the folder of *key* is made; it appears under its key by a rename."""
+        return f"{self.root}/.new/{key}.{secrets.token_hex(4)}"
+
     def write(self, key: str, job: JobFolder, means: str) -> None:
         """Write the folder of *job*, or leave the one that is there."""
-        new = f"{self.root}/.new/{key}.{secrets.token_hex(4)}"
+        new = self.new(key)
         try:
             self._fill(new, job, means)
             os.rename(new, f"{self.root}/{key}")
@@ -167,8 +172,42 @@ class Folders:
                 raise
 
     def _fill(self, new: str, job: JobFolder, means: str) -> None:
-        os.mkdir(new, 0o710 if self._owner else 0o700)
-        self._own_group(new)
+        for name, path, mode, user, group, *content in self.acts(new, job, means):
+            if name == "folder":
+                os.mkdir(path, mode)
+                os.chmod(path, mode)  # the umask of the server must not decide what a job can reach
+            else:
+                _create(path, content[0].encode("latin-1"), mode)
+            if (user, group) != (-1, -1):
+                os.chown(path, user, group)
+
+    def acts(self, new: str, job: JobFolder, means: str) -> list[Act]:
+        """What makes the folder of *job* at *new*: ``folder`` and ``file``, with path, permissions, owner (-1: the
+        server's), and the content of files as text of a character per byte.
+
+        Raises: StartRefused: a private file has no usable path.
+        """
+        user, group = (self._owner.uid, self._owner.gid) if self._owner else (-1, -1)
+        passage = 0o710 if self._owner else 0o700
+        acts: list[Act] = [
+            ("folder", new, passage, -1, group),
+            ("file", f"{new}/output", 0o600, -1, -1, ""),
+            ("file", f"{new}/run", 0o440 if self._owner else 0o400, -1, group, _bytes(self._run(job, means))),
+            ("folder", f"{new}/steps", passage, -1, group),
+        ]
+        for index, step in enumerate(job.steps):
+            place = f"{new}/steps/{number(index)}"
+            acts.append(("file", place, 0o400, user, group, _bytes(script(step))))
+            if before := prelude(step):
+                acts.append(("file", f"{place}.pre", 0o400, user, group, _bytes(before)))
+        names = ["marks", "outputs", "workspace", "home", "tmp", *(["files"] if job.files else [])]
+        names += dict.fromkeys(above for path in job.files for above in _folders_above(path))
+        acts += [("folder", f"{new}/{name}", 0o700, user, group) for name in names]
+        for path, content in job.files.items():
+            acts.append(("file", f"{new}/files/{path}", 0o600, user, group, content.decode("latin-1")))
+        return acts
+
+    def _run(self, job: JobFolder, means: str) -> str:
         record = {
             "boot": self._boot,
             "means": means,
@@ -177,47 +216,11 @@ class Folders:
             "report_s": job.report_s,
             "limits": [job.limits.cpu_milli, job.limits.memory_bytes, job.limits.pids],
         }
-        _create(f"{new}/output", b"", 0o600)
-        _create(f"{new}/run", f"{_RECORD}{json.dumps(record)}\n{driver(job)}".encode(), 0o440 if self._owner else 0o400)
-        if self._owner:
-            os.chown(f"{new}/run", -1, self._owner.gid)
-        os.mkdir(f"{new}/steps", 0o710 if self._owner else 0o700)
-        self._own_group(f"{new}/steps")
-        for index, step in enumerate(job.steps):
-            self._private(f"{new}/steps/{number(index)}", script(step).encode("utf-8", "surrogateescape"))
-            if before := prelude(step):
-                self._private(f"{new}/steps/{number(index)}.pre", before.encode())
-        for name in ("marks", "outputs", "workspace", "home", "tmp"):
-            self._folder(f"{new}/{name}")
-        if job.files:
-            self._folder(f"{new}/files")
-        for path, content in job.files.items():
-            self._file(f"{new}/files", path, content)
+        return f"{_RECORD}{json.dumps(record)}\n{driver(job)}"
 
-    def _file(self, base: str, path: str, content: bytes) -> None:
-        parts = path.split("/")
-        if not path or any(part in ("", ".", "..") for part in parts):
-            raise StartRefused(f"a file of the job has no usable path: {path!r}")
-        for part in parts[:-1]:
-            base = f"{base}/{part}"
-            if not os.path.exists(base):
-                self._folder(base)
-        self._private(f"{base}/{parts[-1]}", content, 0o600)
-
-    def _folder(self, path: str) -> None:
-        os.mkdir(path, 0o700)
-        if self._owner:
-            os.chown(path, self._owner.uid, self._owner.gid)
-
-    def _private(self, path: str, content: bytes, mode: int = 0o400) -> None:
-        _create(path, content, mode)
-        if self._owner:
-            os.chown(path, self._owner.uid, self._owner.gid)
-
-    def _own_group(self, path: str) -> None:
-        if self._owner:
-            os.chown(path, -1, self._owner.gid)
-            os.chmod(path, 0o710)  # noqa: S103  the group is that of the job's user
+    def new_record(self, job: JobFolder, means: str) -> Record:
+        """What :meth:`record` reads from a folder that was written now."""
+        return Record(self._boot, means, len(job.steps), job.outputs, job.report_s, job.limits)
 
     def environment(self, key: str, job: JobFolder) -> dict[str, str]:
         """The whole environment of the driver of *job*. A ``PATH`` of the job comes before ours.
@@ -374,20 +377,52 @@ class Folders:
         _create(new, word.encode(), 0o600)
         os.rename(new, self.root / ".tombstones" / key)
 
+    def away(self, key: str) -> str:
+        """Where the folder of *key* is moved to be removed."""
+        return f"{self.root}/.removed/{key}.{secrets.token_hex(4)}"
+
     def remove(self, key: str) -> None:
         """The key is gone at once, its folder when this returns."""
-        away = f"{self.root}/.removed/{key}.{secrets.token_hex(4)}"
+        away = self.away(key)
         try:
             os.rename(f"{self.root}/{key}", away)
         except FileNotFoundError:
             return
         remove_tree(away)
 
+    def removal(self, key: str, away: str, most: int) -> list[Act]:
+        """The same for the process that starts drivers, and the tombstone of :meth:`bury_removed` before it."""
+        return [
+            ("linked", self._common_stone(), f"{self.root}/.tombstones/{key}"),
+            ("move", f"{self.root}/{key}", away),
+            ("tree", away, most),
+        ]
+
+    def forgetting(self, key: str, most: int) -> list[Act]:
+        """As :meth:`forget_secrets`, for the process that starts drivers."""
+        return [("tree", f"{self.root}/{key}/{name}", most) for name in ("files", "steps")]
+
+    def tombstone_path(self, key: str) -> str:
+        return f"{self.root}/.tombstones/{key}"
+
     def forget_secrets(self, key: str) -> None:
         """Remove the private files and the steps' texts; an ended job needs neither."""
         if os.path.lexists(f"{self.root}/{key}/files"):
             remove_tree(f"{self.root}/{key}/files")
         remove_tree(f"{self.root}/{key}/steps")
+
+
+def _bytes(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _folders_above(path: str) -> Iterator[str]:
+    """Folders to be made for the private file *path*, outer ones first. Raises: StartRefused."""
+    parts = path.split("/")
+    if not path or any(part in ("", ".", "..") for part in parts):
+        raise StartRefused(f"a file of the job has no usable path: {path!r}")
+    for depth in range(1, len(parts)):
+        yield "/".join(("files", *parts[:depth]))
 
 
 def open_beneath(folder: int, path: str, flags: int) -> int:

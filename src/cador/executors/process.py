@@ -24,13 +24,13 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 
 import structlog
 
-from cador.executors.containment import Containment, available
+from cador.executors.containment import Containment, Placement, available
 from cador.executors.driver import shell
-from cador.executors.job_folder import KEY, Folders, Owner, Record, Started, Stop
+from cador.executors.job_folder import KEY, Folders, Owner, Record, Started, Stop, remove_tree
 from cador.executors.marks import Marks, OutputFile, last_sign, read_exit
 from cador.executors.outputs import read_outputs
 from cador.executors.running import Driver, Run
-from cador.executors.spawner import Spawner
+from cador.executors.spawner import Hands, Spawner, Wanted
 from cador.executors.stopping import Ladder
 from cador.executors.watch import IN_CLOSE_WRITE, IN_MODIFY, FileWatch, punch
 from cador.ports.executor import End, Gone, Harvest, JobFolder, Limits, Output, StartRefused, StepMark, Unreachable
@@ -43,6 +43,12 @@ _PUNCH_BYTES: Final = 1 << 20
 _BLOCK: Final = 4096
 _NO_ROOM_BYTES: Final = 65_536
 _THREADS: Final = 8
+_LET_GO_S: Final = 0.01
+"""How long the process that starts drivers waits for what it ends; what takes longer is done by a thread."""
+_FEW: Final = 200
+"""Files and folders of a job that it removes; more take a thread."""
+_MOVED: Final = 2
+"""Acts of a removal after which the key is gone."""
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +102,7 @@ class ProcessExecutor:
         self._holders = await self._blocking(available, self._installation, self._wanted)
         self._holder = next(iter(self._holders.values()))
         self._watch = FileWatch()
+        self._hands = Hands(self._loop)
 
     def containment_note(self) -> str:
         """One line for people: how jobs are contained here, and what that cannot catch."""
@@ -116,7 +123,7 @@ class ProcessExecutor:
             return key
         self._starting[key] = asyncio.Event()
         try:
-            spawned = await self._holding(self._start, key, job)
+            spawned = await self._start_fresh(key, job) or await self._holding(self._start, key, job)
             if spawned is not None:
                 await self._begun(key, *spawned)
         finally:
@@ -155,6 +162,42 @@ class ProcessExecutor:
         finally:
             run.listeners.discard(listener)
         return started
+
+    async def _start_fresh(self, key: str, job: JobFolder) -> tuple[Record, Driver] | None:
+        """As :meth:`_start` for a key nobody has seen, which costs no thread: the process that starts drivers makes the
+        folder, too. None: not begun, or not as far as is known, and :meth:`_start` must look what there is."""
+        if self._folders.exists(key) or self._folders.tombstone(key):
+            return None
+        environment = self._folders.environment(key, job)
+        new = self._folders.new(key)
+        acts = self._folders.acts(new, job, self._holder.name)
+        if job.limits == Limits():
+            born = self._holder.born(key)
+            if born is None:
+                return None
+            held, placement = born
+        else:
+            held, placement = [], await self._blocking(self._place, self._holder, key, job.limits)
+        wanted = self._wanted_driver(key, job, environment, placement)
+        acts += [("move", new, str(self._folders.folder(key))), *held, ("absent", self._folders.tombstone_path(key))]
+        try:
+            answer = await self._hands.ask(acts, wanted)
+        except OSError:
+            return None
+        if answer.driver is not None:
+            return self._folders.new_record(job, self._holder.name), answer.driver
+        await self._blocking(remove_tree, new)
+        return None
+
+    @staticmethod
+    def _place(holder: Containment, key: str, limits: Limits) -> Placement:
+        """Raises: StartRefused: this machine cannot set the limits."""
+        try:
+            return holder.place(key, limits)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise StartRefused(f"the limits of the job cannot be set here: {limits}") from error
+            raise
 
     def _explain(self, key: str, driver: Driver) -> None:
         """A driver did not begin: because a stop or a removal came first, or because it could not. Raises: OSError."""
@@ -200,18 +243,16 @@ class ProcessExecutor:
         self._folders.write(key, job, self._holder.name)
 
     def _spawn(self, key: str, job: JobFolder, record: Record, environment: dict[str, str]) -> Driver:
-        try:
-            placement = self._holder_of(record).place(key, job.limits)
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                raise StartRefused(f"the limits of the job cannot be set here: {job.limits}") from error
-            raise
-        folder = self._folders.folder(key)
-        return self._spawner.spawn(
-            [shell(job.env), str(folder / "run")],
+        placement = self._place(self._holder_of(record), key, job.limits)
+        return self._spawner.spawn(self._wanted_driver(key, job, environment, placement))
+
+    def _wanted_driver(self, key: str, job: JobFolder, environment: dict[str, str], placement: Placement) -> Wanted:
+        folder = str(self._folders.folder(key))
+        return Wanted(
+            [shell(job.env), f"{folder}/run"],
             environment,
-            cwd=str(folder / "workspace"),
-            output=str(folder / "output"),
+            cwd=f"{folder}/workspace",
+            output=f"{folder}/output",
             owner=(self._owner.uid, self._owner.gid, self._owner.groups) if self._owner else None,
             cgroup=placement.cgroup,
             procs=placement.procs,
@@ -257,12 +298,25 @@ class ProcessExecutor:
     async def _settle(self, run: Run) -> None:
         """The driver is gone: end what it left running, free what held it."""
         try:
-            run.reason = await self._blocking(self._clear, run)
+            if not await self._clear_quickly(run):
+                run.reason = await self._blocking(self._clear, run)
         except OSError as error:  # the end must be heard all the same; the sweep tries again
             log.warning("job_not_cleared", execution=run.key, error=str(error))
         finally:
             run.over.set()
             run.wake()
+
+    async def _clear_quickly(self, run: Run) -> bool:
+        """As :meth:`_clear`, where that is little: no thread for it. False: it is more, or nothing is known of it."""
+        gone = run.holder.gone(run.key, _LET_GO_S) if run.record.limits == Limits() else None
+        if gone is None:
+            return False
+        try:
+            answer = await self._hands.ask([*gone, *self._folders.forgetting(run.key, _FEW)])
+        except OSError:
+            return False
+        run.cleared = answer.error is None
+        return run.cleared
 
     def _clear(self, run: Run) -> str:
         run.holder.kill(run.key, None if run.holder.name != "tree" else run.pid)
@@ -459,6 +513,8 @@ class ProcessExecutor:
 
     async def harvest(self, key: str, ref: str) -> Harvest:
         run = self._runs.get(key)
+        if run is not None and not run.record.outputs:
+            return self._harvest(key, run.record)  # a look at the folder
         return await self._blocking(self._harvest, key, run.record if run is not None else None)
 
     def _harvest(self, key: str, record: Record | None) -> Harvest:
@@ -486,11 +542,26 @@ class ProcessExecutor:
         if run is not None:
             self._forget(run)
         self._punched.pop(key, None)
-        await self._blocking(self._remove, key, run)
+        if not await self._remove_quickly(key, run):
+            await self._blocking(self._remove, key, run)
         if run is not None:
             run.dead.set()
             run.over.set()
             run.wake()
+
+    async def _remove_quickly(self, key: str, run: Run | None) -> bool:
+        """As :meth:`_remove`, where that is little: no thread for it. False: it is more, or nothing is known of it."""
+        if run is None or not run.cleared or run.holder.left(key):
+            return False
+        away = self._folders.away(key)
+        try:
+            answer = await self._hands.ask(self._folders.removal(key, away, _FEW))
+        except OSError:
+            return False
+        if answer.done == _MOVED:  # all but what takes long
+            await self._blocking(remove_tree, away)
+            return True
+        return answer.error is None
 
     def _remove(self, key: str, run: Run | None) -> None:
         self._folders.bury_removed(key)
@@ -538,6 +609,7 @@ class ProcessExecutor:
             self._forget(run)
         self._watch.close()
         self._folders.close()
+        self._hands.close()
         await self._blocking(self._spawner.close)
         self._threads.shutdown(wait=True)
 
