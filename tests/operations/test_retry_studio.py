@@ -1,15 +1,16 @@
 """Run again what a person chooses of a task, with other values; on the virtual clock, with real tables and engine."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cador.domain.errors import Conflict, Invalid, NotFound, WrongStatus
+from cador.domain.errors import Conflict, Invalid, NotFound, NotStartable, WrongStatus
 from cador.operations.retrying import retry_task
 from cador.operations.task_values import Edits, JobInput, RetryRequest, TaskDetail
+from cador.ports.code_hosts import Resolved
 from support import virtual_loop
 from support.world import PROJECT, World
 
@@ -336,5 +337,139 @@ def test_a_retry_asked_for_too_early_has_new_image_tags(tmp_path: Path) -> None:
         renewed = detail.stages[0].jobs[0].spec["image"]
         assert image.split(":")[0] == renewed.split(":")[0]
         assert image != renewed
+
+    play(tmp_path, act)
+
+
+async def _code_host(world: World) -> int:
+    document = {"name": "code", "type": "other", "address": "https://git.example.com"}
+    return (await world.add("codehost", "code", document, system=True)).id
+
+
+def _git_job(name: str, branch: str, host: int) -> dict[str, Any]:
+    """A job that checks out two repositories and fails."""
+    made = job(name, "exit 1")
+    repos = [
+        {"source": "other", "codehost_id": host, "repo_owner": "g", "repo_namespace": "g", "repo_name": repo,
+         "branch": branch, "remote_name": "origin"}
+        for repo in ("api", "web")
+    ]  # fmt: skip
+    made["spec"]["steps"].insert(0, {"name": "git", "type": "git", "spec": {"repos": repos}})
+    return made
+
+
+def test_commits_stay_frozen_where_the_same_branch_is_asked_for(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        asked: list[str] = []
+
+        async def resolve(repos: Sequence[Any], within_s: float) -> list[Resolved]:
+            found = []
+            for repo, _ in repos:
+                asked.append(f"{repo['repo_name']}@{repo['branch']}")
+                found.append(Resolved({"commit_id": f"{len(asked):040x}", "commit_message": asked[-1]}))
+            return found
+
+        world.resolve = resolve
+        host = await _code_host(world)
+        await world.define(flow([_git_job("say", "main", host)], params={"A": "1"}))
+        await world.boot()
+        await world.start(KEY)
+        await world.done(KEY, 1)
+        assert asked == ["api@main", "web@main"]
+        await retry(world, params={"A": "2"})
+        await world.done(KEY, 1)
+        assert asked == ["api@main", "web@main"], "nothing was asked again"
+
+        def repo(name: str, branch: str) -> dict[str, Any]:
+            return {"codehost_name": "code", "repo_namespace": "g", "repo_name": name, "branch": branch}
+
+        entry = JobInput("say", parameters={"repo_info": [repo("api", "hotfix"), repo("web", "main")]})
+        await retry_task(world.ctx, world.actor(), KEY, 1, PROJECT, RetryRequest(edits=Edits(inputs=(entry,))))
+        detail = await world.done(KEY, 1)
+        assert asked == ["api@main", "web@main", "api@hotfix"]
+        shown = {repo["repo_name"]: repo for repo in detail.stages[0].jobs[0].spec["repos"]}
+        assert (shown["api"]["branch"], shown["api"]["commit_id"]) == ("hotfix", f"{3:040x}")
+        assert (shown["web"]["branch"], shown["web"]["commit_id"]) == ("main", f"{2:040x}")
+        assert [(one["name"], one["after"]) for one in await told(world)] == [
+            ("say.repo_info.code/g/api.branch", "hotfix"), ("say.repo_info.code/g/web.branch", "main"),
+        ]  # fmt: skip
+
+    play(tmp_path, act)
+
+
+def test_a_build_takes_another_variable_and_keeps_its_services(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        build = {
+            "name": "b", "build_script": "echo $MODE\nexit 1", "targets": [],
+            "parameters": [{"key": "MODE", "value": "slow", "type": "string"},
+                           {"key": "PASS", "value": "", "type": "string", "is_credential": True}],
+        }  # fmt: skip
+        await world.add("registry", "r", {"address": "reg.example.com", "is_default": True}, system=True)
+        await world.add("build", "b", build)
+        for name in ("api", "web"):
+            await world.add("service", name, {"service_name": name, "containers": [{"name": name}]})
+        pairs = [{"service_name": n, "service_module": n, "build_name": "b"} for n in ("api", "web")]
+        await world.define(flow([{"name": "build", "type": "zadig-build", "spec": {"service_and_builds": pairs}}]))
+        await world.boot()
+
+        def entry(name: str, **values: str) -> dict[str, Any]:
+            variables = [{"key": key, "value": value} for key, value in values.items()]
+            return {"service_name": name, "service_module": name, "inputs": variables}
+
+        given = JobInput("build", parameters={"service_list": [entry("api", PASS="pw-11111")]})
+        await world.start(KEY, inputs=(given,))
+        await world.done(KEY, 1)
+        edit = JobInput("build", parameters={"service_list": [entry("api", MODE="fast")]})
+        await retry_task(world.ctx, world.actor(), KEY, 1, PROJECT, RetryRequest(edits=Edits(inputs=(edit,))))
+        detail = await world.done(KEY, 1)
+        assert jobs(detail) == {"api-api-build": "failed"}
+        assert "fast" in world.log(KEY, 1, "api-api-build", 2)
+        assert await told(world) == [{"name": "build.service_list.api/api.inputs.MODE", "before": "", "after": "fast"}]
+        edit = JobInput("build", parameters={"service_list": [entry("api", PASS="pw-22222")]})
+        await retry_task(world.ctx, world.actor(), KEY, 1, PROJECT, RetryRequest(edits=Edits(inputs=(edit,))))
+        await world.done(KEY, 1)
+        assert await told(world) == [
+            {"name": "build.service_list.api/api.inputs.PASS", "before": "********", "after": "********"}
+        ]
+        edit = JobInput("build", parameters={"service_list": [entry("web")]})
+        with pytest.raises(Invalid, match="would change which jobs the task has"):
+            await retry_task(world.ctx, world.actor(), KEY, 1, PROJECT, RetryRequest(edits=Edits(inputs=(edit,))))
+
+    play(tmp_path, act)
+
+
+def test_a_repository_among_the_parameters_takes_another_branch(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        host = await _code_host(world)
+        definition = flow([job("say", 'echo "on {{.workflow.params.SRC.branch}}"\nexit 1')])
+        repo = {"codehost_id": host, "repo_namespace": "g", "repo_owner": "g", "repo_name": "api", "branch": "main"}
+        definition["params"] = [{"name": "SRC", "type": "repo", "value": "", "repo": repo}]
+        await world.define(definition)
+        await world.boot()
+        await world.start(KEY)
+        await world.done(KEY, 1)
+        await retry(world, params={"SRC": "hotfix"})
+        await world.done(KEY, 1)
+        assert "on hotfix" in world.log(KEY, 1, "say", 2)
+        assert await told(world) == [{"name": "SRC", "before": "main", "after": "hotfix"}]
+
+    play(tmp_path, act)
+
+
+def test_a_configuration_that_is_gone_is_said(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        await world.add("build", "b", {"name": "b", "build_script": "exit 1", "targets": [], "parameters": []})
+        await world.add("service", "api", {"service_name": "api", "containers": [{"name": "api"}]})
+        pairs = [{"service_name": "api", "service_module": "api", "build_name": "b"}]
+        build = {"name": "build", "type": "zadig-build", "spec": {"service_and_builds": pairs}}
+        await world.define(flow([build], params={"A": "1"}))
+        await world.boot()
+        await world.start(KEY)
+        await world.done(KEY, 1)
+        await world.db.write(lambda tx: tx.resources.delete("build", PROJECT, "b"))
+        with pytest.raises(NotStartable, match="find build: b error: not found"):
+            await retry(world, params={"A": "2"})
+        await retry(world)
+        assert (await world.done(KEY, 1)).row.retry_num == 1, "as it was it runs again: it has its plan"
 
     play(tmp_path, act)

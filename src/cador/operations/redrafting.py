@@ -270,12 +270,17 @@ def _keep_commits(draft: Draft, original: Original) -> set[int]:
             before = {_repo_key(repo): repo for repo in repos_at(row.plan.get("spec", {}), path)}
             for repo in repos_at(plan.plan, path):
                 old = before.get(_repo_key(repo))
-                if old is None or not old.get("commit_id") or any(repo.get(k) != old.get(k) for k in _CHOICE):
+                if old is None or not old.get("commit_id") or _source(repo) != _source(old):
                     continue
                 if not repo.get("enable_commit") or repo.get("commit_id") == old.get("commit_id"):
                     repo.update({key: old[key] for key in _FACTS if old.get(key)})
                     kept.add(id(repo))
     return kept
+
+
+def _source(repo: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of the repository is asked for; nothing said is the same as nothing."""
+    return tuple(repo.get(key) or None for key in _CHOICE)
 
 
 def _repo_key(repo: Mapping[str, Any]) -> tuple[str, ...]:
