@@ -67,7 +67,7 @@ async def push(world: World) -> TaskDetail:
             return detail
 
 
-@pytest.mark.slow
+@pytest.mark.real
 @pytest.mark.parametrize("moment", ["commit", "committed"])
 def test_whatever_commit_a_process_dies_at_it_goes_on(moment: str, tmp_path: Path) -> None:
     async def one(world: World, dies_at: int) -> bool:

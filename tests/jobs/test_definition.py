@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cador.domain.errors import Invalid, InvalidDefinition
-from cador.domain.workflow import ErrorPolicy, ExecutePolicy
+from cador.domain.workflow import ErrorPolicy, ExecutePolicy, ManualStage
 from cador.jobs.definition import check_workflow, job_ranks, normalise, parse_workflow
 from jobs.running import TYPES, job_of
 
@@ -235,6 +235,24 @@ def test_output_names_and_specs_of_types() -> None:
         "target string: Deployment/a wrong format"
     )
     assert refusal(body(stage("s", job("a", "approval")))) == "native approval not found"
+
+
+def test_manual_stages_become_values() -> None:
+    people = [{"type": "user", "user_id": "u", "user_name": "U", "more": 1}, {"type": "task_creator"}]
+    manual = {"enabled": True, "modify_params": True, "manual_exec_users": people, "excuted": True}
+    off = {"enabled": False, "manual_exec_users": people}
+    sent = body(stage("s", job("a"), manual_exec=manual), stage("t", job("b"), manual_exec=off), stage("u", job("c")))
+    stored = normalise(sent)
+    users = [{"type": "user", "user_id": "u", "user_name": "U"}, {"type": "task_creator"}]
+    assert stored["stages"][0]["manual_exec"] == {"enabled": True, "modify_params": True, "manual_exec_users": users}
+    assert [one.manual for one in parse_workflow(stored).stages] == [ManualStage(tuple(users), True), None, None]
+    bad = body(stage("s", job("a"), manual_exec={"enabled": "yes", "manual_exec_users": [{"user_id": 1}]}))
+    with pytest.raises(Invalid) as caught:
+        normalise(bad)
+    assert str(caught.value) == (
+        "stages[0].manual_exec.enabled: must be true or false; "
+        "stages[0].manual_exec.manual_exec_users[0].user_id: must be a string"
+    )
 
 
 def test_policies_become_values() -> None:
