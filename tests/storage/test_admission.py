@@ -262,3 +262,44 @@ async def test_every_step_is_a_search_of_an_index(name: str) -> None:
         assert step.startswith("SEARCH") or jumping or first or "ix_workflow_task_holds" in step, found
     assert not [step for step in found if "B-TREE" in step], found
     await database.close()
+
+
+@pytest.mark.postgres
+async def test_postgres_searches_indexes_too(postgres_database: Database) -> None:
+    """Rows that its plans touch, with statistics of a long queue behind a full workflow."""
+    from cador.storage import admission_statements as sql
+
+    def arrange(tx: Tx) -> Candidate:
+        for key, project, limit in (("full", "p", 1), ("free", "p", -1), ("other", "q", 2)):
+            tx.workflows.add(workflow_row(key, project=project, limit=limit))
+        add(tx, "full", 0.0, **RUNNING)
+        for at in range(400):
+            add(tx, "full", 1.0 + at)
+            add(tx, "full", 0.0, status=TaskStatus.PASSED)
+        add(tx, "other", 5.0, project="q")
+        add(tx, "free", 900.0)
+        return tx.admission.lines(9)[1][0].head
+
+    def rows_touched(node: dict[str, Any]) -> float:
+        own = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        scans = own if node["Node Type"].endswith("Scan") and "Relation Name" in node else 0
+        return float(scans + sum(rows_touched(inner) for inner in node.get("Plans", ())))
+
+    def touched(tx: Any, statement: Any, values: dict[str, Any]) -> float:
+        compiled = statement.compile(dialect=tx.connection.dialect)
+        text = f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}"
+        found = tx.connection.connection.dbapi_connection.execute(text, {**compiled.params, **values}).fetchone()
+        return rows_touched(found[0][0]["Plan"])
+
+    head = await postgres_database.write(arrange)
+    await postgres_database.write(lambda tx: tx.connection.exec_driver_sql("ANALYZE"))
+    after = {"project": "p", "after_at": head.waits_at, "after_id": head.id}
+    group = {"slot": "none", "workflow_key": "full", "creator_id": "ann"}
+    for statement, values, most in (
+        (sql.LINES, {"slots": 9}, 60),
+        (sql.NEXT, {**after, "limit": 8}, 60),
+        (sql.GROUPS, {"project": "p"}, 60),
+        (sql.NEXT_IN_GROUP, {**after, **group}, 20),
+    ):
+        count = await postgres_database.read(touched, statement, values)
+        assert 0 < count <= most, (statement, count)

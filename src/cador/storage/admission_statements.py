@@ -4,7 +4,7 @@ together, are jumped over from one to the next along an index."""
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, case, exists, func, literal_column, select, tuple_, update
+from sqlalchemy import and_, bindparam, case, func, literal_column, select, tuple_, update
 
 from cador.storage import dialect
 from cador.storage.tables import (
@@ -66,6 +66,7 @@ _BEHIND: Final = tuple_(q.waits_at, q.id) > tuple_(bindparam("after_at"), bindpa
 _current, _next = workflow_task.alias("current"), workflow_task.alias("next")
 _c, _n = _current.c, _next.c
 _one: Any = literal_column("1")
+_zero: Any = literal_column("0")
 
 
 def _first(order: Sequence[Any], *where: Any) -> Any:
@@ -78,7 +79,13 @@ def _first(order: Sequence[Any], *where: Any) -> Any:
 def _jump(name: str, first: Any, onwards: Any, *begin: Any) -> Any:
     """Ids of the first task of each group in the queue: *onwards* is that of the group behind ``current``'s."""
     found = select(first.label("id")).where(*begin).cte(name, recursive=True)
-    return found.union_all(select(onwards).join_from(found, _current, _c.id == found.c.id))
+    return found.union_all(select(onwards).join_from(found, _current, _c.id == found.c.id).where(_few(found)))
+
+
+def _few(found: Any) -> Any:
+    """True of every id. PostgreSQL expects a hundred rows of any recursion, and would rather read a table of some
+    thousand rows than look up so many; of an expression that equals something it expects one row."""
+    return found.c.id * _zero == _zero
 
 
 _by_project = (_n.project, _n.waits_at, _n.id)
@@ -90,27 +97,44 @@ _heads = _jump(
 )
 _owner = resource.alias("owner")
 _is_owner = and_(_owner.c.kind == word("project"), _owner.c.project == word(""), _owner.c.name == q.project)
-_more = exists().where(
-    _n.waits_at.is_not(None), _n.project == q.project, tuple_(_n.waits_at, _n.id) > tuple_(q.waits_at, q.id)
+# Not EXISTS: for that PostgreSQL may look through the table, hoping to find one soon.
+_behind_head = (
+    select(_n.id)
+    .where(_n.waits_at.is_not(None), _n.project == q.project, tuple_(_n.waits_at, _n.id) > tuple_(q.waits_at, q.id))
+    .order_by(_n.waits_at, _n.id)
+    .limit(_one)
+    .correlate(_waiting)
+    .scalar_subquery()
 )
-LINES: Final = select(
-    HELD.scalar_subquery().label("held"),
-    *CANDIDATE,
-    _h.vtime,
-    _owner.c.document,
-    _more.correlate(_waiting).label("more"),
-).select_from(
-    _heads.join(_waiting, q.id == _heads.c.id)
-    .outerjoin(workflow, _w.key == q.workflow_key)
-    .outerjoin(share, _h.project == q.project)
-    .outerjoin(_owner, _is_owner)
+LINES: Final = (
+    select(
+        HELD.scalar_subquery().label("held"),
+        *CANDIDATE,
+        _h.vtime,
+        _owner.c.document,
+        _behind_head.label("more"),
+    )
+    .select_from(
+        _heads.join(_waiting, q.id == _heads.c.id)
+        .outerjoin(workflow, _w.key == q.workflow_key)
+        .outerjoin(share, _h.project == q.project)
+        .outerjoin(_owner, _is_owner)
+    )
+    .where(_few(_heads))
 )
 """The oldest task of each project in the queue; nothing when no slot of *slots* is free."""
 
 NEXT: Final = (
     select(*CANDIDATE)
     .select_from(_with_workflow)
-    .where(WAITS, q.project == bindparam("project"), _BEHIND)
+    .where(
+        WAITS,
+        q.project == bindparam("project"),
+        q.waits_at >= bindparam("after_at"),
+        # With the project in it no index fits that has all projects mixed.
+        tuple_(q.project, q.waits_at, q.id)
+        > tuple_(bindparam("project"), bindparam("after_at"), bindparam("after_id")),
+    )
     .order_by(q.waits_at, q.id)
     .limit(bindparam("limit"))
 )
@@ -128,8 +152,10 @@ _groups = _jump(
         _first(_by_group, _mine, _n.slot > _c.slot),
     ),
 )
-GROUPS: Final = select(*CANDIDATE).select_from(
-    _groups.join(_waiting, q.id == _groups.c.id).outerjoin(workflow, _w.key == q.workflow_key)
+GROUPS: Final = (
+    select(*CANDIDATE)
+    .select_from(_groups.join(_waiting, q.id == _groups.c.id).outerjoin(workflow, _w.key == q.workflow_key))
+    .where(_few(_groups))
 )
 """The oldest task of each group of one project: those of one workflow and one person, that start or that go on."""
 NEXT_IN_GROUP: Final = (
