@@ -1,6 +1,7 @@
 """What goes: old tasks, deleted workflows, and what they left on the disk - also when the server dies in between."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cador.operations.system_settings import change_settings, live_settings
 from cador.ports.stores import TaskFilter, Tx
 from cador.storage.tables import command, remains, workflow_task
 from engine.test_engine import KEY, flow, job, once, play, wrapped
+from support import virtual_loop
 from support.world import PROJECT, World
 
 HOURS_S = 3 * 3600.0
@@ -329,3 +331,84 @@ def test_how_long_tasks_are_kept_is_changed_while_the_server_works(tmp_path: Pat
                 await change_settings(world.ctx, admin, wrong)
 
     play(tmp_path, act)
+
+
+# -- a server that dies at any commit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["commit", "committed"])
+@pytest.mark.parametrize("what", ["deleted", "archived"])
+def test_dying_at_any_commit_leaves_nothing_lying(
+    what: str, moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before or after each commit in turn, until the whole of it went by undisturbed."""
+    monkeypatch.setattr(housekeeping, "CANCELS", 1)
+    monkeypatch.setattr(housekeeping, "MARKS", 2)
+    monkeypatch.setattr(housekeeping, "ARCHIVES", 2)
+    monkeypatch.setattr(housekeeping, "REMOVES", 2)
+
+    async def one(world: World, dies_at: int) -> bool:
+        world.retention = Retention(max_days=0, max_items_per_workflow=1) if what == "archived" else None
+        script = "echo hello" if what == "archived" else "echo hello\nsleep 30"
+        await world.define(flow([job("a", script)]))
+        await world.boot()
+        for number in (1, 2, 3):
+            await world.start(KEY)
+            await world.until(KEY, number, lambda d: d.stages[0].jobs[0].row.status in ("running", "passed"))
+        commits = 0
+
+        def point(name: str) -> None:
+            nonlocal commits
+            commits += name == moment
+            if commits >= dies_at:
+                raise Unavailable("this process is dead")
+
+        async def over() -> bool:
+            if what == "archived":
+                return await listed(world) == [3] and not files(world, 1) and not files(world, 2)
+            return await kept(world) == [] and not any(files(world, n) for n in (1, 2, 3))
+
+        if what == "archived":
+            await world.done(KEY, 3)
+            hour = select(command.c.due_at).where(command.c.kind == "housekeep")
+            due_at = await world.db.read(lambda tx: tx.connection.execute(hour).scalar_one())
+            await asyncio.sleep(due_at - world.clock() - 1.0)
+        world.db.point = point
+        deleted = what == "archived"
+        with contextlib.suppress(Unavailable):
+            if what == "deleted":
+                await delete(world)
+                deleted = True
+            await asyncio.sleep(40.0)
+        dead = commits >= dies_at
+        await world.kill()
+        world.db.point = lambda name: None
+        await world.boot()
+        if not deleted and await world.db.read(lambda tx: tx.workflows.find(KEY)) is not None:
+            await delete(world)
+        await until(over, 5000.0)
+        await asyncio.sleep(700.0)
+        assert await left(world) == 0
+        assert world.scripted is not None
+        assert not world.scripted.runs
+        commands = select(command.c.kind)
+        kinds = await world.db.read(lambda tx: list(tx.connection.execute(commands).scalars()))
+        assert kinds == (["housekeep"] if what == "archived" else [])
+        return dead
+
+    async def all_of_them() -> None:
+        dies_at = 1
+        while True:
+            folder = tmp_path / str(dies_at)
+            folder.mkdir()
+            world = await World.virtual(folder)
+            try:
+                if not await one(world, dies_at):
+                    break
+            finally:
+                await world.close()
+            dies_at += 1
+        assert dies_at > 4, "it was never disturbed"
+
+    virtual_loop.run(all_of_them(), limit_s=30 * 86_400.0)
