@@ -294,6 +294,23 @@ def test_everything_can_be_looked_at(tmp_path: Path, server: dict[str, str], wor
     assert done.stdout.strip()
 
 
+def test_a_group_from_the_command_line(tmp_path: Path, server: dict[str, str]) -> None:
+    def group(*words: str) -> subprocess.CompletedProcess[str]:
+        return cador(tmp_path, "group", *words, **server)
+
+    assert group("create", "leads", "--member", "admin").returncode == 0
+    assert "member: admin" in group("show", "leads").stdout
+    assert group("remove", "leads", "admin").returncode == 0
+    assert "member:" not in group("show", "leads").stdout
+    assert group("add", "leads", "admin").returncode == 0
+    assert json.loads(group("list", "--json").stdout)[0]["user_total"] == 1
+    unknown = group("add", "leads", "nobody")
+    assert unknown.returncode == 1
+    assert "there is no user nobody" in unknown.stderr
+    assert group("delete", "leads", "--yes").returncode == 0
+    assert "there is no group leads" in group("show", "leads").stderr
+
+
 def test_a_limited_token_is_told_what_it_may_not(tmp_path: Path, server: dict[str, str]) -> None:
     made = cador(tmp_path, "token", "create", "reader", "--scope", "get_workflow", **server)
     token = made.stdout.strip()

@@ -28,6 +28,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "login": (PEOPLE, "Remember a server and a token.", "login:login"),
     "context": (PEOPLE, "Remembered servers.", "login:context"),
     "user": (PEOPLE, "Users.", "people:user"),
+    "group": (PEOPLE, "User groups.", "groups:group"),
     "token": (PEOPLE, "API tokens.", "people:token"),
     "serve": (SERVER, "Run the server.", "serve:serve"),
     "migrate": (SERVER, "Bring the database to this version.", "serve:migrate"),

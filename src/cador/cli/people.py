@@ -30,7 +30,8 @@ def _users(client: Client, **query: Any) -> list[dict[str, Any]]:
         page += 1
 
 
-def _uid(client: Client, account: str) -> str:
+def find_uid(client: Client, account: str) -> str:
+    """The id of the user with that account; empty: one's own. Raises: Failure."""
     if not account:
         return str(client.get("/api/v1/me")["uid"])
     found = _users(client, account=account)
@@ -63,7 +64,7 @@ def show(account: _Account, /, *, json: Json = False) -> int:
     $ cador user show alice
     """
     client = connect()
-    detail = client.get(f"/openapi/users/{segment(_uid(client, account))}")
+    detail = client.get(f"/openapi/users/{segment(find_uid(client, account))}")
     if json:
         result_json(detail)
     else:
@@ -99,7 +100,7 @@ def delete(account: _Account, /, *, yes: Yes = False) -> int:
     $ cador user delete alice
     """
     client = connect()
-    uid = _uid(client, account)
+    uid = find_uid(client, account)
     confirm(f"Delete user {account}?", yes)
     client.call("DELETE", f"/openapi/users/{segment(uid)}")
     say(f"user {account} is deleted")
@@ -116,7 +117,7 @@ def list_tokens(*, user: _Of = "", json: Json = False) -> int:
     $ cador token list
     """
     client = connect()
-    reply = client.get(f"/openapi/users/{segment(_uid(client, user))}/tokens")
+    reply = client.get(f"/openapi/users/{segment(find_uid(client, user))}/tokens")
     rows = reply["tokens"] if isinstance(reply, dict) else reply
     if json:
         result_json(reply)
@@ -143,7 +144,7 @@ def create_token(
     """
     client = connect()
     reply = client.call(
-        "POST", f"/openapi/users/{segment(_uid(client, user))}/tokens", None, {"name": name, "scopes": scope or []}
+        "POST", f"/openapi/users/{segment(find_uid(client, user))}/tokens", None, {"name": name, "scopes": scope or []}
     )
     if json:
         result_json(reply)
@@ -159,6 +160,6 @@ def delete_token(ident: Annotated[str, Parameter(help="Id of the token, from the
     $ cador token delete 3
     """
     client = connect()
-    client.call("DELETE", f"/openapi/users/{segment(_uid(client, user))}/tokens/{segment(ident)}")
+    client.call("DELETE", f"/openapi/users/{segment(find_uid(client, user))}/tokens/{segment(ident)}")
     say(f"token {ident} is deleted")
     return 0
