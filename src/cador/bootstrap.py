@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pwd
+import re
 import resource
 import signal
 import socket
@@ -26,6 +27,7 @@ from cador import __version__
 from cador.api.app import create_app
 from cador.api.connections import GuardedConnection
 from cador.api.health import Check, database_check
+from cador.api.internal import Internal
 from cador.api.metrics import Metrics
 from cador.api.routing import Limits as HttpLimits
 from cador.domain.errors import CadorError
@@ -44,15 +46,16 @@ from cador.ports.executor import Keep
 from cador.ports.executor import Limits as JobLimits
 from cador.ports.peers import Peers
 from cador.ports.stores import Tx
-from cador.settings import EngineSettings, Settings
+from cador.ports.wire import Key
+from cador.settings import EngineSettings, Settings, split_address
 from cador.storage.artifacts import collect
-from cador.storage.blobs import LocalBlobs
 from cador.storage.database import OpenDatabase, kind_of, open_database
 from cador.storage.database import migrate as migrate_tables
 from cador.storage.disk import Disks
 from cador.storage.folders import UNFINISHED
-from cador.storage.logs import FileLogs
+from cador.storage.objects import open_objects
 from cador.storage.sealing import AesSealer
+from cador.storage.server_files import server_files
 
 log = structlog.get_logger(__name__)
 
@@ -126,8 +129,20 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         stack.enter_context(_locked(data))
         clock = SystemClock()
         sealer = AesSealer.from_base64(settings.key) if settings.key else AesSealer.from_file(data / "key")
-        listener = stack.enter_context(_listener(settings))
-        url = _url(settings, listener)
+        listener = stack.enter_context(_listener(settings.listen, settings.address, "--listen"))
+        url = _url(listener)
+        store = settings.store
+        objects = (
+            open_objects(
+                store.url,
+                endpoint=store.endpoint,
+                region=store.region,
+                access_key_id=store.access_key_id,
+                secret_access_key=store.secret_access_key,
+            )
+            if store.url
+            else None
+        )
         database = await open_database(settings.database or f"sqlite:///{data / 'cador.db'}")
         stack.push_async_callback(database.close)
         installation = await database.write(_installation)
@@ -144,9 +159,19 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         )
         await executor.open()
         stack.push_async_callback(executor.close)
-        logs = FileLogs(data / "logs", clock=clock.now, max_bytes=settings.log.max_bytes_per_job)
-        blobs = LocalBlobs(data / "blobs")
-        await asyncio.to_thread(blobs.remove_partial, clock.now())  # of writes that a crash cut off
+        several = kind_of(settings.database or "sqlite://") != "sqlite"
+        key = Key(sealer.derive("between servers"))
+        files = server_files(
+            data,
+            clock=clock.now,
+            max_log_bytes=settings.log.max_bytes_per_job,
+            db=database,
+            home=_home(data) if several else "",
+            key=key,
+            objects=objects,
+        )
+        await asyncio.to_thread(files.disk_blobs.remove_partial, clock.now())  # of writes that a crash cut off
+        inner = stack.enter_context(_inner_listener(settings)) if several else None
         types = load_types()
         catalogues = Catalogues()
         metrics = Metrics()
@@ -154,16 +179,18 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         def collected(
             workspace: Path, keeps: Sequence[Keep], prefix: str, max_bytes: int
         ) -> tuple[tuple[str, ...], bool]:
-            found = collect(workspace, keeps, prefix, max_bytes, blobs=blobs)
+            found = collect(workspace, keeps, prefix, max_bytes, blobs=files.own_blobs)
             return found.problems, found.failed
 
         engine = Engine(
-            peers=_peers(settings, database, executor),
+            peers=_peers(
+                settings, database, executor, settings.cluster.address or (_url(inner) if inner else ""), files.home
+            ),
             installation=installation,
             db=database,
             clock=clock,
-            logs=logs,
-            blobs=blobs,
+            logs=files.own_logs,
+            blobs=files.own_blobs,
             executors={executor.name: executor},
             preparer=Preparer(
                 types=types,
@@ -176,6 +203,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             limits=lambda: _limits(settings.engine),
             stop_grace_s=process.stop_grace_s,
             meter=metrics,
+            home=files.home,
             retention=lambda: _retention(settings),
         )
         options = Options(
@@ -189,8 +217,8 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             db=database,
             clock=clock,
             sealer=sealer,
-            logs=logs,
-            blobs=blobs,
+            logs=files.logs,
+            blobs=files.blobs,
             types=types,
             engine=engine,
             catalogues=catalogues,
@@ -210,7 +238,10 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         if made is not None:
             _write_private(data / "admin-token", made + "\n")
             print(f"cador: the administrator's token is in {data / 'admin-token'}", file=sys.stderr)  # noqa: T201
-        checks = (database_check(ctx), Check("engine", _turning(engine, clock)), Check("disk", disks.ask))
+        checks = [database_check(ctx), Check("engine", _turning(engine, clock)), Check("disk", disks.ask)]
+        if files.uploads is not None:
+            checks.append(Check("store", files.store_problem, needed=False))
+            metrics.watch_store(files.uploads.figures)
         app = create_app(
             ctx,
             sessions=Sessions(ctx, session_s=settings.auth.session_hours * 3600.0),
@@ -224,6 +255,15 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         async with engine.running(), asyncio.TaskGroup() as group:
             serving = group.create_task(http.serve(sockets=[listener]), name="http")
             watching = group.create_task(disks.watch(), name="disks")
+            copying = group.create_task(files.copy(), name="copies")
+            between = None
+            if inner is not None:
+                shown = Internal(
+                    key=key, home=files.home, clock=clock.now, logs=files.disk_logs, blobs=files.disk_blobs
+                )
+                between = _Http(shown, signals=False)
+                group.create_task(between.serve(sockets=[inner]), name="between servers")
+                await between.answers.wait()
             await http.answers.wait()
             _write_private(
                 data / "server.json", json.dumps({"url": url, "pid": os.getpid(), "version": __version__}) + "\n"
@@ -238,6 +278,10 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
                 http.should_exit = True
                 await asyncio.wait([serving])
                 watching.cancel()
+                await files.flush()
+                copying.cancel()
+                if between is not None:
+                    between.should_exit = True
                 with contextlib.suppress(OSError):
                     (data / "server.json").unlink()
 
@@ -342,9 +386,35 @@ def _who(data: Path) -> str:
         return ""
 
 
+def _home(data: Path) -> str:
+    """The name of a data folder among those of other servers; it stays when the server is started again."""
+    path = data / "home"
+    with contextlib.suppress(FileNotFoundError):
+        known = path.read_text().strip()
+        if re.fullmatch(r"[A-Za-z0-9-]{1,80}", known):
+            return known
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])[:60]
+    _write_private(path, f"{host}-{uuid.uuid4().hex[:8]}\n")
+    return path.read_text().strip()
+
+
 @contextlib.contextmanager
-def _listener(settings: Settings) -> Iterator[socket.socket]:
-    host, port = settings.address
+def _inner_listener(settings: Settings) -> Iterator[socket.socket]:
+    """For the other servers of the database."""
+    with _listener(
+        settings.cluster.listen, split_address("cluster.listen", settings.cluster.listen), "cluster.listen"
+    ) as inner:
+        host = inner.getsockname()[0]
+        if host in ("0.0.0.0", "::") and not settings.cluster.address:  # noqa: S104 - compared, not bound
+            raise CannotStart(
+                "cluster.address: tell under which URL the other servers reach this one, like http://ci-2:8701"
+            )
+        yield inner
+
+
+@contextlib.contextmanager
+def _listener(listen: str, address: tuple[str, int], setting: str) -> Iterator[socket.socket]:
+    host, port = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio sets TCP_NODELAY only then; without it replies wait 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -354,27 +424,33 @@ def _listener(settings: Settings) -> Iterator[socket.socket]:
             listener.bind((host, port))
         except OSError as error:
             raise CannotStart(
-                f"cannot listen on {settings.listen} ({error.strerror}): stop what uses it, or choose another address "
-                "with --listen"
+                f"cannot listen on {listen} ({error.strerror}): stop what uses it, or choose another address "
+                f"with {setting}"
             ) from None
         yield listener
     finally:
         listener.close()
 
 
-def _url(settings: Settings, listener: socket.socket) -> str:
+def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     return f"http://{shown}:{port}"
 
 
-def _peers(settings: Settings, database: OpenDatabase, executor: ProcessExecutor) -> Peers:
+def _peers(settings: Settings, database: OpenDatabase, executor: ProcessExecutor, address: str, home: str) -> Peers:
     """On PostgreSQL any number of servers work on a database; a file has one."""
     if kind_of(settings.database or "sqlite://") == "sqlite":
         return Alone(database)
     from cador.storage.peers import PostgresPeers
 
-    return PostgresPeers(settings.database, place=executor.place, timeout_s=settings.engine.replica_timeout_s)
+    return PostgresPeers(
+        settings.database,
+        place=executor.place,
+        address=address,
+        home=home,
+        timeout_s=settings.engine.replica_timeout_s,
+    )
 
 
 def _retention(settings: Settings) -> Retention:

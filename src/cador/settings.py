@@ -108,6 +108,34 @@ class RetentionSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    url: str = _setting(
+        "",
+        "Shared store that logs and artifacts are copied to: `s3://bucket/prefix`, `gs://...`, `az://container/...`, or"
+        " `file:///folder` that all servers see; empty is none. Needs the extra `s3` of the package.",
+    )
+    endpoint: str = _setting("", "Address of a store of S3's kind that is not Amazon's, such as `https://minio:9000`.")
+    region: str = _setting("", "Region of the bucket; empty is that of the environment.")
+    access_key_id: str = _setting(
+        "", "Key of the store (Azure: the account); empty is that of the environment or the machine.", secret=True
+    )
+    secret_access_key: str = _setting("", "Secret that belongs to the key of the store.", secret=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    listen: str = _setting(
+        "127.0.0.1:0",
+        "Address and port where the other servers of a PostgreSQL database fetch logs and artifacts; port 0 takes a"
+        " free one. Servers on several machines need one that the others reach, in a network of their own: what is"
+        " fetched is signed, not encrypted.",
+    )
+    address: str = _setting(
+        "", "URL under which the others reach `cluster.listen`, such as `http://ci-2:8701`; empty follows `listen`."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     max_bytes_per_job: int = _setting(
         256 * 1024 * 1024, "Most bytes of one job's log; what follows is cut with a visible line.", least=1024
@@ -166,16 +194,23 @@ class Settings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     executors: ExecutorSettings = field(default_factory=ExecutorSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
     log: LogSettings = field(default_factory=LogSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port of ``listen``. Raises: SettingsError."""
-        host, colon, port = self.listen.rpartition(":")
-        if not colon or not port.isdigit() or int(port) > 65535:
-            raise SettingsError(f"listen: {self.listen!r} is not an address; write host:port, e.g. 127.0.0.1:8700")
-        return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - ":8700" means all interfaces, as users expect
+        return split_address("listen", self.listen)
+
+
+def split_address(name: str, listen: str) -> tuple[str, int]:
+    """Host and port of the setting *name*. Raises: SettingsError."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise SettingsError(f"{name}: {listen!r} is not an address; write host:port, e.g. 127.0.0.1:8700")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - ":8700" means all interfaces, as users expect
 
 
 def data_folder(environ: Mapping[str, str]) -> Path:

@@ -20,10 +20,12 @@ CHECK_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing the server needs. ``ask`` returns None when all is well, else one line saying what is not."""
+    """One thing the server needs, or (not *needed*) can do without for a while. ``ask`` returns None when all is well,
+    else one line saying what is not."""
 
     name: str
     ask: Callable[[], Awaitable[str | None]]
+    needed: bool = True
 
 
 def database_check(ctx: Context) -> Check:
@@ -50,7 +52,7 @@ def routes(ctx: Context, metrics: Metrics, checks: Sequence[Check]) -> Routes:
         """Whether requests can be served now; 503 with the reasons if not."""
         answers = await asyncio.gather(*(_asked(check) for check in checks))
         found = dict(zip((check.name for check in checks), answers, strict=True))
-        bad = {name: reason for name, reason in found.items() if reason}
+        bad = [check.name for check in checks if check.needed and found[check.name]]
         body: dict[str, Any] = {"ready": not bad, "checks": {name: reason or "ok" for name, reason in found.items()}}
         return json_response(body, status=503 if bad else 200)
 

@@ -1,6 +1,7 @@
 """Logs of jobs. Source: API documents, "View Real-time Workflow Task Logs", "View Complete Workflow Task Logs"."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -18,10 +19,12 @@ from cador.api.streams import (
     Write,
     bytes_answer,
     documented_events,
+    in_reader,
     named_event,
     own_event,
+    sentence,
 )
-from cador.domain.errors import NotFound
+from cador.domain.errors import NotFound, Unavailable
 from cador.operations.job_logs import JobLog, job_log
 from cador.ports.logs import LogName
 
@@ -31,6 +34,8 @@ TEXT: Final = "text/plain; charset=utf-8"
 EVENTS: Final = "text/event-stream"
 DEFAULT_TAIL: Final = 10
 OWN_TAIL: Final = 1000
+REPLAY_S: Final = 3.0
+"""How long an offset past the end of a growing log is taken for one that will come again."""
 
 _SSE: Final = "/openapi/logs/sse/v4/workflow/{workflow_id}/{workflow_task_id}/{workflow_job_task_id}/{tail_lines}"
 _WHOLE: Final = "/openapi/logs/log/v4/workflow/{workflow_id}/{workflow_task_id}/{workflow_job_task_id}"
@@ -60,7 +65,7 @@ async def live(call: Call) -> Response:
         name = await stream.started(write)
         if name is not None:
             lines = DEFAULT_TAIL if tail is None else tail
-            await stream.follow(write, name, await asyncio.to_thread(call.ctx.logs.tail_offset, name, lines))
+            await stream.follow(write, name, await _tail_offset(call, name, lines))
 
     return Stream(produce, headers=EVENT_HEADERS, media_type=EVENTS)
 
@@ -88,7 +93,7 @@ async def own(call: Call) -> Response:
     if attempt is not None and attempt < 1:
         raise bad_request("attempt counts from 1")
     log = await job_log(call.ctx, call.actor, key, number, call.path_value("job"), attempt)
-    if attempt is not None and log.name is not None and not await asyncio.to_thread(call.ctx.logs.exists, log.name):
+    if attempt is not None and log.name is not None and not await _exists(call, log.name):
         raise NotFound("attempt", str(attempt))
     accept = call.headers.get("accept", "")
     if "text/plain" in accept and EVENTS not in accept:
@@ -110,7 +115,7 @@ async def own(call: Call) -> Response:
         name = await stream.started(write)
         offset = 0
         if name is not None:
-            offset = await asyncio.to_thread(_first_offset, call, name, start, OWN_TAIL if tail is None else tail)
+            offset = await _first_offset(call, name, start, OWN_TAIL if tail is None else tail)
         while name is not None:
             await write(named_event("start", {"attempt": name.attempt, "offset": offset}))
             await stream.follow(write, name, offset)
@@ -131,10 +136,34 @@ def _resume_from(call: Call) -> int | None:
     return offset
 
 
-def _first_offset(call: Call, name: LogName, start: int | None, tail: int) -> int:
+async def _first_offset(call: Call, name: LogName, start: int | None, tail: int) -> int:
     if start is None:
-        return call.ctx.logs.tail_offset(name, tail)
-    return start if start <= call.ctx.logs.size(name) else 0  # an offset of an earlier attempt: from the beginning
+        return await _tail_offset(call, name, tail)
+    deadline = time.monotonic() + REPLAY_S
+    while True:
+        try:
+            state = await in_reader(call.ctx.logs.state, name)
+        except Unavailable:
+            return start
+        if state is not None and start <= state.size:
+            return start
+        if (state is not None and state.complete) or time.monotonic() >= deadline:
+            return 0  # an offset of an earlier attempt: from the beginning
+        await asyncio.sleep(0.1)  # its server went, and the next one has not yet read again what that had shown
+
+
+async def _tail_offset(call: Call, name: LogName, lines: int) -> int:
+    try:
+        return await in_reader(call.ctx.logs.tail_offset, name, lines)
+    except Unavailable:  # who follows it says so, or has it by then
+        return 0
+
+
+async def _exists(call: Call, name: LogName) -> bool:
+    try:
+        return await in_reader(call.ctx.logs.exists, name)
+    except Unavailable:
+        return True
 
 
 async def _documented(call: Call) -> tuple[str, int, JobLog]:
@@ -147,7 +176,11 @@ async def _documented(call: Call) -> tuple[str, int, JobLog]:
 
 async def _text(call: Call, log: JobLog) -> Response:
     name = log.name
-    size = await asyncio.to_thread(call.ctx.logs.size, name) if name is not None else 0
+    try:
+        size = await in_reader(call.ctx.logs.size, name) if name is not None else 0
+    except Unavailable as error:  # in the log's place, for whoever reads it there
+        told = sentence(error)
+        return bytes_answer(lambda start, limit: told[start : start + limit], len(told), call.headers, media_type=TEXT)
     return bytes_answer(_reader(call, name), size, call.headers, media_type=TEXT)
 
 

@@ -1,7 +1,7 @@
 """Prometheus figures: HTTP by route template, and what the engine counts through :class:`cador.ports.metrics.Meter`."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -18,6 +18,23 @@ _QUEUE: Final[Mapping[str, str]] = {
 }
 
 
+class StoreFigures(Protocol):
+    """What a server copies to the shared store; counted since its start."""
+
+    @property
+    def pending(self) -> int: ...
+    @property
+    def oldest_s(self) -> float: ...
+    @property
+    def failures(self) -> int: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
+    @property
+    def error(self) -> str: ...
+
+
 class Metrics:
     """All figures of one server process. Also the engine's meter: hand it to both."""
 
@@ -25,6 +42,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self._store: Callable[[], StoreFigures] | None = None
         Gauge("cador_info", "Version of this server", ["version"], registry=registry).labels(__version__).set(1)
         self._requests = Counter(
             "cador_http_requests", "HTTP requests", ["method", "route", "status"], registry=registry
@@ -54,8 +72,37 @@ class Metrics:
             "cador_loop_lag_seconds", "Lateness of the event loop", buckets=_FAST, registry=registry
         )
 
+    def watch_store(self, figures: Callable[[], "StoreFigures"]) -> None:
+        """Show what goes to the shared store; *figures* is asked whenever somebody looks."""
+        self._store = figures
+        registry = self.registry
+        self._store_gauges = {
+            "pending": Gauge("cador_store_pending", "Copies that wait for the shared store", registry=registry),
+            "oldest_s": Gauge("cador_store_oldest_seconds", "Age of the oldest of them", registry=registry),
+            "away": Gauge("cador_store_away", "1 while the shared store does not answer", registry=registry),
+        }
+        self._store_counters = {
+            "done": Counter("cador_store_copies", "Copies made", registry=registry),
+            "failures": Counter("cador_store_failures", "Tries that failed", registry=registry),
+            "refused": Counter("cador_store_refused", "Copies the store will never take", registry=registry),
+        }
+        self._store_counted = dict.fromkeys(self._store_counters, 0)
+
+    def _look_at_store(self) -> None:
+        if self._store is None:
+            return
+        found = self._store()
+        self._store_gauges["pending"].set(found.pending)
+        self._store_gauges["oldest_s"].set(found.oldest_s)
+        self._store_gauges["away"].set(1 if found.error else 0)
+        for name, counter in self._store_counters.items():
+            count = int(getattr(found, name))
+            counter.inc(count - self._store_counted[name])
+            self._store_counted[name] = count
+
     def text(self, queue: Mapping[str, float]) -> bytes:
         """The exposition text; *queue*: figures read from the database just now, by name."""
+        self._look_at_store()
         for name, gauge in self._queue.items():
             if name in queue:
                 gauge.set(queue[name])

@@ -8,13 +8,14 @@ import asyncio
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
 import msgspec
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from cador.domain.errors import NotFound
+from cador.domain.errors import NotFound, Unavailable
 from cador.operations import job_logs
 from cador.operations.context import Context
 from cador.operations.job_logs import JobLog
@@ -29,6 +30,21 @@ EVENT_HEADERS: Final[Mapping[str, str]] = {
 }
 _DOCUMENTED: Final = b"event:message\ndata:"
 Write = Callable[[bytes], Awaitable[None]]
+R = TypeVar("R")
+_READERS: Final = ThreadPoolExecutor(8, "reader")
+"""Threads of their own: what is read may be on a server or in a store that is slow, and jobs must not wait for it."""
+SETTLE_S: Final = 15.0
+"""How long a reader waits for a server that took a job over to have what the one before had shown."""
+
+
+async def in_reader(fn: Callable[..., R], *args: Any) -> R:
+    """Run what blocks and reads logs or artifacts."""
+    return await asyncio.get_running_loop().run_in_executor(_READERS, fn, *args)
+
+
+def sentence(error: Exception) -> bytes:
+    """An error in the place of a log."""
+    return f"[{time.strftime('%Y-%m-%d %H:%M:%S')}]   {error}\n".encode()
 
 
 def documented_events(lines: bytes) -> bytes:
@@ -123,6 +139,7 @@ class LiveLog:
         self._keep_alive_s, self._start_wait_s = keep_alive_s, start_wait_s
         self._lock = asyncio.Lock()
         self._sent_at = time.monotonic()
+        self._offset = 0
 
     async def started(self, write: Write) -> LogName | None:
         """Wait for the job; None: there is no log and will be none, or the wait was in vain."""
@@ -160,14 +177,19 @@ class LiveLog:
             await self._look()
 
     async def _copy(self, write: Write, name: LogName, start: int) -> None:
-        async for chunk in self._ctx.logs.follow(name, start):
-            if chunk.data:
-                await self._send(write, self._frame(chunk.end, chunk.data))
+        self._offset = start
+        try:
+            async for chunk in self._ctx.logs.follow(name, start):
+                if chunk.data:
+                    await self._send(write, self._frame(chunk.end, chunk.data))
+                    self._offset = chunk.end
+        except Unavailable as error:  # it was written by a server that is gone
+            await self._send(write, self._frame(self._offset, sentence(error)))
 
     async def _watch(self, write: Write, name: LogName) -> None:
-        """Keep the connection alive; return when the job is over and left no log at all."""
+        """Keep the connection alive; return when the job is over and its log at an end that nobody wrote."""
         while True:
-            if self.log.ended and not await asyncio.to_thread(self._ctx.logs.exists, name):
+            if self.log.ended and await self._abandoned(name):
                 return
             silent = time.monotonic() - self._sent_at
             if silent >= self._keep_alive_s:
@@ -176,6 +198,14 @@ class LiveLog:
             await self._changed(self._keep_alive_s - silent)
             if not self.log.ended:
                 await self._look()
+
+    async def _abandoned(self, name: LogName) -> bool:
+        """Whether there is no log, or all of one is told that nobody writes and nobody completed."""
+        try:
+            state = await in_reader(self._ctx.logs.state, name)
+        except Unavailable:
+            return False  # who copies it hears of that, too
+        return state is None or not (state.complete or state.written or self._offset < state.size)
 
     async def _changed(self, seconds: float) -> bool:
         changed = await self._ctx.engine.changed(self.log.task_id, seconds)
@@ -267,12 +297,20 @@ async def _nothing(write: Write) -> None: ...
 
 async def _read_all(read: Callable[[int, int], bytes], start: int, end: int) -> AsyncIterator[bytes]:
     at = start
+    deadline = time.monotonic() + SETTLE_S
     while at < end:
-        data = (await asyncio.to_thread(read, at, PIECE_BYTES))[: end - at]
-        if not data:
+        try:
+            data = (await in_reader(read, at, PIECE_BYTES))[: end - at]
+        except Unavailable:  # its server went in the middle: another one, or the store, may have it soon
+            data = b""
+        if data:
+            at += len(data)
+            deadline = time.monotonic() + SETTLE_S
+            yield data
+        elif time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+        else:
             return
-        at += len(data)
-        yield data
 
 
 def _pieces(read: Callable[[int, int], bytes], start: int, end: int) -> Callable[[Write], Awaitable[None]]:

@@ -61,9 +61,11 @@ class FileLogWriter:
         changed: Callable[[], None],
         ended: Callable[["FileLogWriter"], None],
         run: int = 0,
+        keep_bytes: int = 0,
     ) -> None:
         """*run*: how often the attempt was begun anew before; each run has an output of its own, from offset 0, and the
-        log goes on with it. *changed* is called when readers can see more, *ended* when this object serves no readers
+        log goes on with it. *keep_bytes*: so much output is never told to be safe. *changed* is called when readers
+        can see more, *ended* when this object serves no readers
         any more."""
         self._path, self._index_path = path, path.with_suffix(".idx")
         self._masker = Masker(secrets)
@@ -78,7 +80,7 @@ class FileLogWriter:
         self._lines = 0
         self._raw = 0
         self._open_line = bytearray()
-        self._run = run
+        self._run, self._keep_bytes = run, keep_bytes
         self._flags = run << RUN_SHIFT
         self._pair = self._durable = Pair(0, 0, 0, 0)
         self._marks: list[tuple[int, int]] = []
@@ -144,16 +146,19 @@ class FileLogWriter:
         with self._closing:
             with self._lock:
                 if self._moved:
-                    return self._durable.raw
+                    return self._safe(self._durable)
                 self._flush(mark=True)
                 pair = self._pair
                 if pair == self._durable or self._fd < 0:
-                    return pair.raw
+                    return self._safe(pair)
             # only close, leave and sync close or replace these, and they wait for self._closing
             os.fdatasync(self._fd)
             os.fdatasync(self._index_fd)
             self._durable = pair
-            return pair.raw
+            return self._safe(pair)
+
+    def _safe(self, pair: Pair) -> int:
+        return pair.raw if pair.raw > self._keep_bytes else 0
 
     def close(self) -> None:
         """Flush an open last line and seal. May be repeated after an OSError."""

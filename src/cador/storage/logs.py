@@ -48,9 +48,17 @@ class FileLogs:
     """
 
     def __init__(
-        self, root: Path, *, clock: Callable[[], float], max_bytes: int = MAX_BYTES, line_limit: int = LINE_LIMIT
+        self,
+        root: Path,
+        *,
+        clock: Callable[[], float],
+        max_bytes: int = MAX_BYTES,
+        line_limit: int = LINE_LIMIT,
+        keep_output: bool = False,
     ) -> None:
-        """*clock*: Unix seconds, for the stamps. *max_bytes*: limit of one log. *line_limit*: bytes of one line."""
+        """*clock*: Unix seconds, for the stamps. *max_bytes*: limit of one log. *line_limit*: bytes of one line.
+        *keep_output*: no output counts as safe here, because another server may have to read all of it again."""
+        self._keep_bytes = 2 * max_bytes if keep_output else 0
         self._root, self._clock = root, clock
         self._max_bytes, self._line_limit = max_bytes, line_limit
         self._lock = threading.Lock()
@@ -86,6 +94,7 @@ class FileLogs:
             changed=lambda: self._changed(name),
             ended=lambda writer: self._ended(name, writer),
             run=run,
+            keep_bytes=self._keep_bytes,
         )
         with self._lock:
             self._live[name] = writer

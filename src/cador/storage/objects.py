@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from cador.domain.errors import CadorError
 
 CONNECT_S: Final = 3.0
-READ_S: Final = 10.0
+READ_S: Final = 5.0
 """Longest a reader waits for one part of an object."""
 WRITE_S: Final = 120.0
 """Longest one request of an upload takes; large objects take several."""

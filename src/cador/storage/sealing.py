@@ -6,6 +6,7 @@ authenticated with the ciphertext.
 
 import base64
 import binascii
+import hmac
 import os
 import re
 import secrets
@@ -40,6 +41,7 @@ class AesSealer:
         if len(key) != KEY_BYTES:
             raise UnreadableKey(f"the key for secrets has {len(key)} bytes instead of {KEY_BYTES}")
         self._cipher = AESGCM(key)
+        self._root = hmac.new(key, b"cador keys of other purposes", "sha256").digest()
         self.key_id: str = sha256(b"cador key id\0" + key).hexdigest()[:16]
 
     @classmethod
@@ -59,6 +61,11 @@ class AesSealer:
     def from_base64(cls, text: str) -> "AesSealer":
         """Use a key given as base64 (standard or URL-safe). Raises: UnreadableKey; the message never shows *text*."""
         return cls(decode_key(text))
+
+    def derive(self, purpose: str) -> bytes:
+        """A key of 32 bytes for another purpose, the same on every server of the installation; this one cannot be told
+        from it."""
+        return hmac.new(self._root, purpose.encode(), "sha256").digest()
 
     def seal(self, plain: str, label: str) -> str:
         nonce = secrets.token_bytes(_NONCE_BYTES)

@@ -9,7 +9,7 @@ from cador.domain.errors import Invalid, NotFound
 from cador.ports.blobs import Blob
 from cador.storage.blobs import LocalBlobs
 from cador.storage.objects import Objects
-from cador.storage.uploads import Uploads
+from cador.storage.uploads import NOTHING, Uploads
 
 _ROOT: Final = "blobs"
 _ESCAPED: Final = re.compile(r"[%\\\x00-\x1f\x7f]")
@@ -24,6 +24,14 @@ def object_key(key: str) -> str:
 def group_of(key: str) -> str:
     """Orders about one task (``tasks/<workflow>/<number>``) are carried out in order."""
     return object_key("/".join(key.split("/")[:_TASK_SEGMENTS]))
+
+
+def _about(key: str) -> tuple[str, int, str, int]:
+    """Which job task a key (``tasks/<workflow>/<number>/<job task>/...``) belongs to."""
+    parts = key.split("/")
+    if len(parts) <= _TASK_SEGMENTS or parts[0] != "tasks" or not parts[2].isdecimal():
+        return NOTHING
+    return parts[1], int(parts[2]), parts[3], 0
 
 
 class StoredBlobs:
@@ -71,14 +79,14 @@ class SharedBlobs:
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> int:
         size = self._local.put_stream(key, chunks)
-        self._uploads.put(group_of(key), object_key(key), self._local.path(key))
+        self._uploads.put(group_of(key), object_key(key), self._local.path(key), about=_about(key))
         return size
 
     def delete(self, prefix: str) -> None:
         if not prefix:
             raise Invalid("nothing is named to be deleted", place="key")
         self._local.delete(prefix)
-        self._uploads.delete(group_of(prefix), object_key(prefix))
+        self._uploads.delete(group_of(prefix), object_key(prefix), about=_about(prefix))
 
     def size(self, key: str) -> int:
         return self._local.size(key)

@@ -363,7 +363,8 @@ class SharedLogs:
         """The log is complete on the disk here. Raises: OSError."""
         path = self._local.sealed_path(name)
         if path.exists():  # not when it was deleted while it was closed
-            self._uploads.put(_group(name), sealed_key(name), path, instead=pieces_key(name))
+            about = (name.workflow, name.task, name.job, name.attempt)
+            self._uploads.put(_group(name), sealed_key(name), path, instead=pieces_key(name), about=about)
 
     def forget(self, growing: _Growing, *, finished: bool) -> None:
         """Its writer is gone. When it is not *finished*, it may come again."""

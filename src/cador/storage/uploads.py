@@ -30,16 +30,21 @@ PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
 
 
+NOTHING: Final = ("", 0, "", 0)
+
+
 class Order(msgspec.Struct, frozen=True):
     """One piece of work. ``put``: the file *file* (below the data folder) as object *key*, then all objects below
     *instead* are removed; ``delete``: all objects below *key*, and *key* itself. Orders of one *group* are carried out
-    one after another, as they were given."""
+    one after another, as they were given. *about*: workflow, number of the task, job task and attempt that it is about;
+    ``""`` and 0 where it is about all of them."""
 
     kind: Literal["put", "delete"]
     group: str
     key: str
     file: str = ""
     instead: str = ""
+    about: tuple[str, int, str, int] = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +122,15 @@ class Uploads:
 
     # -- asking
 
-    def put(self, group: str, key: str, file: Path, *, instead: str = "") -> None:
+    def put(
+        self, group: str, key: str, file: Path, *, instead: str = "", about: tuple[str, int, str, int] = NOTHING
+    ) -> None:
         """Raises: OSError: the order could not be written down."""
-        self._add(Order("put", group, key, str(file.relative_to(self._data)), instead))
+        self._add(Order("put", group, key, str(file.relative_to(self._data)), instead, about))
 
-    def delete(self, group: str, prefix: str) -> None:
+    def delete(self, group: str, prefix: str, *, about: tuple[str, int, str, int] = NOTHING) -> None:
         """Raises: OSError."""
-        self._add(Order("delete", group, prefix))
+        self._add(Order("delete", group, prefix, about=about))
 
     def pending(self, group: str) -> bool:
         """Whether some order of that group is not carried out yet."""
