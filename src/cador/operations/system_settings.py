@@ -106,11 +106,11 @@ def _checked(changes: Mapping[str, object]) -> dict[str, int | None]:
         if name not in _BOUNDS:
             near = difflib.get_close_matches(name, _BOUNDS, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(_BOUNDS)}"
-            raise Invalid(f"{name} is no setting that can be changed here{hint}", place=name)
+            raise Invalid(f"no setting that can be changed here{hint}", place=name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise Invalid(f"{name}: must be a whole number, or null for what the configuration says", place=name)
+            raise Invalid("must be a whole number, or null for what the configuration says", place=name)
         least, most = _BOUNDS[name]
         if value is not None and not least <= value <= most:
-            raise Invalid(f"{name}: must be {least} to {most}", place=name)
+            raise Invalid(f"must be {least} to {most}", place=name)
         checked[name] = value
     return checked
