@@ -49,6 +49,7 @@ _ENVIRONMENT_BYTES: Final = (2 << 20) - 65_536
 _RECORD: Final = "#record "
 _OPENAT2: Final = 437
 _NO_LINKS: Final = 0x4 | 0x8  # RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH
+_NO_FILE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR})
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _libc = ctypes.PyDLL(
@@ -100,6 +101,7 @@ class Folders:
 
     def __init__(self, root: Path, installation: str, boot: str, owner: Owner | None) -> None:
         self.root, self._installation, self._boot, self._owner = root, installation, boot, owner
+        self._place = str(root)
         self._descriptor = -1
         self._stone, self._stone_at = "", 0.0
         self._stone_lock = threading.Lock()
@@ -141,8 +143,12 @@ class Folders:
     def folder(self, key: str) -> Path:
         return self.root / key
 
+    def place(self, key: str) -> str:
+        """The same as text: paths that are computed for every job are not worth objects."""
+        return f"{self._place}/{key}"
+
     def exists(self, key: str) -> bool:
-        return os.path.isdir(f"{self.root}/{key}")
+        return os.path.isdir(f"{self._place}/{key}")
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -158,14 +164,14 @@ class Folders:
 
     def new(self, key: str) -> str:
         """Where the folder of *key* is made; it appears under its key by a rename."""
-        return f"{self.root}/.new/{key}.{secrets.token_hex(4)}"
+        return f"{self._place}/.new/{key}.{secrets.token_hex(4)}"
 
     def write(self, key: str, job: JobFolder, means: str) -> None:
         """Write the folder of *job*, or leave the one that is there."""
         new = self.new(key)
         try:
             self._fill(new, job, means)
-            os.rename(new, f"{self.root}/{key}")
+            os.rename(new, f"{self._place}/{key}")
         except (OSError, StartRefused) as error:
             remove_tree(new)
             if not isinstance(error, OSError) or error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
@@ -227,7 +233,7 @@ class Folders:
 
         Raises: StartRefused: no process can have it. Source: execve(2), limits on size of arguments and environment.
         """
-        folder = self.folder(key)
+        folder = self.place(key)
         for name, value in job.env.items():
             if not name or "=" in name or "\0" in name:
                 raise StartRefused(f"{name!r} is no name of a variable")
@@ -241,12 +247,12 @@ class Folders:
         return {
             **job.env,
             "PATH": ":".join(own + [part for part in PATH.split(":") if part not in own]),
-            "HOME": str(folder / "home"),
-            "WORKSPACE": str(folder / "workspace"),
-            "RESULTS_DIR": str(folder / "outputs"),
-            "TMPDIR": str(folder / "tmp"),
+            "HOME": f"{folder}/home",
+            "WORKSPACE": f"{folder}/workspace",
+            "RESULTS_DIR": f"{folder}/outputs",
+            "TMPDIR": f"{folder}/tmp",  # noqa: S108 - of this job alone
             "CADOR_JOB": f"{self._installation}/{key}",
-            "CADOR_JOB_DIR": str(folder),
+            "CADOR_JOB_DIR": folder,
         }
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -283,7 +289,7 @@ class Folders:
         return Started(int(words[0]), int(words[1]), words[2])
 
     def has_started(self, key: str) -> bool:
-        return os.path.lexists(f"{self.root}/{key}/marks/started")
+        return os.path.lexists(f"{self._place}/{key}/marks/started")
 
     def stop(self, key: str) -> Stop | None:
         content = self.content(key, "stop", 256)
@@ -295,10 +301,18 @@ class Folders:
     def content(self, key: str, path: str, limit: int) -> tuple[bytes, float] | None:
         """At most *limit* bytes of a regular file below the folder and its modification time; None: no such file."""
         try:
-            with self.opened(key, path) as descriptor:
-                return os.read(descriptor, limit), os.fstat(descriptor).st_mtime
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return None
+            descriptor = open_beneath(self._root_descriptor(), f"{key}/{path}", _FLAGS)
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                return None
+            raise
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            return os.read(descriptor, limit), status.st_mtime
+        finally:
+            os.close(descriptor)
 
     @contextlib.contextmanager
     def opened(self, key: str, path: str, flags: int = 0) -> Iterator[int]:
@@ -317,7 +331,7 @@ class Folders:
         try:
             descriptor = open_beneath(self._root_descriptor(), f"{key}/{path}", _FLAGS | flags)
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOTDIR):
+            if error.errno in _NO_FILE:
                 raise FileNotFoundError(error.errno, "not a regular file", path) from error
             raise
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -340,7 +354,7 @@ class Folders:
     def tombstone(self, key: str) -> str:
         """``""`` none; ``stopped``: a stop came before the start; ``removed``; ``refused``: a start came after it."""
         try:
-            with open(f"{self.root}/.tombstones/{key}") as file:
+            with open(f"{self._place}/.tombstones/{key}") as file:
                 return file.read()
         except FileNotFoundError:
             return ""
@@ -379,13 +393,13 @@ class Folders:
 
     def away(self, key: str) -> str:
         """Where the folder of *key* is moved to be removed."""
-        return f"{self.root}/.removed/{key}.{secrets.token_hex(4)}"
+        return f"{self._place}/.removed/{key}.{secrets.token_hex(4)}"
 
     def remove(self, key: str) -> None:
         """The key is gone at once, its folder when this returns."""
         away = self.away(key)
         try:
-            os.rename(f"{self.root}/{key}", away)
+            os.rename(f"{self._place}/{key}", away)
         except FileNotFoundError:
             return
         remove_tree(away)
@@ -393,23 +407,23 @@ class Folders:
     def removal(self, key: str, away: str, most: int) -> list[Act]:
         """The same for the process that starts drivers, and the tombstone of :meth:`bury_removed` before it."""
         return [
-            ("linked", self._common_stone(), f"{self.root}/.tombstones/{key}"),
-            ("move", f"{self.root}/{key}", away),
+            ("linked", self._common_stone(), f"{self._place}/.tombstones/{key}"),
+            ("move", f"{self._place}/{key}", away),
             ("tree", away, most),
         ]
 
     def forgetting(self, key: str, most: int) -> list[Act]:
         """As :meth:`forget_secrets`, for the process that starts drivers."""
-        return [("tree", f"{self.root}/{key}/{name}", most) for name in ("files", "steps")]
+        return [("tree", f"{self._place}/{key}/{name}", most) for name in ("files", "steps")]
 
     def tombstone_path(self, key: str) -> str:
-        return f"{self.root}/.tombstones/{key}"
+        return f"{self._place}/.tombstones/{key}"
 
     def forget_secrets(self, key: str) -> None:
         """Remove the private files and the steps' texts; an ended job needs neither."""
-        if os.path.lexists(f"{self.root}/{key}/files"):
-            remove_tree(f"{self.root}/{key}/files")
-        remove_tree(f"{self.root}/{key}/steps")
+        if os.path.lexists(f"{self._place}/{key}/files"):
+            remove_tree(f"{self._place}/{key}/files")
+        remove_tree(f"{self._place}/{key}/steps")
 
 
 def _bytes(text: str) -> str:

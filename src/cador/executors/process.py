@@ -179,7 +179,7 @@ class ProcessExecutor:
         else:
             held, placement = [], await self._blocking(self._place, self._holder, key, job.limits)
         wanted = self._wanted_driver(key, job, environment, placement)
-        acts += [("move", new, str(self._folders.folder(key))), *held, ("absent", self._folders.tombstone_path(key))]
+        acts += [("move", new, self._folders.place(key)), *held, ("absent", self._folders.tombstone_path(key))]
         try:
             answer = await self._hands.ask(acts, wanted)
         except OSError:
@@ -247,7 +247,7 @@ class ProcessExecutor:
         return self._spawner.spawn(self._wanted_driver(key, job, environment, placement))
 
     def _wanted_driver(self, key: str, job: JobFolder, environment: dict[str, str], placement: Placement) -> Wanted:
-        folder = str(self._folders.folder(key))
+        folder = self._folders.place(key)
         return Wanted(
             [shell(job.env), f"{folder}/run"],
             environment,
@@ -280,8 +280,8 @@ class ProcessExecutor:
         if driver is None:
             run.dead.set()
             return run
-        folder = self._folders.folder(key)
-        for path, mask in ((folder / "marks", IN_CLOSE_WRITE), (folder / "output", IN_MODIFY)):
+        folder = self._folders.place(key)
+        for path, mask in ((f"{folder}/marks", IN_CLOSE_WRITE), (f"{folder}/output", IN_MODIFY)):
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile: the driver ends by itself
                 run.watches.append(self._watch.add(path, mask, run.wake))
         self._loop.add_reader(driver.pidfd, self._died, run)

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from cador.executors import spawner_process
 from cador.executors.running import Driver
 from cador.executors.spawner_process import Act
@@ -56,7 +58,11 @@ class Answer:
 
 
 def _request(acts: Sequence[Act], wanted: Wanted | None) -> bytes:
-    body = json.dumps({"do": acts, "spawn": asdict(wanted) if wanted is not None else None}).encode()
+    request = {"do": acts, "spawn": wanted}
+    try:
+        body = msgspec.json.encode(request)
+    except UnicodeEncodeError:  # half a character pair, of a value that was never text
+        body = json.dumps(request, default=asdict).encode()
     return _LENGTH.pack(len(body)) + body
 
 

@@ -5,7 +5,6 @@ import ctypes
 import os
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 IN_MODIFY: Final = 0x2
@@ -29,7 +28,7 @@ class FileWatch:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._descriptor, self._read)
 
-    def add(self, path: Path, mask: int, callback: Callable[[], None]) -> int:
+    def add(self, path: str, mask: int, callback: Callable[[], None]) -> int:
         """Call *callback* when something of *mask* happens at *path*; returns what :meth:`forget` takes.
 
         Raises: OSError: no such file, or the machine's limit of watches is reached (fs.inotify.max_user_watches).

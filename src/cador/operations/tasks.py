@@ -41,7 +41,6 @@ __all__ = [
 ]
 
 
-
 class _Moved(Exception):
     """What was read is no longer so: the definition changed, or the same request was stored meanwhile."""
 

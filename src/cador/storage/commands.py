@@ -149,16 +149,15 @@ class Commands:
         return mine
 
     def claim(self, me: str, now: float, limit: int, *, starts: int) -> list[CommandRow]:
-        execute = self._connection.execute
-        due: list[AnyRow] = []
+        due: list[tuple[Any, ...]] = []
         if limit > 0:
-            due += execute(FREE_OTHERS, {"now": now, "limit": limit})
+            due += self._lane.rows(FREE_OTHERS, {"now": now, "limit": limit})
         if min(starts, limit) > 0:
-            due += execute(FREE_STARTS, {"now": now, "limit": min(starts, limit)})
+            due += self._lane.rows(FREE_STARTS, {"now": now, "limit": min(starts, limit)})
         if not due:
             return []
-        due.sort(key=lambda row: (row.due_at, row.id))
-        claimed = execute(CLAIM, {"me": me, "ids": [row.id for row in due[:limit]]})
+        ids = [command_id for _, command_id in sorted((due_at, command_id) for command_id, due_at in due)[:limit]]
+        claimed = self._connection.execute(CLAIM, {"me": me, "ids": ids})
         return sorted(map(_row, claimed), key=lambda row: (row.due_at, row.id))
 
     def delete(self, command_id: int, me: str) -> bool:

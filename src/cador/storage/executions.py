@@ -72,7 +72,7 @@ class Executions:
         return self._connection.execute(ADOPT, {"execution": key, "me": me}).rowcount == 1
 
     def hold(self, key: str, owner: str) -> bool:
-        return self._connection.execute(HOLD, {"key": key, "held_by": owner}).one_or_none() is not None
+        return self._lane.row(HOLD, {"key": key, "held_by": owner}) is not None
 
     def release(self, owner: str) -> int:
         return self._connection.execute(RELEASE, {"gone": owner}).rowcount

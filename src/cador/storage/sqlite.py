@@ -342,7 +342,8 @@ class SqliteDatabase(ThreadedDatabase):
     def _read_here(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._here is None:
             self._here = Stores(self._here_engine.connect())
-        raw = driver(self._here.connection)
+            self._here_raw = driver(self._here.connection)
+        raw = self._here_raw
         raw.execute("BEGIN")
         try:
             return fn(Transaction(self._here, self._clock()), *args, **kwargs)
