@@ -66,6 +66,17 @@ async def test_a_key_is_added_once(database: Database) -> None:
     assert (await everything(database)).keys() == {"1/start:1:1:0", "2/start:1:1:0"}
 
 
+async def test_a_clock_that_was_set_back_hurries_what_is_due_at_once(database: Database) -> None:
+    await database.write(lambda tx: tx.commands.add(1, [Start(1, 1, 0), WatchDeadline(1, 1, 9000.0)], 5000.0))
+    (held,) = await database.write(lambda tx: tx.commands.add(2, [Start(1, 1, 0)], 5000.0, me="me", claim=1))
+    await database.write(lambda tx: tx.commands.postpone(held.id, "me", 1060.0))
+    await database.write(lambda tx: tx.commands.hurry(1000.0))
+    due = {key: row.due_at for key, row in (await everything(database)).items()}
+    assert due == {"1/start:1:1:0": 1000.0, "1/deadline:1:1": 9000.0, "2/start:1:1:0": 1060.0}
+    await database.write(lambda tx: tx.commands.hurry(900.0))
+    assert (await everything(database))["2/start:1:1:0"].due_at == 900.0, "nobody puts off for so long"
+
+
 async def test_forgetting_takes_back_by_key_and_order(database: Database) -> None:
     watch = WatchDeadline(1, 1, 99.0)
     await database.write(lambda tx: tx.commands.add(1, [watch, WaitRetry(2, 1, 5.0)], 10.0))

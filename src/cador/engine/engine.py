@@ -41,6 +41,8 @@ AWAY_S = 1.0
 LAG_SAMPLE_S = 5.0
 ELSEWHERE_S = 0.2
 """Pause before a command that another machine has to carry out is offered again."""
+SET_BACK_S = 1.0
+"""A clock that goes back by less is only being corrected."""
 MAX_TRIES = 6
 """Infrastructure errors of one command before its job fails with the reason."""
 
@@ -115,6 +117,7 @@ class Engine:
         self._free = asyncio.Event()
         self._sleep_until = 0.0
         self._soonest = math.inf
+        self._seen: tuple[float, float] | None = None
         self._writes = 0
         self._writing: set[int] = set()
         self._hands: set[int] = set()
@@ -378,6 +381,13 @@ class Engine:
                 async with asyncio.timeout(SWEEP_S):
                     await self._free.wait()
 
+    def _expected_now(self) -> float:
+        """What the clock of the tables shows by now at least, unless it was set back; unknown at the beginning."""
+        if self._seen is None:
+            return math.inf
+        shown, at = self._seen
+        return shown + asyncio.get_running_loop().time() - at - SET_BACK_S
+
     async def _dispatch(self) -> None:
         while True:
             self.turned_at = self._clock.now()
@@ -390,7 +400,9 @@ class Engine:
             try:
                 with self._write():
                     try:
-                        rows, due_s = await self._db.write(_claim_due, self._me, BATCH, starts)
+                        expected = self._expected_now()
+                        rows, due_s, seen = await self._db.write(_claim_due, self._me, BATCH, starts, expected)
+                        self._seen = seen, asyncio.get_running_loop().time()
                         taken = sum(row.kind == "start" for row in rows)
                     finally:
                         self._busy -= starts - taken
@@ -518,13 +530,15 @@ def _give_back(tx: Tx, me: str, ids: set[int]) -> None:
 
 
 @brief
-def _claim_due(tx: Tx, me: str, limit: int, starts: int) -> tuple[list[CommandRow], float]:
-    """Due rows, and after how many seconds to look again, by the clock that says what is due: starts beyond the room
-    do not count, they wait for an end."""
+def _claim_due(tx: Tx, me: str, limit: int, starts: int, expected: float) -> tuple[list[CommandRow], float, float]:
+    """Due rows, after how many seconds to look again, and what time it is, by the clock that says what is due: starts
+    beyond the room do not count, they wait for an end. *expected*: an earlier time than this was set."""
+    if tx.now < expected:
+        tx.commands.hurry(tx.now)
     rows = tx.commands.claim(me, tx.now, limit, starts=starts)
     full = sum(row.kind == "start" for row in rows) == starts
     due = tx.commands.next_due(starts=not full)
-    return rows, math.inf if due is None else max(0.0, due - tx.now)
+    return rows, math.inf if due is None else max(0.0, due - tx.now), tx.now
 
 
 @brief

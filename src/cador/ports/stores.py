@@ -345,6 +345,9 @@ class CommandStore(Protocol):
     def claim(self, me: str, now: float, limit: int, *, starts: int) -> list[CommandRow]:
         """Take due rows without an owner, oldest first, at most *starts* of kind ``start``, skipping locked ones."""
 
+    def hurry(self, now: float) -> None:
+        """The clock was set back: make due what is due at once and seems to be so only later. Timers stay."""
+
     def delete(self, command_id: int, me: str) -> bool:
         """False: not mine any more (fenced); the caller must abort its transaction."""
 

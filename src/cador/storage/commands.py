@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, get_args
 
-from sqlalchemy import Connection, bindparam, case, delete, func, select, union_all, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, union_all, update
 
 from cador.domain.commands import Admit, Command, Forget, Start, Timer
 from cador.ports.stores import HERE, CommandRow
@@ -15,6 +15,9 @@ from cador.storage.tables import COMMAND_ADMIT, COMMAND_FREE_OTHER, COMMAND_FREE
 from cador.storage.tables import command as c
 
 KINDS: Final[Mapping[type, str]] = {kind: kind_of(kind) for kind in get_args(Command) if kind is not Forget}
+
+LONGEST_PAUSE_S: Final = 90.0
+"""No command but a timer is put off for longer than this."""
 
 _VALUES: Final[dict[str, Any]] = {
     name: bindparam(name) for name in ("key", "kind", "task_id", "payload", "due_at", "owner", "tries")
@@ -75,6 +78,16 @@ CLAIM_ONE: Final = (
     .where(c.c.key == bindparam("stored_key"), c.c.owner == word(""))
     .values(owner=bindparam("me"))
     .returning(*c.c)
+)
+_AT_ONCE: Final = [name for kind, name in KINDS.items() if not issubclass(kind, Timer)]
+HURRY: Final = (
+    update(c)
+    .where(
+        c.c.owner == word(""),
+        c.c.kind.in_(_AT_ONCE),
+        or_(and_(c.c.tries == 0, c.c.due_at > bindparam("now")), c.c.due_at > bindparam("now") + LONGEST_PAUSE_S),
+    )
+    .values(due_at=bindparam("now"))
 )
 STARTS: Final = select(c.c.payload).where(c.c.kind == word("start")).order_by(c.c.id)
 _due = union_all(
@@ -159,6 +172,9 @@ class Commands:
         ids = [command_id for _, command_id in sorted((due_at, command_id) for command_id, due_at in due)[:limit]]
         claimed = self._connection.execute(CLAIM, {"me": me, "ids": ids})
         return sorted(map(_row, claimed), key=lambda row: (row.due_at, row.id))
+
+    def hurry(self, now: float) -> None:
+        self._connection.execute(HURRY, {"now": now})
 
     def delete(self, command_id: int, me: str) -> bool:
         return self._lane.change(DELETE, {"command_id": command_id, "me": me}) == 1
