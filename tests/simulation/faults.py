@@ -15,7 +15,7 @@ KINDS: Final = (
     ("write_lost", 4),
     ("write_undone", 2),
     ("write_twice", 2),
-    ("call", 4),
+    ("call", 8),
     ("away", 2),
     ("slow", 2),
     ("failing", 2),
@@ -39,7 +39,7 @@ WRITES: Final = (
     "_timer", "_admit", "_cancel", "_retry", "_vote", "_decide", "_postpone", "_done", "_give_back", "_owned",
 )  # fmt: skip
 """Transactions worth aiming at, by the name of their function; one that never comes does no harm."""
-CALLS: Final = ("start", "start", "follow", "stop", "harvest", "remove", "sweep", "existing")
+CALLS: Final = ("start", "start", "start", "start", "follow", "stop", "harvest", "remove", "sweep", "existing")
 _WAITS: Final = (0.0, 0.2, 3.0, 7.0, 10.0, 14.0, 20.0, 30.0)
 
 

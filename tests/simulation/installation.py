@@ -20,6 +20,7 @@ from cador.executors.scripted import ScriptedWorld
 from cador.jobs.definition import check_workflow, normalise, parse_workflow
 from cador.jobs.types import load_types
 from cador.ports.stores import Resource, Tx, User, WorkflowRow
+from cador.storage.database import Stores
 from simulation import definitions
 from simulation.database import ANYBODY, SimulatedDatabase, Violation
 from simulation.dice import dice_of, loaded
@@ -186,7 +187,9 @@ class Simulation:
             self.db, self.worlds, note=self.note, fail=self.fail, max_running=self._most,
             installation=self.installation,
         )  # fmt: skip
-        self.db.watch, self.db.begin = self.judge.watch, self.judge.begin
+        self.db.watch, self.db.begin = self._watch, self.judge.begin
+        self.contended = self.dice.choice((0.0, 0.0, 0.3))
+        """How often somebody else holds the admission row."""
         for world in self.worlds:
             world.began = lambda key, world=world: self._began(world, key)
         self.runs: dict[str, Any] = {}
@@ -287,6 +290,15 @@ class Simulation:
     def at_rest(self) -> bool:
         busy = any(server.engine.busy for server in self.living())
         return not busy and not any(self.unfinished().values())
+
+    def _watch(self, stores: Stores) -> None:
+        self.judge.watch(stores)
+        lock = stores.admission.lock
+
+        def tried(*, wait: bool = True) -> Any:
+            return None if not wait and self.dice.random() < self.contended else lock(wait=wait)
+
+        stores.admission.lock = tried  # type: ignore[method-assign]
 
     def _most(self) -> int:
         """How many tasks may hold a slot now: what an administrator set wins over what is configured."""

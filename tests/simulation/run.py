@@ -6,7 +6,7 @@ import gc
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -51,29 +51,29 @@ def shrink(seed: int, without: Iterable[str] = (), say: Callable[[str], None] = 
     return left_out
 
 
-def sweep(first: int, count: int, jobs: int, say: Callable[[str], None]) -> list[Result]:
-    """Play *count* seeds from *first* on; returns those that failed, and says how it goes."""
+def sweep(seeds: Sequence[int], jobs: int, say: Callable[[str], None], most_failed: int = MOST_FAILED) -> list[Result]:
+    """Play *seeds*, until *most_failed* have failed; returns those that did, and says how it goes."""
     began, cpu = time.monotonic(), time.process_time()
     figures: Counter[str] = Counter()
     failed: list[Result] = []
     number = 0
-    seeds = range(first, first + count)
+    count = len(seeds)
     with ProcessPoolExecutor(jobs, initializer=_ready) if jobs > 1 else _Here() as pool:
         for number, result in enumerate(pool.map(play, seeds, chunksize=10), start=1):
             figures.update(result.figures)
             if result.violation:
                 failed.append(result)
                 say(told(result))
-                if len(failed) == MOST_FAILED:
+                if len(failed) == most_failed:
                     say(f"given up after {number} seeds")
                     break
             if number % 500 == 0:
                 say(f"{number} seeds, {len(failed)} failed, {time.monotonic() - began:.0f} s")
     took = time.monotonic() - began
     cpu_s = time.process_time() - cpu
-    if number < count and len(failed) < MOST_FAILED:
+    if number < count and len(failed) < most_failed:
         raise RuntimeError(f"only {number} of {count} seeds were played")
-    say(f"{number} seeds ({first}..{first + count - 1}): {len(failed)} failed; {took:.0f} s, {cpu_s:.0f} s of CPU here")
+    say(f"{number} seeds: {len(failed)} failed; {took:.0f} s, {cpu_s:.0f} s of CPU here")
     for name, value in sorted(figures.items()):
         say(f"  {name:28} {value:>12,}")
     return failed
@@ -104,6 +104,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=200, help="how many")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, help="this one alone, with its trace")
+    parser.add_argument("--also", type=int, nargs="*", default=[], help="these before all others")
+    parser.add_argument("--most-failed", type=int, default=MOST_FAILED, help="given up after so many")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--trace", type=int, default=TAIL, help="lines kept of a run")
     parser.add_argument("--without", default="", help="parts left out: f0,f3,a7")
@@ -111,7 +113,8 @@ def main() -> int:
     parser.add_argument("--quiet", action="store_true", help="only whether a seed failed, and the digest")
     given = parser.parse_args()
     if given.seed is None:
-        return 1 if sweep(given.first, given.seeds, given.jobs, lambda text: print(text, flush=True)) else 0
+        seeds = [*given.also, *range(given.first, given.first + given.seeds)]
+        return 1 if sweep(seeds, given.jobs, lambda text: print(text, flush=True), given.most_failed) else 0
     without = frozenset(filter(None, given.without.split(",")))
     if given.shrink:
         without = shrink(given.seed, without, print)

@@ -285,13 +285,7 @@ class Users:
     # -- at the end
 
     async def clear_up(self) -> None:
-        """Somebody answers all that is still asked, or puts an end to it."""
+        """Somebody answers all that is still asked. Nobody helps what hangs."""
         self.helping += 1
         for kind in ("vote", "decide", "execute"):
             await self._wish(Action(kind, 0.0, self.dice.random(), f"h{self.helping}"))
-        if self.helping % 10 == 0:
-            task = self._some_task(Action("cancel", 0.0, self.dice.random(), ""), "end_at IS NULL")
-            if task is not None and self.helping >= 40:
-                wish = Action("cancel", 0.0, 0.0, f"h{self.helping}c")
-                actor = self._actor(wish)
-                await self._ask(wish, task, lambda ctx: tasks.cancel_task(ctx, actor, *task))
