@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -41,10 +42,19 @@ def turns(bench: Bench) -> Iterator[Row]:
     if min(gaps) < -1:  # milliseconds: times are told to one
         raise SystemExit("two tasks ran at once where one may")
     yield Row("an end -> the next is let in, limit 1", f"p50 {statistics.median(gaps):.0f} max {max(gaps):.0f} ms",
-              f"{len(gaps)} ends", None, "max <= 200 ms", max(gaps) <= 200)  # fmt: skip
+              f"max {heard_ms(len(gaps)):.0f} ms", None, "max <= 200 ms", max(gaps) <= 200)  # fmt: skip
     begun = [(job_began(after) - at(before["ended_at"])) * 1000 for before, after in pairs]
     yield Row("an end -> the next job's first step", f"p50 {statistics.median(begun):.0f} max {max(begun):.0f} ms",
-              "", None, "max <= 200 ms", max(begun) <= 200)  # fmt: skip
+              f"{len(begun)} ends")  # fmt: skip
+
+
+def heard_ms(rounds: int) -> float:
+    """Bare: the longest that an end of a process took to be noticed by who waits for it."""
+    took = []
+    for _ in range(rounds):
+        said = subprocess.run(["bash", "-c", "echo $EPOCHREALTIME"], capture_output=True, text=True, check=True).stdout
+        took.append((time.time() - float(said)) * 1000)
+    return max(took)
 
 
 def other_project(server: Server) -> None:
