@@ -32,7 +32,8 @@ class Server:
         """*slots*: tasks and jobs at once; 0: as the server chooses."""
         self.folder, self.data = folder, folder / name
         self.env = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("CADOR_")},
+            # An installed server finds itself compiled.
+            **{name: value for name, value in os.environ.items() if not name.startswith(("CADOR_", "PYTHONDONTWRITE"))},
             "CADOR_ADMIN_TOKEN": TOKEN,
             "CADOR_EXECUTORS__PROCESS__ROOT": str(folder / "jobs"),
             "CADOR_LOG__LEVEL": "warning",
