@@ -15,6 +15,7 @@ from cador.cli.options import Json, group
 from cador.cli.output import Failure, on_terminal, result, result_json, say
 
 if TYPE_CHECKING:
+    from cador.settings import Settings
     from cador.storage.backup import Place
     from cador.storage.backup_archive import Manifest
 
@@ -54,14 +55,15 @@ def backup(
     """
     from cador.storage import backup as work
 
+    settings = _settings(data, database, config)
     progress = _Progress("backup")
     with progress, _in_words("the backup was not made"):
-        path, manifest = work.backup(
-            _place(data, database, config), target, with_key=with_key, cador=__version__, progress=progress
-        )
+        path, manifest = work.backup(_place(settings), target, with_key=with_key, cador=__version__, progress=progress)
     _tell(f"backup {path}", path, manifest, as_json=json)
     if not manifest.has_key:
         say("cador: the key is not in it: keep a copy of the file key of the data folder apart, in a safe place")
+    if settings.store.url:
+        say("cador: what only the shared store holds is not in it: keep that store safe by its own means")
     for kind, count in manifest.left_out.items():
         say(f"cador: {count} {kind} were deleted on the server while the backup was made and are not in it")
     return 0
@@ -94,7 +96,7 @@ def restore(
     """
     from cador.storage import backup as work
 
-    place = _place(data, database, config)
+    place = _place(_settings(data, database, config))
     progress = _Progress("restore")
     with progress, _in_words("nothing was restored"):
         manifest = work.restore(place, file, progress)
@@ -104,11 +106,15 @@ def restore(
     return 0
 
 
-def _place(data: Path | None, database: str | None, config: Path | None) -> "Place":
+def _settings(data: Path | None, database: str | None, config: Path | None) -> "Settings":
     from cador.settings import load
+
+    return load({"data": data, "database": database}, config=config)
+
+
+def _place(settings: "Settings") -> "Place":
     from cador.storage.backup import Place
 
-    settings = load({"data": data, "database": database}, config=config)
     folder = settings.data.absolute()
     return Place(folder, settings.database or f"sqlite:///{folder / 'cador.db'}", settings.key)
 
