@@ -4,13 +4,12 @@ import asyncio
 import contextlib
 import gc
 import hashlib
+import itertools
 import re
 import sys
-import tempfile
 from collections import Counter, deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -40,6 +39,7 @@ REST_S: Final = 900.0
 """When the last fault is over, everything must have come to rest after so many seconds."""
 TAIL: Final = 60
 TYPES: Final = load_types()
+_buried: Final = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,9 @@ class Simulation:
         was = gc.isenabled()
         gc.disable()
         try:
-            with loaded(self.seed), tempfile.TemporaryDirectory(prefix="cador-simulation-") as folder:
+            with loaded(self.seed):
                 try:
-                    self._prepare(Path(folder))
+                    self._prepare()
                     main = self.loop.create_task(self._main())
                     main.add_done_callback(lambda _: self.loop.stop())
                     self.loop.set_exception_handler(self._surprised)
@@ -154,7 +154,8 @@ class Simulation:
                 server.process.die()
             with _quiet():
                 self.servers, self.slots_now = [], []
-                gc.collect()
+                if next(_buried) % 10 == 0:  # it takes as long as a fifth of a run
+                    gc.collect()
         finally:
             sys.unraisablehook = hook
 
@@ -177,8 +178,7 @@ class Simulation:
             self.fail(f"{what}: {told}")
         raise structlog.DropEvent
 
-    def _prepare(self, folder: Path) -> None:
-        self.folder = folder
+    def _prepare(self) -> None:
         self.db = SimulatedDatabase(self.loop, self.database_time)
         self.db.late = not self.alone
         names = [f"m{slot}:boot" for slot in range(self.slots)] if self.spread else ["cluster:"]

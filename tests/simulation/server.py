@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from simulation.installation import Simulation
 
 TYPES: Final = load_types()
+NOWHERE: Final = Path("/nonexistent/blobs")
+"""Simulated jobs leave no files."""
 LOST_AFTER_S: Final = 8.0
 
 
@@ -48,7 +50,7 @@ class Server:
         self.peers: Peers = Alone(db) if sim.alone else SimulatedPeers(sim.cluster, self.process, f"m{slot}:boot")
         self.executor = SimulatedExecutor(ScriptedExecutor(self.world, sim.script), sim.way, self.process)
         catalogues, sealer, clock = Catalogues(), AesSealer(b"k" * 32), Ticking(self)
-        logs, blobs = sim.logs.of(self.process), LocalBlobs(sim.folder)
+        logs, blobs = sim.logs.of(self.process), LocalBlobs(NOWHERE)
         self.engine = Engine(
             peers=self.peers,
             installation=sim.installation,
