@@ -69,7 +69,7 @@ class Key:
     def accepts(self, target: str, signed: Signed, home: str, now: float) -> bool:
         """Whether a request was signed for the server of *home*, not long ago."""
         expected = self._digest("request", target, signed.time, signed.nonce, home)
-        fits = hmac.compare_digest(expected, signed.signature.encode("utf-8", "replace").decode("ascii", "replace"))
+        fits = _same(expected, signed.signature)
         try:
             fresh = abs(now - float(signed.time)) <= SKEW_S
         except ValueError:
@@ -81,11 +81,15 @@ class Key:
         return self._digest("answer", nonce, home)
 
     def proves(self, proof: str, nonce: str, home: str) -> bool:
-        return hmac.compare_digest(self.prove(nonce, home), proof.encode("utf-8", "replace").decode("ascii", "replace"))
+        return _same(self.prove(nonce, home), proof)
 
     def _digest(self, *parts: str) -> str:
         text = "\n".join(parts).encode("utf-8", "surrogatepass")
         return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
+
+
+def _same(expected: str, given: str) -> bool:
+    return hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace"))
 
 
 def log_query(name: LogName, **more: int) -> str:

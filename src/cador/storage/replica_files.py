@@ -33,7 +33,6 @@ ASK_S: Final = 10.0
 KNOWN_S: Final = 0.25
 """For how long readers of one log share what the database said about it."""
 PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 1.0
 PATIENCE: Final = 8
 """Pauses, of some seconds together, before a log that has ended and is nowhere to be had is given up."""
 READERS: Final = 8
@@ -110,9 +109,18 @@ class ReplicaLogs:
     """Implements ``ports.logs.LogStore`` for readers; writes through to this server's own logs."""
 
     def __init__(
-        self, own: LogStore, disk: Disk, homes: Homes, peers: PeerFiles | None, stored: StoredLogs | None
+        self,
+        own: LogStore,
+        disk: Disk,
+        homes: Homes,
+        peers: PeerFiles | None,
+        stored: StoredLogs | None,
+        *,
+        pause_s: float = PAUSE_S,
     ) -> None:
-        """*own*: where this server writes; *disk*: what of it lies here."""
+        """*own*: where this server writes; *disk*: what of it lies here. *pause_s*: before a stream looks again where
+        its log is; up to ten times as long when it was not found."""
+        self._pause_s = pause_s
         self._own, self._disk, self._homes, self._peers, self._stored = own, disk, homes, peers, stored
         self._pool = ThreadPoolExecutor(READERS, "follow")
 
@@ -221,13 +229,13 @@ class ReplicaLogs:
 
         Raises: LogAway: the attempt is over and its log cannot be had.
         """
-        offset, patience, pause_s = max(0, start), PATIENCE, PAUSE_S
+        offset, patience, pause_s = max(0, start), PATIENCE, self._pause_s
         while True:
             before = offset
             try:
                 held = await self._homes.find(name)
             except Unavailable:
-                await asyncio.sleep(LONGEST_PAUSE_S)
+                await asyncio.sleep(10 * self._pause_s)
                 continue
             if held is None:
                 yield LogChunk(offset, offset, b"", last=True)  # deleted
@@ -247,7 +255,7 @@ class ReplicaLogs:
                 if offset != before:
                     break
             if offset != before:
-                patience, pause_s = PATIENCE, PAUSE_S
+                patience, pause_s = PATIENCE, self._pause_s
                 continue
             if held.ended:
                 patience -= 1
@@ -257,7 +265,7 @@ class ReplicaLogs:
                         return
                     raise LogAway(name, held.home)
             await asyncio.sleep(pause_s)
-            pause_s = min(LONGEST_PAUSE_S, 1.5 * pause_s)
+            pause_s = min(10 * self._pause_s, 1.5 * pause_s)
 
     def _sources(self, held: Holding, name: LogName, chunk: int) -> Iterator[Callable[[int], AsyncIterator[LogChunk]]]:
         """Where to follow a log, best first."""
@@ -317,7 +325,9 @@ class ReplicaBlobs:
         return True
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        return b"".join(self.stream(key, start, length, chunk=1 << 20))
+        if length is None:
+            return b"".join(self.stream(key, start, chunk=1 << 20))
+        return b"".join(self._pieces(key, max(0, start), max(0, start) + max(0, length), 1 << 20))
 
     def stream(self, key: str, start: int = 0, length: int | None = None, *, chunk: int = 65_536) -> Iterator[bytes]:
         end = self.size(key)
@@ -381,7 +391,7 @@ class ReplicaBlobs:
                 continue
             if found:
                 return found
-        return self._from_store(lambda stored: stored.list(prefix), away) or ()
+        return self._from_store(lambda stored: stored.list(prefix) or None, away) or ()
 
     def _of_key(
         self,
@@ -425,7 +435,7 @@ class ReplicaBlobs:
                 found = ask(self._stored)
             except StoreAway as error:
                 away = away or Unavailable(f"the shared store is away: {error}")
-        if not found and away is not None:
+        if found is None and away is not None:
             raise away
         return found
 

@@ -15,7 +15,7 @@ from cador.storage.blobs import LocalBlobs
 from cador.storage.logs import FileLogs
 from cador.storage.objects import Objects
 from cador.storage.peer_files import PeerFiles
-from cador.storage.replica_files import Homes, ReplicaBlobs, ReplicaLogs
+from cador.storage.replica_files import PAUSE_S, Homes, ReplicaBlobs, ReplicaLogs
 from cador.storage.shared_blobs import SharedBlobs, StoredBlobs
 from cador.storage.shared_logs import SharedLogs
 from cador.storage.uploads import Uploads
@@ -71,9 +71,10 @@ def server_files(
     home: str = "",
     key: Key | None = None,
     objects: Objects | None = None,
+    pause_s: float = PAUSE_S,
 ) -> ServerFiles:
     """*data*: the data folder; *home*, *key*: its name and the key of all servers, when there are several; *objects*:
-    the shared store. To be called on the event loop; reads the disk."""
+    the shared store; *pause_s*: see :class:`ReplicaLogs`. To be called on the event loop; reads the disk."""
     # Who may have to replay the whole output of a job that another server began needs all of it.
     disk_logs = FileLogs(
         data / "logs", clock=clock, max_bytes=max_log_bytes, keep_output=bool(home) and objects is None
@@ -84,7 +85,7 @@ def server_files(
     homes = Homes(db, home)
     peers = PeerFiles(key, clock=clock) if home and key is not None else None
     if objects is None:
-        logs = ReplicaLogs(disk_logs, disk_logs, homes, peers, None)
+        logs = ReplicaLogs(disk_logs, disk_logs, homes, peers, None, pause_s=pause_s)
         blobs = ReplicaBlobs(disk_blobs, homes, peers, None)
         return ServerFiles(disk_logs, disk_blobs, logs, blobs, disk_logs, disk_blobs, home)
     uploads = Uploads(objects, data, wanted=homes.wants if home else None)
@@ -93,7 +94,7 @@ def server_files(
     return ServerFiles(
         own_logs=shared,
         own_blobs=shared_blobs,
-        logs=ReplicaLogs(shared, disk_logs, homes, peers, shared.stored),
+        logs=ReplicaLogs(shared, disk_logs, homes, peers, shared.stored, pause_s=pause_s),
         blobs=ReplicaBlobs(shared_blobs, homes, peers, StoredBlobs(objects)),
         disk_logs=disk_logs,
         disk_blobs=disk_blobs,
