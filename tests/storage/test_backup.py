@@ -5,6 +5,7 @@ import base64
 import io
 import tarfile
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +335,30 @@ def test_what_is_not_as_listed_is_noticed(what: str, how: str, made: tuple[Place
         return entry, data + data if how == "doubled" else bytes([data[0] ^ 1]) + data[1:]
 
     refuses(target_of(tmp_path), repacked(made[1], change), "is not what was written")
+
+
+def test_a_restore_that_fails_on_the_way_leaves_nothing(
+    made: tuple[Place, Path], tmp_path: Path, target_url: str
+) -> None:
+    """The file is what was written, and yet the database does not take it."""
+    manifest = verify(made[1], quiet)
+    bad = tmp_path / "bad.tar.zst"
+    with ArchiveWriter(bad, quiet) as archive:
+        archive.head("1", "then")
+        for member in read_archive(made[1], quiet):
+            data = member.whole()
+            archive.add(member.name, data + data if member.name.startswith("tables/meta/") else data)
+        facts = asdict(manifest)
+        del facts["parts"]
+        facts["tables"] = tuple(
+            replace(one, rows=2 * one.rows) if one.name == "meta" else one for one in manifest.tables
+        )
+        archive.finish(**facts)
+    verify(bad, quiet)
+    place = Place(tmp_path / "target", target_url)
+    refuses(place, bad, "database: ")
+    assert not place.data.exists()
+    restore(place, made[1], quiet)  # nothing is in the way of the right one
 
 
 def test_only_an_empty_place_is_restored_into(made: tuple[Place, Path], tmp_path: Path) -> None:
