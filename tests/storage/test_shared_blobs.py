@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cador.domain.errors import Invalid, NotFound
 from cador.storage.blobs import LocalBlobs
-from cador.storage.objects import KEY_BYTES, CannotUseStore, Objects, StoreRefuses, open_objects
+from cador.storage.objects import KEY_BYTES, CannotUseStore, Objects, StoreAway, StoreRefuses, open_objects
 from cador.storage.shared_blobs import SharedBlobs, StoredBlobs, object_key
 from cador.storage.uploads import Uploads
 from support.object_store import *  # noqa: F403 - fixtures
@@ -93,6 +93,24 @@ def test_figures_tell_how_long_the_store_is_away(tmp_path: Path, s3_server: S3Se
         work.cancel()
 
     asyncio.run(play())
+
+
+def test_a_share_that_is_gone_is_not_made_anew_on_the_disk_below(tmp_path: Path) -> None:
+    share, elsewhere = tmp_path / "share", tmp_path / "elsewhere"
+    share.mkdir()
+    objects = open_objects(share.as_uri())
+    asyncio.run(objects.put("a/b", b"x"))
+    share.rename(elsewhere)
+    for made in (False, True):
+        if made:
+            share.mkdir()  # the empty folder a share is mounted on
+        with pytest.raises(StoreAway):
+            asyncio.run(objects.put("a/c", b"x"))
+        with pytest.raises(StoreAway):
+            objects.get("a/b")
+    share.rmdir()
+    elsewhere.rename(share)
+    assert objects.get("a/b") == b"x"
 
 
 def test_nothing_deletes_everything(tmp_path: Path, objects: Objects) -> None:

@@ -4,7 +4,7 @@ Keys are paths. What the store says in many lines is told in one, and never with
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -53,8 +53,10 @@ class Objects:
     Every method raises StoreAway when the store cannot be used.
     """
 
-    def __init__(self, reading: Any, writing: Any) -> None:
-        """Two clients of one store, with time limits for either use. See :func:`open_objects`."""
+    def __init__(self, reading: Any, writing: Any, *, mounted: Callable[[], bool] = lambda: True) -> None:
+        """Two clients of one store, with time limits for either use. *mounted*: a shared folder is there. See
+        :func:`open_objects`."""
+        self._mounted = mounted
         import obstore
         from obstore import exceptions
 
@@ -67,6 +69,7 @@ class Objects:
         """Store bytes or a local file. Raises: FileNotFoundError: no such file. StoreRefuses."""
         if len(key.encode()) > KEY_BYTES:
             raise StoreRefuses(f"its name has more than {KEY_BYTES} bytes")
+        self._need_mounted()
         # A file is opened here, so that only it can be what is not found.
         file = await asyncio.to_thread(data.open, "rb") if isinstance(data, Path) else None
         try:
@@ -83,6 +86,7 @@ class Objects:
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; those that are not there are no error."""
+        self._need_mounted()
         for key in keys:
             try:
                 await self._obstore.delete_async(self._writing, key)
@@ -119,7 +123,13 @@ class Objects:
             for one in page:
                 yield Stored(one["path"], one["size"], one["last_modified"].timestamp())
 
+    def _need_mounted(self) -> None:
+        """A folder that is gone would be made anew, on the disk below the share."""
+        if not self._mounted():
+            raise StoreAway("the shared folder is not there")
+
     def _read(self, ask: Any, key: str) -> Any:
+        self._need_mounted()
         try:
             return ask()
         except FileNotFoundError as error:
@@ -163,7 +173,16 @@ def open_objects(
         if not folder.is_dir():  # never made here: it may be a share that is not mounted
             raise CannotUseStore(f"store.url: there is no folder {folder}: make it, or mount it")
         store = LocalStore(prefix=folder)
-        return Objects(store, store)
+        found = folder.stat()
+
+        def mounted() -> bool:
+            try:
+                now = folder.stat()
+            except OSError:
+                return False
+            return (now.st_dev, now.st_ino) == (found.st_dev, found.st_ino)
+
+        return Objects(store, store, mounted=mounted)
     if not parts.netloc:
         raise CannotUseStore(f"store.url: the bucket is missing in {url}")
     options: dict[str, Any] = {}
