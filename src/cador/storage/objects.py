@@ -4,6 +4,7 @@ Keys are paths. What the store says in many lines is told in one, and never with
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +23,7 @@ KEY_BYTES: Final = 1_000
 """Longest key: S3 takes 1,024 bytes, prefix included."""
 _PART_BYTES: Final = 8 << 20
 _FOLDER: Final = "file"
+_REGIONS: Final = frozenset({"AWS_REGION", "AWS_DEFAULT_REGION"})
 KINDS: Final = ("s3", "gs", "az", _FOLDER)
 
 
@@ -189,7 +191,7 @@ def open_objects(
     if parts.scheme == "s3":
         named = {
             "endpoint": endpoint,
-            "region": region or ("us-east-1" if endpoint else ""),
+            "region": region or ("us-east-1" if endpoint and not _REGIONS & os.environ.keys() else ""),
             "access_key_id": access_key_id,
             "secret_access_key": secret_access_key,
         }
