@@ -255,7 +255,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         async with engine.running(), asyncio.TaskGroup() as group:
             serving = group.create_task(http.serve(sockets=[listener]), name="http")
             watching = group.create_task(disks.watch(), name="disks")
-            copying = group.create_task(files.copy(), name="copies")
+            copying = group.create_task(files.keep(), name="files")
             between = None
             if inner is not None:
                 shown = Internal(

@@ -11,12 +11,15 @@ from urllib.parse import quote
 
 import pytest
 import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cador.api.internal import Internal
 from cador.domain.errors import NotFound, Unavailable
 from cador.ports.homes import Holding
 from cador.ports.logs import LogAway, LogChunk, LogName
 from cador.ports.wire import HOME, NONCE, PROOF, SIGNATURE, SKEW_S, TIME, Key, Kind, PeerAway, frame, log_query
+from cador.storage.log_files import decode_name, encode_name
 from cador.storage.logs import FileLogs
 from cador.storage.objects import open_objects
 from cador.storage.peer_files import PeerFiles
@@ -217,7 +220,7 @@ async def test_the_store_serves_what_is_away(shared: Cluster) -> None:
     await until(lambda: got == [b"a", b"b"])
     writer.feed(b"c\n", 6)
     await asyncio.to_thread(writer.close)
-    copying = asyncio.create_task(one.copy())
+    copying = asyncio.create_task(one.keep())
     shared.held.holds("one", ended=True)
     await reader
     assert got == [b"a", b"b", b"c"]
@@ -274,7 +277,7 @@ async def test_artifacts_come_from_the_store_when_their_server_is_away(shared: C
     one, two = await shared.add("one"), await shared.add("two")
     shared.held.holds("one", ended=True, name=LogName("shop", 7, "api", 1))
     one.own_blobs.put_bytes("tasks/shop/7/api/archive/a", b"0123456789")
-    copying = asyncio.create_task(one.copy())
+    copying = asyncio.create_task(one.keep())
     assert one.uploads is not None
     uploads = one.uploads
     await until(lambda: uploads.figures().pending == 0)
@@ -298,7 +301,7 @@ async def test_what_another_server_replaced_is_not_copied_later(shared: Cluster)
     again = await shared.add("one")  # started again
     assert again.uploads is not None
     uploads = again.uploads
-    copying = asyncio.create_task(again.copy())
+    copying = asyncio.create_task(again.keep())
     await until(lambda: uploads.figures().pending == 0)
     copying.cancel()
     assert again.shared is not None
@@ -422,6 +425,30 @@ async def test_only_proven_answers_are_believed(tmp_path: Path) -> None:
 
 def test_the_key_is_never_shown() -> None:
     assert "k" * 8 not in repr(KEY)
+
+
+async def test_beginnings_that_another_server_went_on_with_are_removed(cluster: Cluster) -> None:
+    one = await cluster.add("one")
+    mine, taken, gone, running = (LogName("shop/流", 7, job, 1) for job in ("mine", "taken %41.", "gone", "running"))
+    for name, home in ((mine, "one"), (taken, "two"), (running, "two")):
+        cluster.held.holds(home, ended=False, name=name)
+    writers = {name: one.own_logs.open(name) for name in (mine, taken, gone, running)}
+    for name, writer in writers.items():
+        writer.feed(b"text\n", 5)
+        writer.sync()
+        if name is not running:
+            writer.leave()
+    assert one.homes is not None
+    await one.tidy(one.homes, 0.0)  # too young
+    assert all(one.disk_logs.exists(name) for name in writers)
+    await one.tidy(one.homes, 1e12)
+    assert [name.job for name in writers if one.disk_logs.exists(name)] == ["mine", "running"]
+
+
+@given(st.text())
+def test_names_are_told_from_their_files(name: str) -> None:
+    assert decode_name(encode_name(name)) in (name, None)
+    assert len(name) > 50 or decode_name(encode_name(name)) == name
 
 
 # -- what is kept for others -------------------------------------------------------------------------------------------

@@ -83,6 +83,15 @@ def encode_name(name: str) -> str:
     return f"{kept}%~{sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
+def decode_name(encoded: str) -> str | None:
+    """What :func:`encode_name` made *encoded* of; None when that cannot be told."""
+    if "%~" in encoded:
+        return None
+    parts = re.split(r"%([0-9A-F]{2})", "" if encoded == "%" else encoded)
+    data = b"".join(bytes.fromhex(part) if number % 2 else part.encode() for number, part in enumerate(parts))
+    return data.decode("utf-8", "surrogatepass")
+
+
 class Pair(NamedTuple):
     """An entry of the index: cut the log to *stored* bytes and *lines* lines, and go on from raw offset *raw*."""
 

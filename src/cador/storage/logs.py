@@ -19,6 +19,7 @@ from cador.storage.log_files import (
     Plain,
     Sealed,
     View,
+    decode_name,
     folder,
     path_of,
     read_index,
@@ -126,6 +127,28 @@ class FileLogs:
     def index(self, name: LogName) -> list[Pair]:
         """Places where the log may be cut and gone on with."""
         return read_index(path_of(self._root, name).with_suffix(".idx"))
+
+    def left_over(self, before: float) -> Iterator[LogName]:
+        """Unfinished logs that nobody writes here and that were not changed since *before* (Unix seconds)."""
+        for path in self._root.glob("*/*/*/*.log"):
+            workflow, job = decode_name(path.parts[-4]), decode_name(path.parts[-2])
+            if workflow is None or job is None or not path.stem.isdecimal() or not path.parts[-3].isdecimal():
+                continue
+            name = LogName(workflow, int(path.parts[-3]), job, int(path.stem))
+            with suppress(FileNotFoundError):
+                if name not in self._live and path.stat().st_mtime < before:
+                    yield name
+
+    def discard(self, name: LogName) -> None:
+        """Remove an unfinished log that nobody writes here."""
+        with self._lock:
+            if name in self._live:
+                return
+        path = path_of(self._root, name)
+        for part in (path.with_suffix(".idx"), path):
+            with suppress(FileNotFoundError):
+                part.unlink()
+        self._changed(name)
 
     def delete(self, workflow: str, task: int) -> None:
         """Remove all logs of one task; their writers drop what comes, their readers come to the end."""

@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
+
+from cador.domain.errors import CadorError
 from cador.ports.blobs import BlobStore
 from cador.ports.logs import LogStore
 from cador.ports.stores import Database
@@ -20,6 +24,10 @@ from cador.storage.shared_blobs import SharedBlobs, StoredBlobs
 from cador.storage.shared_logs import SharedLogs
 from cador.storage.uploads import Uploads
 
+log = structlog.get_logger(__name__)
+
+TIDY_S: Final = 6 * 3600.0
+LEFT_S: Final = 3600.0
 FLUSH_S: Final = 1.5
 """How long a server that goes copies what the store does not have yet; the rest it copies when it comes back."""
 
@@ -38,14 +46,32 @@ class ServerFiles:
     home: str
     uploads: Uploads | None = None
     shared: SharedLogs | None = None
+    homes: Homes | None = None
 
-    async def copy(self) -> None:
-        """Copy to the shared store until cancelled; at once over when there is none."""
-        if self.uploads is None or self.shared is None:
-            return
+    async def keep(self) -> None:
+        """Copy to the shared store and remove what other servers took over, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.uploads.run())
-            group.create_task(self.shared.run())
+            if self.uploads is not None and self.shared is not None:
+                group.create_task(self.uploads.run())
+                group.create_task(self.shared.run())
+            if self.homes is not None and self.home:
+                group.create_task(self._tidy(self.homes))
+
+    async def _tidy(self, homes: Homes) -> None:
+        while True:
+            try:
+                await self.tidy(homes, time.time() - LEFT_S)
+            except (OSError, CadorError) as error:
+                log.warning("left_overs_not_removed", error=repr(error))
+            await asyncio.sleep(TIDY_S)
+
+    async def tidy(self, homes: Homes, before: float) -> None:
+        """Remove beginnings of logs, not touched since *before*, that another server went on with: nobody reads them
+        here any more, and no task that goes takes them along."""
+        for name in await asyncio.to_thread(lambda: list(self.disk_logs.left_over(before))):
+            held = await homes.find(name)
+            if held is None or held.home not in ("", self.home):
+                await asyncio.to_thread(self.disk_logs.discard, name)
 
     async def flush(self) -> None:
         """Before the server goes: copy what grows, if that is quick."""
@@ -87,7 +113,7 @@ def server_files(
     if objects is None:
         logs = ReplicaLogs(disk_logs, disk_logs, homes, peers, None, pause_s=pause_s)
         blobs = ReplicaBlobs(disk_blobs, homes, peers, None)
-        return ServerFiles(disk_logs, disk_blobs, logs, blobs, disk_logs, disk_blobs, home)
+        return ServerFiles(disk_logs, disk_blobs, logs, blobs, disk_logs, disk_blobs, home, homes=homes)
     uploads = Uploads(objects, data, wanted=homes.wants if home else None)
     shared = SharedLogs(disk_logs, objects, uploads, max_bytes=max_log_bytes)
     shared_blobs = SharedBlobs(disk_blobs, uploads)
@@ -101,4 +127,5 @@ def server_files(
         home=home,
         uploads=uploads,
         shared=shared,
+        homes=homes,
     )
