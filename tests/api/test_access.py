@@ -87,7 +87,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-@pytest.mark.parametrize(("call", "allowed"), TABLE, ids=lambda value: f"{value[0]} {value[1]}" if len(value) > 1 else "")
+@pytest.mark.parametrize(("call", "allowed"), TABLE, ids=lambda value: " ".join(map(str, value[:2])))
 async def test_every_route_with_every_caller(server: Site, call: Call, allowed: tuple[str, ...], caller: str) -> None:
     method, path, options = call
     reply = await server.call(method, path, CALLERS[caller], **options)

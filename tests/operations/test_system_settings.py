@@ -71,6 +71,25 @@ def test_a_raised_limit_lets_tasks_in_at_once_and_a_lowered_one_stops_nothing(tm
     play(tmp_path, act)
 
 
+def test_a_server_that_starts_with_more_room_lets_tasks_in(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        world.max_running_tasks = 1
+        await world.define(definition())
+        await world.boot()
+        for _ in range(4):
+            await world.start("w")
+        assert await running(world, count=4) == [1]
+        await world.kill()
+        world.max_running_tasks = 3
+        begun = world.clock()
+        await world.boot()
+        await world.until("w", 3, lambda detail: detail.row.status == "running")
+        assert await running(world, count=4) == [1, 2, 3]
+        assert world.clock() - begun < 0.25, "nobody waited for an end"
+
+    play(tmp_path, act)
+
+
 def test_more_than_one_transaction_may_let_in_follow_at_once(tmp_path: Path) -> None:
     async def act(world: World) -> None:
         world.max_running_tasks = 1

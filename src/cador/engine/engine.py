@@ -320,6 +320,7 @@ class Engine:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 await self.executions.adopt_free(sweep=True)
+                self.spawn("queue", self._handlers.look_at_queue)
                 keepers = [
                     group.create_task(self._stay(), name="membership"),
                     group.create_task(self._edge("loop lag", self._measure_lag), name="loop lag"),

@@ -48,6 +48,10 @@ class Handlers:
             case _:
                 await self._engine.transact(_timer, row)
 
+    async def look_at_queue(self) -> None:
+        """For a server that starts: its settings may leave more room than those before."""
+        await self._engine.transact(_look_at_queue)
+
     async def give_up(self, row: CommandRow, error: Exception) -> bool:
         """After the last try: True when the command has come to an end by that."""
         if row.kind == "start":
@@ -65,6 +69,12 @@ def _admit(tx: Tx, claim: Claim) -> Outcome[None]:
     gate = tx.admission.lock()
     if tx.commands.delete_admits():
         ear.admit(gate)
+    return ear.outcome(None)
+
+
+def _look_at_queue(tx: Tx, claim: Claim) -> Outcome[None]:
+    ear = Ear(tx, claim)
+    ear.admit()
     return ear.outcome(None)
 
 
