@@ -27,9 +27,14 @@ async def detail(server: Site, number: int) -> Any:
     return await ok(await server.get(TASK, params={"taskId": str(number), "workflowKey": "w"}))
 
 
+async def test_a_client_that_knows_no_remarks_starts_what_requires_one(server: Site) -> None:
+    await ok(await server.post(CREATE, json=definition(remark_required=True)))
+    await ok(await server.post(TASK, json=start()))
+
+
 async def test_a_remark_is_written_shown_and_changed(server: Site) -> None:
     await ok(await server.post(CREATE, json=definition(remark_required=True)))
-    refused(await server.post(TASK, json=start()), 6160, "workflow remark is required.")
+    refused(await server.post(TASK, json=start(remark=" ")), 6160, "workflow remark is required.")
     await ok(await server.post(TASK, json=start(remark="first")))
     await server.done("w", 1)
     assert (await detail(server, 1))["remark"] == "first"

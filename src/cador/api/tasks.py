@@ -254,7 +254,8 @@ async def execute(call: Call) -> Any:
         ),
         parameters=tuple(sent.get("parameters") or ()),
         notify_inputs=tuple(sent.get("notify_inputs") or ()),
-        remark=body.remark,
+        # The documented requests know no remark: a client written from them works unchanged.
+        remark=body.remark if "remark" in sent else None,
         strict=call.flag("strict"),
         idempotency_key=key,
         auto_cancel=body.auto_cancel,

@@ -151,7 +151,7 @@ def start(
     """Start a task of *workflow* through the documented route; warnings go to stderr. *more*: further fields of the
     request; empty ones are left out. Raises: Failure."""
     body = request_body(definition(client, workflow, project), choice)
-    body |= {key: value for key, value in more.items() if value}
+    body |= {key: value for key, value in more.items() if value or key == "remark"}
     reply: dict[str, Any] = client.start("/openapi/workflows/custom/task", body)
     for warning in reply.get("warnings") or []:
         say(f"warning: {warning}")

@@ -35,7 +35,8 @@ class StartRequest:
     inputs: tuple[JobInput, ...] = ()
     parameters: tuple[Mapping[str, Any], ...] = ()
     notify_inputs: tuple[Mapping[str, Any], ...] = ()
-    remark: str = ""
+    remark: str | None = ""
+    """None: the caller's dialect knows no remarks; a workflow that requires one is started all the same."""
     strict: bool | None = None
     idempotency_key: str = ""
     auto_cancel: str = ""

@@ -111,7 +111,7 @@ def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) ->
     workflow = ground.workflow
     if workflow.disabled:
         raise NotStartable("workflow is disabled")
-    if workflow.remark_required and not request.remark.strip():
+    if workflow.remark_required and request.remark is not None and not request.remark.strip():
         raise NotStartable("workflow remark is required.")
     if workflow.concurrency_limit == 0:
         raise NotStartable(not_executable(workflow.key))
