@@ -284,7 +284,8 @@ def test_a_newer_run_cancels_the_older_and_remarks_tell_them_apart(tmp_path: Pat
         "workflow list", "workflow show release", "project list", "project show shop", "service list",
         "service show api", "build list", "build show api-build", "testing list", "testing show unit", "codehost list",
         "codehost show shop-git", "registry list", "user list", "user show admin", "token list", "context list",
-        "version", "export --project shop", "task list release", "task why release/latest", "task events release/latest",
+        "version", "export --project shop", "task list release", "task why release/latest",
+        "task events release/latest",
         "task show release/latest --at -0s", "task report release/latest -o -", "doctor",
     ],
 )  # fmt: skip
