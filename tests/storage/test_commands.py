@@ -240,6 +240,9 @@ async def test_a_start_that_came_back_may_have_begun_where_its_server_was(databa
     assert third is not None
     assert await database.write(lambda tx: tx.commands.postpone(third.id, "a", 20.0, "two:boot"))
     assert await database.write(lambda tx: tx.commands.release("a")) == 2
+    await database.write(lambda tx: tx.replicas.add(Replica("b", "three:boot", "", 1.0, 1.0)))
+    assert await database.write(lambda tx: tx.commands.claim_one("1/start:1:1:0", "b"))
+    assert await database.write(lambda tx: tx.commands.release("b")) == 1, "and keeps the place of the first"
     places = {key: row.place for key, row in (await everything(database)).items()}
     assert places == {
         "1/start:1:1:0": "one:boot", "1/stop:2:1:0:cancel": "", "1/start:3:1:0": "two:boot", "1/start:4:1:0": "",

@@ -489,7 +489,7 @@ class Engine:
                     return
                 # Jitter, so that what failed together is not tried together.
                 pause_s = min(60.0, 0.2 * 4 ** min(row.tries, 8)) * random.uniform(0.7, 1.3)  # noqa: S311
-                place = (self.place or HERE) if row.kind == "start" else ""
+                place = row.place or self.place or HERE if row.kind == "start" else ""
                 ours = await self._db.write(_postpone, row, row.owner, pause_s, place)
             except Unavailable:
                 await asyncio.sleep(AWAY_S)

@@ -50,16 +50,18 @@ POSTPONE: Final = (
     .where(c.c.id == bindparam("command_id"), c.c.owner == bindparam("me"))
     .values(owner="", tries=c.c.tries + 1, due_at=bindparam("at"), place=bindparam("where_begun"))
 )
+# Whoever has it after the first may only wait for that one's machine: the first place stays.
+_unplaced = and_(c.c.kind == word("start"), c.c.place == word(""))
 _its_place = func.coalesce(select(replica.c.place).where(replica.c.id == c.c.owner).scalar_subquery(), c.c.place)
 RELEASE: Final = (
     update(c)
     .where(c.c.owner == bindparam("gone"), c.c.owner != word(""))
-    .values(owner="", place=case((c.c.kind == word("start"), _its_place), else_=c.c.place))
+    .values(owner="", place=case((_unplaced, _its_place), else_=c.c.place))
 )
 RELEASE_OTHERS: Final = (
     update(c)
     .where(c.c.owner != bindparam("me"), c.c.owner != word(""))
-    .values(owner="", place=case((c.c.kind == word("start"), word(HERE)), else_=c.c.place))
+    .values(owner="", place=case((_unplaced, word(HERE)), else_=c.c.place))
 )
 RELEASE_UNKNOWN: Final = (
     update(c).where(c.c.owner != word(""), c.c.owner.not_in(select(replica.c.id))).values(owner="")
