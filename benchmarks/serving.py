@@ -120,10 +120,10 @@ class Server:
         return found
 
     def drained(self, key: str, last: int, pause_s: float = 0.02) -> None:
-        """Wait until task *last* and those beside it have ended; tasks of one workflow are begun in order."""
+        """Wait until task *last* and those beside it have ended. Tasks that were created at once stand in any order."""
         while True:
             page = self.newest(key, 50)
-            if page[0]["task_id"] >= last and all(task["end_time"] for task in page):
+            if max(task["task_id"] for task in page) >= last and all(task["end_time"] for task in page):
                 return
             time.sleep(pause_s)
 
