@@ -70,7 +70,7 @@ def faults(dice: random.Random, *, alone: bool, until_s: float) -> list[Fault]:
         at = dice.choice(WRITES) if kind.startswith("write") else dice.choice(CALLS) if kind == "call" else ""
         seconds = dice.choice(_WAITS) * (0.8 + 0.4 * dice.random())
         if kind == "clock":
-            seconds = dice.choice((-600.0, -20.0, -2.0, 2.0, 20.0, 600.0))
+            seconds = dice.choice((-60.0, -20.0, -2.0, 2.0, 20.0, 600.0))
         found.append(
             Fault(kind, dice.random() ** 1.5 * until_s, int(dice.random() ** 3 * 60), at, dice.random(), seconds)
         )
