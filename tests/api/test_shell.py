@@ -17,6 +17,7 @@ from cador.api.permissions import LOGGED_IN, NOBODY
 from cador.api.routing import Call, Limits, Routes
 from cador.domain.errors import Conflict, Invalid, Unavailable
 from cador.operations.sessions import ATTEMPTS, Sessions
+from cador.storage.uploads import Figures
 from support.world import PROJECT
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +157,32 @@ async def test_health(tmp_path: Path) -> None:
         reply = await made.get("/readyz", None)
         assert reply.status_code == 503
         assert reply.json()["checks"]["engine"] == "the loop does not turn"
+
+
+async def test_what_can_be_done_without_for_a_while_is_named(tmp_path: Path) -> None:
+    async def ask() -> str | None:
+        return "the bucket does not exist"
+
+    async with site(tmp_path, checks=(Check("store", ask, needed=False),)) as made:
+        reply = await made.get("/readyz", None)
+        assert (reply.status_code, reply.json()["checks"]["store"]) == (200, "the bucket does not exist")
+
+
+async def test_figures_of_the_shared_store(server: Site) -> None:
+    assert "cador_store" not in (await server.get("/metrics", None)).text
+    found = [Figures(3, 7.5, 2, 10, 1, "away"), Figures(0, 0.0, 2, 13, 1, "")]
+    server.metrics.watch_store(lambda: found[0])
+    for away, pending, done in ((1, 3, 10), (0, 0, 13)):
+        text = (await server.get("/metrics", None)).text
+        for line in (
+            f"cador_store_away {away}.0",
+            f"cador_store_pending {pending}.0",
+            f"cador_store_copies_total {done}.0",
+            "cador_store_failures_total 2.0",
+            "cador_store_refused_total 1.0",
+        ):
+            assert line in text
+        del found[:-1]
 
 
 async def test_figures(server: Site) -> None:
