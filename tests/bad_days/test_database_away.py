@@ -147,6 +147,12 @@ def processes(url: str) -> list[int]:
     return found
 
 
+def tell(pids: list[int], what: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # of a connection that was closed meanwhile
+            os.kill(pid, what)
+
+
 def test_a_frozen_postgresql_is_told_within_its_time(folder: Path, postgres: PostgresServer) -> None:
     """It neither answers nor refuses. Requests do not wait for it for ever, and all goes on when it thaws."""
     scratch = folder / "scratch"
@@ -156,9 +162,8 @@ def test_a_frozen_postgresql_is_told_within_its_time(folder: Path, postgres: Pos
         number = ask_start(server).json()["task_id"]
         wait(lambda: len(words(scratch / "ran")) == JOBS)
         frozen = processes(url)
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
         try:
+            tell(frozen, signal.SIGSTOP)
             assert answer(server, "/healthz").status_code == 200
             unready = answer(server, "/readyz")
             assert unready.status_code == 503
@@ -168,8 +173,7 @@ def test_a_frozen_postgresql_is_told_within_its_time(folder: Path, postgres: Pos
             assert reply.status_code == 503, reply.text
             assert int(reply.headers["retry-after"]) > 0
         finally:
-            for pid in frozen:
-                os.kill(pid, signal.SIGCONT)
+            tell(frozen, signal.SIGCONT)
         (scratch / "go").touch()
         ended = server.until("run", number, lambda d: d["status"] in FINAL)
         assert ended["status"] == "passed", ended
