@@ -1,11 +1,13 @@
 """One handler per kind of command. Each may be carried out again: its effect on the tables is one transaction with the
 removal of the command, its effect outside is idempotent under the command's key."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from cador.domain import events as ev
-from cador.engine.executions import Executions
+from cador.domain.errors import Unavailable
+from cador.engine.executions import AGAIN_S, Executions
 from cador.engine.hearing import Claim, Ear, Outcome
 from cador.engine.housekeeping import Housekeeping
 from cador.engine.preparing import Loaded
@@ -50,7 +52,13 @@ class Handlers:
 
     async def look_at_queue(self) -> None:
         """For a server that starts: its settings may leave more room than those before."""
-        await self._engine.transact(_look_at_queue)
+        while True:
+            try:
+                await self._engine.transact(_look_at_queue)
+            except Unavailable:
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return
 
     async def give_up(self, row: CommandRow, error: Exception) -> bool:
         """After the last try: True when the command has come to an end by that."""
