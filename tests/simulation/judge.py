@@ -78,6 +78,8 @@ class Judge:
         self.ends: Counter[tuple[int, int]] = Counter()
         """Terminal events by task and round."""
         self.ended: dict[tuple[int, int], str] = {}
+        self.went_on: Counter[int] = Counter()
+        """How often a task that was over went on."""
         self.begun: Counter[str] = Counter()
         self.losses: Counter[str] = Counter()
         """Of each key: how often the outside lost it."""
@@ -168,6 +170,7 @@ class Judge:
                 once = self.ends[after.id, after.retry_num] == 1
                 self._must(once, f"{label} ended twice in round {after.retry_num}")
         elif before.final:
+            self.went_on[after.id] += 1
             self._must(after.retry_num > before.retry_num, f"{label} goes on in the round that was over")
         for old, new in zip(before.jobs, after.jobs, strict=True):
             if new != old:

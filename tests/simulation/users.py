@@ -69,7 +69,7 @@ class Answer:
     why: str = ""
     value: Any = None
     final: bool = False
-    """The task was over when it was answered."""
+    """The task was over when it was answered, or at some time since it was asked for."""
 
 
 class Users:
@@ -102,6 +102,8 @@ class Users:
         server = await self._find(wish)
         if server is None:
             return answer
+        known = sim.judge.tasks.get(task)
+        rounds = sim.judge.went_on[known[0]] if known is not None else 0
         sim.note(f"{wish.word} asks {server.process.name}: {wish.kind} {task[0]}:{task[1]}")
         said, value = await self._hear(server, call)
         answer.said, answer.why = said, str(value) if said != "yes" else ""
@@ -114,6 +116,8 @@ class Users:
                 "SELECT end_at FROM workflow_task WHERE workflow_key = ? AND number = ?", answer.task
             ).fetchone()
             answer.final = row is not None and row[0] is not None
+            if known is not None and sim.judge.went_on[known[0]] != rounds:
+                answer.final = True
         sim.note(f"{wish.word} hears {said or 'nothing'} {answer.task} {answer.why}"[:200])
         return answer
 
