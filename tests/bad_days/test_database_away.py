@@ -47,7 +47,8 @@ def define(server: ServerProcess, scratch: Path) -> None:
         return {"name": name, "type": "freestyle", "spec": {"properties": {"timeout": 10}, "steps": steps}}
 
     first = (
-        f"echo {{0}} >>{scratch}/ran; n=0; while [ ! -e {scratch}/go ]; do echo line $((n+=1)); sleep 0.1; done; "
+        f"echo {{0}} >>{scratch}/ran; n=0; "
+        f"while [ ! -e {scratch}/go ] && [ $n -lt 3000 ]; do echo line $((n+=1)); sleep 0.1; done; "
         f"echo last line; echo {{0}} >>{scratch}/ended"
     )
     jobs = [job(f"a{number}", first.format(f"a{number}")) for number in range(JOBS)]

@@ -126,7 +126,10 @@ def test_a_disk_that_others_fill_stops_what_is_new_and_loses_nothing(small_disk:
     with open_folder() as elsewhere, ServerProcess(small_disk) as server:
         # One is told to end while the disk is full, one goes on beyond that.
         flags = elsewhere / "scratch"
-        until = "while [ ! -e {} ]; do echo line $((n+=1)) || :; sleep 0.1; done 2>/dev/null; echo last line"
+        until = (
+            "n=0; while [ ! -e {} ] && [ $n -lt 3000 ]; do echo line $((n+=1)) || :; sleep 0.1; done 2>/dev/null; "
+            "echo last line"
+        )
         define(
             server, ends=until.format(flags / "ends"), stays=until.format(flags / "stays"), after="echo fine"
         )  # fmt: skip
