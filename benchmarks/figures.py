@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,28 +80,31 @@ def _took(command: list[str]) -> float:
     return time.perf_counter() - begun
 
 
-def latencies(server: Server, rounds: int) -> tuple[list[float], list[float]]:
-    """Request sent -> the job's own process says the time, in milliseconds; ours and bare in turns."""
-    place = server.folder / "scratch" / "at"
+def latencies(servers: Sequence[Server], rounds: int) -> tuple[list[list[float]], list[float]]:
+    """Request sent -> the job's own process says the time, in milliseconds: of each server, and bare, all in turns, so
+    that whatever else the machine does disturbs all alike."""
     key = f"latency-{time.monotonic_ns()}"
-    server.define(key, {"a": f"echo $EPOCHREALTIME >{place}.part; mv {place}.part {place}"})
-    ours: list[float] = []
+    places = [server.folder / "scratch" / key for server in servers]
+    for server, place in zip(servers, places, strict=True):
+        server.define(key, {"a": f"echo $EPOCHREALTIME >{place}.part; mv {place}.part {place}"})
+    ours: list[list[float]] = [[] for _ in servers]
     bare: list[float] = []
     for _ in range(rounds + 5):
-        place.unlink(missing_ok=True)
-        begun = time.time()
-        number = server.run(key, ["a"])
-        while not place.exists():
-            time.sleep(0.0005)
-        ours.append((float(place.read_text()) - begun) * 1000)
-        server.wait(key, number)
+        for server, place, found in zip(servers, places, ours, strict=True):
+            place.unlink(missing_ok=True)
+            begun = time.time()
+            number = server.run(key, ["a"])
+            while not place.exists():
+                time.sleep(0.0005)
+            found.append((float(place.read_text()) - begun) * 1000)
+            server.wait(key, number)
         bare.append(latency_ms())
-    return ours[5:], bare[5:]
+    return [found[5:] for found in ours], bare[5:]
 
 
 def latency(bench: Bench) -> Iterator[Row]:
     with bench.server() as server:
-        ours, bare = latencies(server, bench.some(200, 30))
+        (ours,), bare = latencies([server], bench.some(200, 30))
     (p50, p99), (bare50, bare99) = quantiles(ours), quantiles(bare)
     ratio = p50 / bare50
     yield Row(
