@@ -6,7 +6,6 @@ Only addresses of the servers' own rows are asked, and only answers are believed
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -133,6 +132,8 @@ class PeerFiles:
             raise PeerAway(f"it is not {home} that answers, or it refuses: {' '.join(words[1:])[:50]}")
 
     def _ask(self, address: str, home: str, target: str) -> bytes:
+        from http.client import HTTPConnection, HTTPException  # a server without others need not load it
+
         host, port = _place(address)
         nonce = secrets.token_hex(16)
         signed = self._key.sign(target, home, nonce, self._clock())
