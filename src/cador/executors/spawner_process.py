@@ -16,6 +16,7 @@ before the driver runs is written to the pipe; not to the job's output, which ma
 first.
 """
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -268,4 +269,5 @@ def _become(request: dict[str, Any], enter: str | None, tell: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    with contextlib.suppress(ConnectionError):  # the server is gone; what it asked for last is in the job's folder
+        _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -70,7 +70,7 @@ class Part:
         self.bytes += size
         self._digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: Any) -> None:
         self._digest.update(data)
 
     def end(self) -> None:
@@ -150,9 +150,9 @@ class ArchiveWriter:
         descriptor = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._file = os.fdopen(descriptor, "wb")
         self._packer = zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(self._file, closefd=False)
-        self._tar = tarfile.open(  # noqa: SIM115 - closed by finish
-            fileobj=self._packer, mode="w|", format=tarfile.PAX_FORMAT, copybufsize=_COPY_BYTES
-        )
+        # The types of tarfile know neither such a file, nor the size, nor its members.
+        opened: Any = tarfile.open
+        self._tar: Any = opened(fileobj=self._packer, mode="w|", format=tarfile.PAX_FORMAT, copybufsize=_COPY_BYTES)
 
     def __enter__(self) -> "ArchiveWriter":
         return self
@@ -188,7 +188,7 @@ class ArchiveWriter:
         manifest = Manifest(parts={name: part.facts() for name, part in self._parts.items()}, **facts)
         self._plain(MANIFEST, {"format": FORMAT, **asdict(manifest)})
         self._tar.close()
-        self._packer.close()
+        self._packer.close()  # type: ignore[no-untyped-call]
         self._file.flush()
         os.fsync(self._file.fileno())
         try:
@@ -252,7 +252,7 @@ def read_archive(path: Path, progress: Progress) -> Generator[Member, None, Mani
             with unpacker, tarfile.open(fileobj=unpacker, mode="r|", bufsize=_COPY_BYTES) as tar:
                 first = True
                 for entry in tar:
-                    tar.members.clear()
+                    tar.members.clear()  # type: ignore[attr-defined]  # else it keeps what it has gone past
                     _check_name(entry)
                     if manifest is not None:
                         raise BackupError("something follows the list of contents: the file is damaged")
