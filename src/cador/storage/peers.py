@@ -116,6 +116,8 @@ class _Term:
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._lock = threading.Lock()
         self._news = _News(set())
+        self._said: list[str | bytes] = []
+        """What the others told and nobody heard yet."""
         self._ending = False
         self._broken = False
         self._lapsed = False
@@ -139,16 +141,19 @@ class _Term:
             self._ring()
 
     def _ring(self) -> None:
-        with contextlib.suppress(OSError):  # full: it is awake already; closed: it is over
+        # Under the lock: a number that was closed may be another file by now.
+        with self._lock, contextlib.suppress(OSError):  # full: it is awake already; -1: it is over
             os.write(self._waker, b"!")
 
     # -- beginning and end
 
     def begin(self) -> None:
         """Blocks. Raises: errors of the driver, Unavailable."""
-        self._connection = connect(engine_for(self._peers._url))
         try:
+            self._connection = connect(engine_for(self._peers._url))
             raw = driver(self._connection)
+            # The driver reads news along with the answer to any statement; without this it would keep them for ever.
+            raw.add_notify_handler(lambda one: self._said.append(one.payload))
             raw.execute("SELECT pg_advisory_lock(%s)", (_key(self.me),))
             raw.execute(f"LISTEN {CHANNEL}")
             began = _clock()
@@ -158,7 +163,8 @@ class _Term:
             self._beat_at = began
             self._look()
         except BaseException:
-            discard(self._connection)
+            if self._connection is not None:
+                discard(self._connection)
             self._close_pipe()
             raise
         self._thread = threading.Thread(target=self._run, name="peers", daemon=True)
@@ -172,8 +178,10 @@ class _Term:
             self._thread.join()
 
     def _close_pipe(self) -> None:
-        os.close(self._wake)
-        os.close(self._waker)
+        with self._lock:
+            os.close(self._wake)
+            os.close(self._waker)
+            self._wake = self._waker = -1
 
     # -- the thread
 
@@ -195,9 +203,7 @@ class _Term:
             self._broken = True
             if self._connection is not None:
                 discard(self._connection)
-            with self._lock:
-                self._close_pipe()
-                self._wake = self._waker = -1
+            self._close_pipe()
             self._call(self._told_over, reason)
 
     def _told_over(self, reason: str) -> None:
@@ -218,7 +224,7 @@ class _Term:
         look_at = _clock() + PROBE_S
         sweep_at = _clock()
         while not self._ending:
-            poll.poll(max(0.0, look_at - _clock()) * 1000)
+            poll.poll(0 if self._said else max(0.0, look_at - _clock()) * 1000)
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake, 4096)
             self._hear(raw)
@@ -240,11 +246,14 @@ class _Term:
 
     def _hear(self, raw: "psycopg.Connection[Any]") -> None:
         raw.pgconn.consume_input()
+        while (one := raw.pgconn.notifies()) is not None:
+            self._said.append(one.extra)
+        heard, self._said = self._said, []
         tasks: set[int] = set()
         work = False
-        while (one := raw.pgconn.notifies()) is not None:
+        for text in heard:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # not of ours
-                said = json.loads(one.extra)
+                said = json.loads(text)
                 if said["from"] != self.me:
                     tasks.update(map(int, said["tasks"]))
                     work = work or bool(said["work"])
