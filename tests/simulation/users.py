@@ -115,7 +115,7 @@ class Users:
             row = sim.db.raw.execute(
                 "SELECT end_at FROM workflow_task WHERE workflow_key = ? AND number = ?", answer.task
             ).fetchone()
-            answer.final = row is not None and row[0] is not None
+            answer.final = row is None or row[0] is not None  # None: it was over, and buried with its workflow
             if known is not None and sim.judge.went_on[known[0]] != rounds:
                 answer.final = True
         sim.note(f"{wish.word} hears {said or 'nothing'} {answer.task} {answer.why}"[:200])
