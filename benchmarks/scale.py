@@ -34,6 +34,7 @@ def history(bench: Bench) -> Iterator[Row]:
         server.close()
         fill(bench.kind, database or str(server.data / "cador.db"), many)
         server.start()
+        servers[0].reconnect()
         (few50, few99), (many50, many99) = (lists(server, "old") for server in servers)
         (few, full), _ = latencies(servers, rounds)
         (old, _), (new, new99) = quantiles(few), quantiles(full)

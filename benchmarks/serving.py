@@ -60,6 +60,11 @@ class Server:
         self.port = int(json.loads(note.read_text())["url"].rsplit(":", 1)[1])
         self.client = Client(self.port)
 
+    def reconnect(self) -> None:
+        """After a while of silence, in which the server has closed the connection."""
+        self.client.close()
+        self.client = Client(self.port)
+
     def kill(self) -> None:
         self.client.close()
         self.process.send_signal(signal.SIGKILL)
