@@ -129,6 +129,22 @@ async def test_a_manual_stage_is_shown_and_executed(
     await talk(tmp_path, monkeypatch, capsys, act, {"modify_params": True, "manual_exec_users": []})
 
 
+async def test_a_cancel_says_what_became_of_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def act(server: Site, say: Any) -> None:
+        await server.world.until("w", 1, lambda d: d.row.status == "pause")
+        assert (await say("cancel", "w/1"))[::2] == (0, "w/1 is cancelled\n"), "nothing ran"
+        assert (await say("cancel", "w/1"))[::2] == (0, "w/1 is cancelled\n")
+        assert (await say("retry", "w/1"))[0] == 0
+        await server.world.until("w", 1, lambda d: d.row.status == "pause")
+        assert (await say("execute", "w/1", "-f"))[0] == 1, "j2 fails"
+        assert (await say("cancel", "w/1"))[::2] == (0, "w/1 was over already: failed\n")
+        assert (await server.task("w", 1))["status"] == "failed"
+
+    await talk(tmp_path, monkeypatch, capsys, act, {"manual_exec_users": []})
+
+
 def _task(kind: str, **spec: str) -> dict[str, Any]:
     return {"job": "j", "type": kind, "spec": {"service_name": "", "service_module": "", **spec}}
 

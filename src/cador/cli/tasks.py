@@ -171,7 +171,13 @@ def cancel(task: Task, /, *, project: Project = "") -> int:
     client = connect()
     workflow, number = find_task(client, task, project)
     client.call("DELETE", "/openapi/workflows/custom/task", {"workflowKey": workflow, "taskId": number})
-    say(f"{workflow}/{number} is being stopped")
+    found = client.get(f"/api/v1/tasks/{segment(workflow)}/{number}")
+    if found["ended_at"] is None:
+        say(f"{workflow}/{number} is being stopped")
+    elif found["status"] == "cancelled":
+        say(f"{workflow}/{number} is cancelled")
+    else:
+        say(f"{workflow}/{number} was over already: {found['status_detail']}")
     return 0
 
 
