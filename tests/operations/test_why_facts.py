@@ -236,7 +236,7 @@ def test_a_cap_is_told_and_not_forecast(tmp_path: Path) -> None:
         found = await why(world, "w", 3)
         (wait,) = found.waits
         assert (wait.reason, wait.limit, wait.blocking) == ("user_cap", 1, (Blocker("w", 2, PROJECT),))
-        assert wait.text == "who started it has 1 task running at once (max_running_per_user)"
+        assert wait.text == "who started it may run 1 task at once (engine.max_running_per_user)"
         assert found.start is None
 
     play(tmp_path, script)

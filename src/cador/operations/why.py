@@ -174,9 +174,9 @@ def _queue_waits(task: WorkflowTask, facts: Facts) -> tuple[Wait, ...]:
 _QUEUED: Final[Mapping[Reason, str]] = {
     Reason.NOT_EXECUTABLE: "its workflow's concurrency_limit is 0: it starts when that is raised",
     Reason.WORKFLOW_LIMIT: "its workflow runs {tasks} at once (concurrency_limit)",
-    Reason.PROJECT_CAP: "its project runs {tasks} at once (max_running_per_project)",
-    Reason.USER_CAP: "who started it has {tasks} running at once (max_running_per_user)",
-    Reason.GLOBAL_LIMIT: "the server runs {tasks} at once (max_running_tasks)",
+    Reason.PROJECT_CAP: "its project may run {tasks} at once (engine.max_running_per_project)",
+    Reason.USER_CAP: "who started it may run {tasks} at once (engine.max_running_per_user)",
+    Reason.GLOBAL_LIMIT: "the server runs {tasks} at once (engine.max_running_tasks)",
     Reason.FAIR_SHARE: "the server runs {tasks} at once, and projects that had less of it go first",
     Reason.STARTING: "nothing is in its way, it is let in any moment",
 }
