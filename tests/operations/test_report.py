@@ -282,7 +282,9 @@ def test_bars_stand_where_the_work_was() -> None:
     )
     page = render(a_report(stage("s", job(1, attempt=2)), attempts=retried, row={"start_at": START})).decode()
     bars = re.findall(r'<rect class="bar (\w+)" x="([\d.]+)" y="5" width="([\d.]+)"', page)
-    assert bars == [("bad", "220.0", "215.0"), ("ok", "650.0", "430.0")]
+    assert bars == [("bad", "220.0", "205.0"), ("ok", "630.0", "410.0")]
+    (width,) = re.findall(r'<svg role="img" width="([\d.]+)"[^>]*><title>Timeline<', page)
+    assert float(width) <= 1180 - 2 * 24 - 2 * 19, "a card of the page, so that nothing need be moved aside"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,9 @@ _STEP: Final = _NODE + 12
 _HEAD: Final = 46
 _PAD: Final = 12
 _LABEL: Final = 220
-_CHART: Final = 860
+_CHART: Final = 820
+_END: Final = 48
+"""Right of the chart: room for the words of the last tick. The whole is no wider than a card of the page."""
 _ROW: Final = 24
 _STEPS_S: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200,
                    86_400, 172_800, 604_800)  # fmt: skip
@@ -200,7 +202,7 @@ def timeline(detail: TaskDetail, now: float) -> Markup:
     if len(rows) > len(shown):
         height += 22
         parts.append(_text(0, height - 8, f"{len(rows) - len(shown)} more jobs …", "soft"))
-    return _picture(_LABEL + _CHART + 20, height, parts, "Timeline")
+    return _picture(_LABEL + _CHART + _END, height, parts, "Timeline")
 
 
 def _bars(scale: _Scale, job: JobView, attempts: Sequence[AttemptRow], now: float) -> list[Any]:
