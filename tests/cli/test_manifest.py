@@ -1,6 +1,7 @@
 """Files as the command line reads them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,25 @@ def test_variables_the_later_wins(tmp_path: Path) -> None:
     env_file = write(tmp_path, ".env", "# a comment\nA=file\nexport B='quoted'\nC = \"x\"\nD=a=b\n\n")
     known = variables_from(env_file, ["E=set=1", "A=set"], {"C": "environment", "F": "f"})
     assert known == {"A": "set", "B": "quoted", "C": "environment", "D": "a=b", "E": "set=1", "F": "f"}
+
+
+def test_a_file_that_can_be_read_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a shell makes of ``-f <(...)``."""
+    reading, writing = os.pipe()
+    os.write(writing, PROJECT.encode())
+    os.close(writing)
+    try:
+        assert validate(file=[Path(f"/dev/fd/{reading}")]) == 0
+    finally:
+        os.close(reading)
+    assert capsys.readouterr().out == "valid: 1 Project\n"
+
+
+def test_what_stands_in_for_a_password_is_a_good_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "system: { users: { alice: { password: '${NOBODY_SET_THIS}' } } }\n"
+    assert validate(file=[write(tmp_path, "a.yaml", text)]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("valid: 1 User\n", "note: not set: NOBODY_SET_THIS\n")
 
 
 @pytest.mark.parametrize("line", ["nothing", "a-b=1", "=1"])

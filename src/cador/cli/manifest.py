@@ -13,7 +13,7 @@ from cador.operations.declarative.pipeline import Prepared, Source, prepare
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::?[-?][^}]*)?\}")
-_STAND_IN: Final = re.compile(r"http://unset-([A-Za-z_][A-Za-z0-9_]*)\.invalid")
+_STAND_IN: Final = re.compile(r"http://Unset1-([A-Za-z_][A-Za-z0-9_]*)\.invalid")
 
 
 def read_documents(
@@ -102,7 +102,7 @@ def _text(path: Path) -> str:
 class Unset(Mapping[str, str]):
     """Variables for reading files without knowing all values: a stand-in for each that is not set.
 
-    A stand-in passes where a text or an address is wanted. ``keep``: also for those that are set or have a default in
+    A stand-in passes where a text, an address or a good password is wanted. ``keep``: also for those that are set or have a default in
     the file, so that :meth:`written` can put every reference back.
     """
 
@@ -111,7 +111,7 @@ class Unset(Mapping[str, str]):
         self._written = {
             match[1]: match[0]
             for path in paths
-            for source in (_sources(path) if str(path) != "-" else [])
+            for source in (_sources(path) if path.is_file() or path.is_dir() else [])  # a pipe is read once
             for match in _REFERENCE.finditer(source.text)
         }
         self.asked: set[str] = set()
@@ -123,7 +123,7 @@ class Unset(Mapping[str, str]):
             if ":-" in self._written.get(name, ""):
                 raise KeyError(name)
         self.asked.add(name)
-        return f"http://unset-{name}.invalid"
+        return f"http://Unset1-{name}.invalid"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._known)
