@@ -372,7 +372,9 @@ class CommandStore(Protocol):
     def owned(self, me: str) -> set[int]:
         """Ids of all rows that *me* owns."""
 
-    def owns(self, command_id: int, me: str) -> bool: ...
+    def owns(self, command_id: int, me: str) -> bool:
+        """Whether the row is *me*'s, and *me* a member: what a server claimed that was declared dead without knowing
+        is not, until everybody may have it."""
 
     def give_back(self, me: str, ids: Collection[int]) -> None:
         """Those of *ids* that *me* owns are free again."""
@@ -446,6 +448,9 @@ class ReplicaStore(Protocol):
 
     def beat(self, me: str, now: float) -> bool:
         """Say that *me* lives; False: others have declared it dead."""
+
+    def condemn(self, gone: str) -> bool:
+        """What *gone* says of itself does not count from now on. False: it is no member."""
 
     def remove(self, gone: str) -> bool:
         """False: somebody else removed it before."""

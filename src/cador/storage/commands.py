@@ -4,13 +4,14 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, get_args
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, union_all, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, or_, select, union_all, update
 
 from cador.domain.commands import Admit, Command, Forget, Start, Timer
 from cador.ports.stores import HERE, CommandRow
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow, json_of, json_text, kind_of
 from cador.storage.lane import Lane
+from cador.storage.replicas import CONDEMNED
 from cador.storage.tables import COMMAND_ADMIT, COMMAND_FREE_OTHER, COMMAND_FREE_START, replica, word
 from cador.storage.tables import command as c
 
@@ -70,7 +71,11 @@ OWNED: Final = select(c.c.id).where(c.c.owner == bindparam("me"))
 GIVE_BACK: Final = (
     update(c).where(c.c.owner == bindparam("me"), c.c.id.in_(bindparam("ids", expanding=True))).values(owner="")
 )
-OWNS: Final = select(c.c.id).where(c.c.id == bindparam("command_id"), c.c.owner == bindparam("me"))
+OWNS: Final = select(c.c.id).where(
+    c.c.id == bindparam("command_id"),
+    c.c.owner == bindparam("me"),
+    exists(select(replica.c.id).where(replica.c.id == c.c.owner, replica.c.seen_at > CONDEMNED)),
+)
 TAKE: Final = delete(c).where(
     c.c.key == bindparam("stored_key"), c.c.owner == word(""), c.c.place == word("")
 )  # fmt: skip

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import structlog
+from psycopg import errors as pg
 from sqlalchemy.exc import DBAPIError
 
 from cador.domain.errors import Unavailable
 from cador.ports.peers import Heard, Replica
 from cador.storage.database import Stores
-from cador.storage.postgres import connect, discard, driver, engine_for, unavailable
+from cador.storage.postgres import cause_of, connect, discard, driver, engine_for, unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -39,6 +40,9 @@ CHANNEL: Final = "cador"
 MOST_TASKS: Final = 500
 """Ids in one message, which may have 8,000 bytes."""
 TIMEOUT_S: Final = 60.0
+RELEASE_S: Final = 1.0
+"""How long a release waits at most for rows that others hold; less where the time-out is short."""
+_IN_THE_WAY: Final = (pg.LockNotAvailable, pg.DeadlockDetected, pg.SerializationFailure)
 _ROOM: Final = 0x63616472
 """High half of the keys of all session locks, so that they are nobody else's."""
 
@@ -240,7 +244,7 @@ class _Term:
             if now >= look_at:
                 if now >= sweep_at:
                     sweep_at = now + 10 * PROBE_S
-                    self._transact(_release_unknown)
+                    self._release(_release_unknown)
                 self._look()
                 look_at = _clock() + PROBE_S
 
@@ -281,6 +285,8 @@ class _Term:
         now = self._now()
         freed = False
         for one in Stores(self._connection).replicas.list_replicas():
+            if _clock() - self._beat_at >= self._timeout_s / 4:
+                break  # our own sign of life comes first, the rest with the next look
             if one.id == self.me:
                 continue
             row = raw.execute("SELECT pg_try_advisory_lock(%s)", (_key(one.id),)).fetchone()
@@ -288,7 +294,14 @@ class _Term:
             if not locked and now - one.seen_at < self._timeout_s:
                 continue
             try:
-                freed = self._transact(partial(_take_over, gone=one.id)) or freed
+                # Two steps: whoever looks after the first one knows that it is over, and what it took on before is
+                # seen by the second.
+                if self._release(partial(_condemn, gone=one.id)) is None:
+                    continue
+                taken = self._release(partial(_take_over, gone=one.id))
+                if taken is None:
+                    continue
+                freed = taken or freed
                 log.info("server_gone", id=one.id, place=one.place, frozen=not locked)
             finally:
                 if locked:
@@ -311,10 +324,24 @@ class _Term:
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         return float(row[0])
 
-    def _transact(self, fn: Callable[[Stores], Any]) -> Any:
+    def _release(self, fn: Callable[[Stores], Any]) -> bool | None:
+        """Carry out *fn*, which frees what others own. None: somebody holds some of it - a frozen server in the middle
+        of a transaction, or one who does the same - and the next look tries again. Waiting would cost our own
+        membership, and that of all others who wait for the same."""
+        try:
+            return bool(self._transact(fn, wait_s=min(RELEASE_S, self._timeout_s / 6)))
+        except (psycopg.Error, DBAPIError) as error:
+            if not isinstance(cause_of(error), _IN_THE_WAY):
+                raise
+            log.info("release_put_off", error=str(cause_of(error)).strip().partition("\n")[0])
+            return None
+
+    def _transact(self, fn: Callable[[Stores], Any], wait_s: float | None = None) -> Any:
+        """*wait_s*: for locks of others, if not as long as any statement."""
         assert self._connection is not None  # noqa: S101 - it began
         raw = driver(self._connection)
-        raw.execute("BEGIN", prepare=False)
+        brief = f"; SET LOCAL lock_timeout = {max(1, int(wait_s * 1000))}" if wait_s is not None else ""
+        raw.execute(f"BEGIN{brief}", prepare=False)
         try:
             result = fn(Stores(self._connection))
         except BaseException:
@@ -331,6 +358,11 @@ class _DeclaredDead(Exception):
 
 class _LeaseRanOut(Exception):
     pass
+
+
+def _condemn(stores: Stores, gone: str) -> bool:
+    """From now on *gone* is no member, though its row is still there. False: it is not."""
+    return stores.replicas.condemn(gone)
 
 
 def _take_over(stores: Stores, gone: str) -> bool:
