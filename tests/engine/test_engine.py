@@ -13,6 +13,7 @@ from cador.engine import engine as engine_module
 from cador.executors.scripted import Script
 from cador.operations import tasks, workflows
 from cador.operations.task_values import JobInput, StartRequest
+from cador.ports.peers import Replica
 from cador.ports.stores import Tx
 from cador.storage.errors import OutcomeUnknown
 from support import virtual_loop
@@ -265,6 +266,42 @@ def test_a_job_of_a_place_that_is_gone_fails_although_the_database_is_away(tmp_p
         detail = await world.done(KEY, number, within_s=100.0)
         assert detail.row.status == "failed"
         assert "lost executor" in detail.stages[0].jobs[0].row.error
+
+    play(tmp_path, act)
+
+
+def test_a_machine_that_came_back_and_is_away_for_a_moment_has_lost_nothing(tmp_path: Path) -> None:
+    """The wait for it begins anew: what ran there was followed meanwhile."""
+
+    async def act(world: World) -> None:
+        await world.define(flow([job("a", "sleep 6000")]))
+        await world.boot()
+        assert world.scripted is not None
+        number = await world.start(KEY)
+        await world.until(KEY, number, lambda d: d.stages[0].jobs[0].row.status == "running")
+        await world.kill()
+        (row,) = await world.db.read(lambda tx: tx.executions.list_executions())
+        world.scripted.place = "elsewhere"
+        there = Replica("there", row.place, "", world.clock(), world.clock())
+
+        def back(tx: Tx) -> None:
+            tx.replicas.add(there)
+            assert tx.executions.adopt(row.key, "there")
+
+        def away(tx: Tx) -> None:
+            tx.executions.release("there")
+            tx.replicas.remove("there")
+
+        await world.boot()
+        await asyncio.sleep(10.0)
+        await world.db.write(back)
+        await asyncio.sleep(107.0)
+        await world.db.write(away)  # at 117 s; two minutes after the machine was missed first it is being restarted
+        await asyncio.sleep(10.0)
+        await world.db.write(back)
+        await asyncio.sleep(200.0)
+        detail = await world.detail(KEY, number)
+        assert detail.row.status == "running", describe(detail)
 
     play(tmp_path, act)
 

@@ -40,6 +40,8 @@ FETCH_S: Final = 60.0
 """How long an adopted job waits for a store that is away and may have the beginning of its log."""
 KILL_S: Final = 60.0
 """How long the end of an execution that is given up is waited for."""
+LOOK_S: Final = 2.0
+"""How often it is looked whether a server of a machine that is missed has come back."""
 AGAIN_S: Final = 1.0
 """Pause before the end of an execution is written again when the database or the place was away."""
 
@@ -159,11 +161,14 @@ class Executions:
     async def _wait_for_host(self, command: CommandRow, name: str, attempt: int, recovery: int) -> None:
         """A start that may have begun on another machine is repeated there and nowhere else. When no server of that
         machine comes back, nobody knows what became of it. Raises: NotHere: one is there."""
-        for pause_s in (self._lost_after_s, 0.0):
+        until = _time() + self._lost_after_s
+        while True:
             neighbours = await self._engine.db.read(_replicas)
             if any(_same_host(command.place, one.place) for one in neighbours):
                 raise NotHere(command.key)
-            await asyncio.sleep(pause_s)
+            if (left := until - _time()) <= 0:
+                break
+            await asyncio.sleep(min(LOOK_S, left))
         await self._fail_start(command, name, attempt, recovery, f"lost executor: {command.place}")
 
     async def _still_ours(self, command: CommandRow) -> None:
@@ -201,6 +206,7 @@ class Executions:
         payload = command.payload
         job_id, attempt, recovery = int(payload["job_id"]), int(payload["attempt"]), int(payload["recovery"])
         reason = f"the job could not be started: {(str(error).splitlines() or [repr(error)])[-1]}"
+        await self._still_ours(command)  # else what is ended here may be another's by now
         for executor in self._executors.values():  # perhaps it was started, and only that could not be told
             await self._kill(executor, self.key(job_id, attempt, recovery), "")
         await self._fail_start(command, command.key, attempt, recovery, reason)
@@ -247,6 +253,8 @@ class Executions:
             except Exception as error:
                 # The edge of one job: whatever is wrong in our own code, the job ends, with the reason.
                 log.exception("following_failed", key=row.key)
+                if not self._engine.holds(row.owner):
+                    return  # whoever follows it now may fare better
                 await self._kill(executor, row.key, row.ref)
                 reason = Masker(prepared.folder.secrets).mask_text(f"job: {prepared.log_name.job} panic: {error}")
                 await self._tell_lost(row, reason)
@@ -525,15 +533,20 @@ class Executions:
 
     async def _lose(self, row: ExecutionRow) -> None:
         """Nobody here reaches that place. It may only be away for a moment, so the job is not run again; and while a
-        server of that machine lives, it is that one's."""
-        while True:
-            await asyncio.sleep(self._lost_after_s)
+        server of that machine lives, it is that one's. Only what nobody had for all of the time is lost: a server that
+        came back, and is just being started again, had it."""
+        until = _time() + self._lost_after_s
+        while (left := until - _time()) > 0:
+            await asyncio.sleep(min(LOOK_S, left))
             try:
-                neighbours = await self._engine.db.read(_replicas)
+                known, neighbours = await self._engine.db.read(_missed, row.key)
             except Unavailable:
+                until = _time() + self._lost_after_s  # that machine could not show itself either
                 continue
-            if not any(_same_host(row.place, one.place) for one in neighbours):
-                break
+            if known is None or known.owner:
+                return
+            if any(_same_host(row.place, one.place) for one in neighbours):
+                until = _time() + self._lost_after_s
         await self._tell_lost(row, f"lost executor: {row.place}")
 
 
@@ -655,6 +668,10 @@ def _owns(tx: Tx, command: CommandRow) -> bool:
 
 def _replicas(tx: Tx) -> list[Replica]:
     return tx.replicas.list_replicas()
+
+
+def _missed(tx: Tx, key: str) -> tuple[ExecutionRow | None, list[Replica]]:
+    return tx.executions.get(key), tx.replicas.list_replicas()
 
 
 @brief
