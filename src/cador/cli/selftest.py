@@ -146,15 +146,19 @@ def _work(people: "People", harm: "Harm", chaos: bool, seconds: float, kills: in
     for thread in (*users, *([harming] if chaos else [])):
         thread.start()
     limit = time.monotonic() + seconds
-    while time.monotonic() < limit and not people.failures and harm.failure is None:
-        if chaos and kills and harm.kills >= kills:
-            break
-        left = max(0.0, limit - time.monotonic())
-        _progress(f"{harm.kills} kills, {harm.freezes} freezes, {len(people.tasks)} tasks, {left:.0f} s left")
-        time.sleep(0.5)
-    calm.set()
-    if chaos:
-        harming.join()
+    try:
+        while time.monotonic() < limit and not people.failures and harm.failure is None:
+            if chaos and kills and harm.kills >= kills:
+                break
+            left = max(0.0, limit - time.monotonic())
+            _progress(f"{harm.kills} kills, {harm.freezes} freezes, {len(people.tasks)} tasks, {left:.0f} s left")
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        say("\nending early; what was begun is judged (Ctrl-C again gives up)")
+    finally:
+        calm.set()
+        if chaos:
+            harming.join()
     stop.set()
     for thread in users:
         thread.join()
