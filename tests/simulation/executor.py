@@ -26,6 +26,7 @@ class Way:
         await self._travel(process, call)
 
     async def back(self, process: Process, call: str) -> None:
+        self.calls(process, f"{call} back", "")
         await self._travel(process, call)
 
     async def _travel(self, process: Process, call: str) -> None:

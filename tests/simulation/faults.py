@@ -18,7 +18,7 @@ KINDS: Final = (
     ("call", 8),
     ("away", 2),
     ("slow", 2),
-    ("failing", 2),
+    ("failing", 3),
     ("cut", 2),
     ("lose_job", 3),
     ("crash_job", 3),
@@ -35,11 +35,15 @@ is lost, it is run twice. ``call``: dies, or freezes for *seconds*, on the way t
 jumps by *seconds*."""
 
 WRITES: Final = (
-    "_store", "_started", "_ended", "_ended", "_hear", "_lost", "_take", "_claim_due", "_stop_unbegun", "_drop",
-    "_timer", "_admit", "_cancel", "_retry", "_vote", "_decide", "_postpone", "_done", "_give_back", "_owned",
+    "_store", "_started", "_started", "_ended", "_ended", "_hear", "_lost", "_take", "_claim_due", "_stop_unbegun",
+    "_stopped", "_drop", "_timer", "_admit", "_cancel", "_retry", "_vote", "_decide", "_postpone", "_done",
+    "_give_back", "_owned",
 )  # fmt: skip
 """Transactions worth aiming at, by the name of their function; one that never comes does no harm."""
-CALLS: Final = ("start", "start", "start", "start", "follow", "stop", "harvest", "remove", "sweep", "existing")
+CALLS: Final = (
+    "start", "start", "start", "start", "start back", "start back", "stop", "stop back", "follow", "harvest", "remove",
+    "remove back", "sweep", "existing", "tell back",
+)  # fmt: skip
 _WAITS: Final = (0.0, 0.2, 3.0, 7.0, 10.0, 14.0, 20.0, 30.0)
 
 

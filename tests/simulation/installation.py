@@ -60,7 +60,7 @@ class Simulation:
         dice = dice_of(seed, "shape")
         self.alone = dice.random() < 0.4
         self.slots = 1 if self.alone else dice.choice((2, 2, 3))
-        self.spread = not self.alone and dice.random() < 0.25
+        self.spread = not self.alone and dice.random() < 0.35
         """Each slot is a machine of its own: what runs on one the others do not reach."""
         self.max_running = dice.choice((1, 2, 2, 3, 5))
         self.max_jobs = dice.choice((1, 2, 3, 5))
@@ -397,7 +397,7 @@ class Simulation:
         fault = self._aim(call, ("call",))
         if fault is None:
             return
-        if fault.seconds < 1.0:
+        if fault.seconds < 1.0 or (call.endswith("back") and fault.pick < 0.6):
             process.die()
         else:
             self._freeze(process, fault.seconds)

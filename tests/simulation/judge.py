@@ -60,6 +60,19 @@ RECOVERY_S: Final = 40
 """Seconds in which somebody could have adopted an execution, after which nobody is excused."""
 
 
+_STRAY_EXECUTIONS: Final = (
+    "SELECT e.key, j.status, j.attempt, j.recovery FROM execution e LEFT JOIN job_task j ON j.id = e.job_id"
+    " WHERE j.id IS NULL OR j.status NOT IN ('prepare', 'running')"
+    " OR j.attempt != e.attempt OR j.recovery != e.recovery"
+)
+_STRAY_STARTS: Final = (
+    "SELECT c.key, j.status, j.attempt, j.recovery FROM command c"
+    " LEFT JOIN job_task j ON j.id = json_extract(c.payload, '$.job_id') WHERE c.kind = 'start' AND (j.id IS NULL"
+    " OR j.status != 'prepare' OR j.attempt != json_extract(c.payload, '$.attempt')"
+    " OR j.recovery != json_extract(c.payload, '$.recovery'))"
+)
+
+
 class Judge:
     def __init__(
         self,
@@ -137,6 +150,7 @@ class Judge:
                 if isinstance(what, JobEnded) and any(words in what.error for words in _GIVEN_UP):
                     self.given_up.add(f"{self.installation}.{what.job_id}.{what.attempt}.{what.recovery}")
         self._pending.clear()
+        self._rows()
         if not self.moves:
             return
         self.checks += 1
@@ -257,6 +271,12 @@ class Judge:
                 self._must(yes >= new.needed, f"{label} is given with {yes} of {new.needed} votes")
             if old.round == new.round and new.status not in (ApprovalStatus.IDLE, ApprovalStatus.CANCELLED):
                 self._must(set(old.votes) <= set(new.votes), f"{label} forgot votes")
+
+    def _rows(self) -> None:
+        """Executions and starts are those of attempts that wait for them: whoever was fenced wrote nothing."""
+        execute = self.db.raw.execute
+        strays = execute(_STRAY_EXECUTIONS).fetchall() + execute(_STRAY_STARTS).fetchall()
+        self._must(not strays, f"rows of attempts that are over: {strays}")
 
     def _limits(self) -> None:
         execute = self.db.raw.execute
