@@ -102,8 +102,8 @@ def _text(path: Path) -> str:
 class Unset(Mapping[str, str]):
     """Variables for reading files without knowing all values: a stand-in for each that is not set.
 
-    A stand-in passes where a text, an address or a good password is wanted. ``keep``: also for those that are set or have a default in
-    the file, so that :meth:`written` can put every reference back.
+    A stand-in passes where a text, an address or a good password is wanted. ``keep``: also for those that are set or
+    have a default in the file, so that :meth:`written` can put every reference back.
     """
 
     def __init__(self, known: Mapping[str, str], paths: Sequence[Path], *, keep: bool = False) -> None:
