@@ -67,8 +67,8 @@ workflows:
         jobs:
           - { name: unit, type: zadig-test, tests: [unit] }
       - name: deploy
-        approval: { type: native, users: [alice], needed: 1, timeout: 60m, description: Need approval }
-        manual: { users: [alice], inputs: true }
+        approval: { type: native, users: [alice], groups: [leads], needed: 1, timeout: 60m, description: Need approval }
+        manual: { users: [alice], groups: [leads], inputs: true }
         jobs:
           - name: release
             type: freestyle
@@ -129,14 +129,14 @@ def test_the_short_form_expands() -> None:
     assert release["spec"]["outputs"] == [{"name": "NAME", "description": ""}]
     assert migrate["spec"]["sql"] == "select ${X};"
     assert workflow["stages"][2]["approval"]["native_approval"] == {
-        "approve_users": [{"type": "user", "user_name": "alice"}],
+        "approve_users": [{"type": "user", "user_name": "alice"}, {"type": "group", "group_name": "leads"}],
         "timeout": 60,
         "needed_approvers": 1,
     }
     assert workflow["stages"][2]["manual_exec"] == {
         "enabled": True,
         "modify_params": True,
-        "manual_exec_users": [{"type": "user", "user_name": "alice"}],
+        "manual_exec_users": [{"type": "user", "user_name": "alice"}, {"type": "group", "group_name": "leads"}],
     }
     assert workflow["params"][1]["repo"]["repo_name"] == "api"
     assert validate(prepared).faults == ()

@@ -8,7 +8,7 @@ from cador.operations.declarative.reader import Reader, scalar_text
 
 APPROVAL_MIN: Final = 60
 JOB_MIN: Final = 60
-_APPROVAL: Final = ("type", "users", "needed", "timeout", "description")
+_APPROVAL: Final = ("type", "users", "groups", "needed", "timeout", "description")
 _ENVELOPE: Final = ("name", "type", "run_policy", "error_policy", "execute_policy")
 
 
@@ -92,10 +92,9 @@ def _stage(entry: Reader) -> dict[str, Any]:
         inner = Reader(entry.child("approval"), f"{entry.place}.approval").only(*_APPROVAL)
         stage["approval"] = {"enabled": True, **_approval(inner)}
     if "manual" in entry:
-        inner = Reader(entry.child("manual"), f"{entry.place}.manual").only("users", "inputs")
-        users = [{"type": "user", "user_name": account} for account in inner.texts("users")]
+        inner = Reader(entry.child("manual"), f"{entry.place}.manual").only("users", "groups", "inputs")
         stage["manual_exec"] = {
-            "enabled": True, "modify_params": inner.flag("inputs"), "manual_exec_users": users,
+            "enabled": True, "modify_params": inner.flag("inputs"), "manual_exec_users": _people(inner),
         }  # fmt: skip
     stage["jobs"] = [_job(job) for job in entry.items("jobs")]
     return stage
@@ -105,18 +104,23 @@ def _approval(entry: Reader) -> dict[str, Any]:
     kind = entry.text("type", "native")
     if kind not in ("native", "approval"):
         raise entry.misfit(f"approval of type {kind} {UNSUPPORTED}", "type")
-    users = [{"type": "user", "user_name": account} for account in entry.texts("users")]
-    if not users:
-        raise entry.misfit("'users' is missing")
+    people = _people(entry)
+    if not people:
+        raise entry.misfit("'users' or 'groups' is missing")
     return {
         "type": "native",
         "description": entry.text("description"),
         "native_approval": {
-            "approve_users": users,
+            "approve_users": people,
             "timeout": entry.minutes("timeout", APPROVAL_MIN),
             "needed_approvers": entry.number("needed", 1),
         },
     }
+
+
+def _people(entry: Reader) -> list[dict[str, str]]:
+    users = [{"type": "user", "user_name": account} for account in entry.texts("users")]
+    return users + [{"type": "group", "group_name": name} for name in entry.texts("groups")]
 
 
 def _job(entry: Reader) -> dict[str, Any]:
