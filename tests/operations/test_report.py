@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cador.domain.errors import Unavailable
 from cador.operations.history import EventView
 from cador.operations.markup import escaped, tag, without_colours
 from cador.operations.report import task_report
@@ -306,6 +307,22 @@ def test_any_times_can_be_drawn(spans: list[tuple[float, float]], length: float)
     page = render(a_report(stage("s", *jobs), attempts=tries, row={"end_at": START + length}))
     assert "nan" not in page.decode()
     Page(page)
+
+
+def test_a_report_does_without_artifacts_that_are_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(prefix: str) -> Any:
+        raise Unavailable(f"what {prefix} left is on ci-2, which is away")
+
+    async def script(world: World) -> None:
+        await world.define(workflow("w", job_document("a", "echo kept")))
+        await world.start("w")
+        await world.done("w", 1)
+        monkeypatch.setattr(world.blobs, "list", away)
+        text = Page(await task_report(world.ctx, world.actor(), "w", 1)).text
+        assert "They cannot be listed now: what tasks/w/1 left is on ci-2, which is away" in text
+        assert "cador: step shell started" in text
+
+    play(tmp_path, script)
 
 
 def test_a_real_report_hides_the_secrets_of_its_task(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import structlog
 
-from cador.domain.errors import CadorError
+from cador.domain.errors import CadorError, Unavailable
 from cador.domain.masking import Masker
 from cador.domain.task import JOB_KEPT, WorkflowTask
 from cador.operations.actor import Actor
@@ -56,7 +56,7 @@ async def task_report(ctx: Context, actor: Actor, workflow_key: str, number: int
     task_id = await find_task(ctx, actor, "get_workflow", workflow_key, number)
     detail = await task_detail(ctx, actor, workflow_key, number)
     rest = await ctx.db.read(_rest, ctx, actor, task_id)
-    artifacts = await task_artifacts(ctx, actor, workflow_key, number)
+    artifacts, away = await _artifacts(ctx, actor, workflow_key, number)
 
     def build() -> bytes:
         masker = Masker(_opened(ctx, rest.tokens))
@@ -66,12 +66,21 @@ async def task_report(ctx: Context, actor: Actor, workflow_key: str, number: int
             events=tuple(replace(event, text=masker.mask_text(event.text)) for event in rest.events),
             more_events=rest.more_events,
             artifacts=tuple(artifacts),
+            artifacts_away=away,
             logs=dict(_logs(ctx, detail)),
             at=ctx.clock.now(),
         )
         return render(report)
 
     return await asyncio.get_running_loop().run_in_executor(_BUILDERS, build)
+
+
+async def _artifacts(ctx: Context, actor: Actor, key: str, number: int) -> tuple[list[tuple[str, int]], str]:
+    """What the jobs left, or why it cannot be told now: a report is worth having without it."""
+    try:
+        return await task_artifacts(ctx, actor, key, number), ""
+    except Unavailable as error:
+        return [], str(error)
 
 
 def _rest(tx: Tx, ctx: Context, actor: Actor, task_id: int) -> _Rest:

@@ -4,7 +4,7 @@ Pure. Everything is escaped by :mod:`cador.operations.markup`; a page may go to 
 the names in it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -28,13 +28,15 @@ _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a report tells, masked. ``logs`` by job id and attempt; ``at``: Unix seconds, when it was made."""
+    """All that a report tells, masked. ``logs`` by job id and attempt; ``at``: Unix seconds, when it was made;
+    ``artifacts_away``: why ``artifacts`` could not be listed."""
 
     detail: TaskDetail
     why: Why
     events: tuple[EventView, ...] = ()
     more_events: bool = False
     artifacts: tuple[tuple[str, int], ...] = ()
+    artifacts_away: str = ""
     logs: Mapping[tuple[int, int], LogTail] = field(default_factory=dict)
     at: float = 0.0
 
@@ -51,7 +53,7 @@ def render(report: Report) -> bytes:
         _params(detail),
         _approvals(detail),
     ]
-    after = [_artifacts(report.artifacts), _events(report)]
+    after = [_artifacts(report), _events(report)]
     fixed = joined([sections, after, [card.without_logs for card in jobs]])
     fill_in(jobs, report.logs, MOST_BYTES - size_of(fixed) - size_of(_style()) - _FRAME)
     page = tag(
@@ -216,10 +218,13 @@ def _vote(vote: str) -> Markup:
     return tag("span", f"{mark} {words}", class_=colour)
 
 
-def _artifacts(artifacts: Sequence[tuple[str, int]]) -> Markup | None:
+def _artifacts(report: Report) -> Markup | None:
+    if report.artifacts_away:
+        told = f"They cannot be listed now: {short(report.artifacts_away, TEXT)}"
+        return _section("Artifacts", tag("p", told, class_="note warn"))
     rows = [
         tag("tr", tag("td", tag("code", short(path, 600))), tag("td", _bytes(size), class_="num"))
-        for path, size in artifacts
+        for path, size in report.artifacts
     ]
     if not rows:
         return None
