@@ -279,10 +279,11 @@ def read_archive(path: Path, progress: Progress) -> Generator[Member, None, Mani
                 while unpacker.read(_COPY_BYTES):  # to the checksum of the frame
                     pass
     except zstandard.ZstdError as error:
-        reason = "is no backup of cador" if not parts and manifest is None else f"is damaged ({error})"
+        read = parts or manifest is not None
+        reason = f"is damaged ({error})" if read else "is no backup of cador, or damaged from its beginning on"
         raise BackupError(f"{path} {reason}") from None
     except (tarfile.TarError, EOFError) as error:
-        reason = f"is cut off or damaged ({error})" if parts else "is no backup of cador"
+        reason = f"is cut off or damaged ({error})" if parts else "is no backup of cador, or cut off"
         raise BackupError(f"{path} {reason}") from None
     except UnicodeDecodeError:
         raise BackupError(f"{path} is damaged (a name of it cannot be read)") from None
