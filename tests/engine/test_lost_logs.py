@@ -5,6 +5,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from cador.engine.executions import FETCH_S
 from cador.ports.logs import LogName
 from support import virtual_loop
 from support.world import World, describe
@@ -61,6 +64,41 @@ def said(world: World) -> list[str]:
 async def completed(world: World) -> None:
     while not world.logs.complete(NAME):  # noqa: ASYNC110 - on the virtual clock
         await asyncio.sleep(1.0)
+
+
+class Away:
+    """Logs whose beginnings are in a store that does not answer for so long."""
+
+    def __init__(self, world: World, until: float) -> None:
+        self._world, self._logs, self._until = world, world.logs, until
+        self.opened_at = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logs, name)
+
+    def fetch(self, name: LogName) -> bool:
+        return self._world.clock() >= self._until
+
+    def open(self, *about: Any) -> Any:
+        self.opened_at = self._world.clock()
+        return self._logs.open(*about)
+
+
+@pytest.mark.parametrize(("away_s", "waits_s"), [(20.0, 20.0), (3000.0, FETCH_S)])
+def test_an_adopted_job_waits_for_the_beginning_of_its_log_but_not_for_ever(
+    away_s: float, waits_s: float, tmp_path: Path
+) -> None:
+    async def act(world: World) -> None:
+        await world.kill()
+        began = world.clock()
+        away = Away(world, began + away_s)
+        world.logs = away  # type: ignore[assignment]
+        await world.boot()
+        detail = await world.done("flow", 1, within_s=2000.0)
+        assert detail.row.status == "passed", describe(detail)
+        assert waits_s <= away.opened_at - began < waits_s + 5.0
+
+    play(tmp_path, act)
 
 
 def test_both_runs_are_in_the_log_of_the_attempt(tmp_path: Path) -> None:

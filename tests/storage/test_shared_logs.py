@@ -92,7 +92,7 @@ def test_another_server_goes_on_where_the_store_ends(tmp_path: Path, objects: Ob
     assert writer.sync() == half
     writer.feed(raw[half : half + 20_000], half + 20_000)  # never copied: lost with the server
     # the first server is gone
-    two.logs.fetch(NAME, 0)
+    two.logs.fetch(NAME)
     later = two.logs.open(NAME)
     assert later.raw_offset == half
     assert whole(two.files) == whole(one.files)[: two.files.size(NAME)]
@@ -158,7 +158,7 @@ def test_a_large_backlog_is_copied_in_several_pieces(tmp_path: Path, objects: Ob
     assert host.logs.stored.tail_offset(NAME, 3) == host.files.tail_offset(NAME, 3)
     host.logs.stored.read(NAME, host.files.size(NAME) - 10, 100)
     other = Host(tmp_path / "two", objects)
-    other.logs.fetch(NAME, 0)
+    other.logs.fetch(NAME)
     assert whole(other.files) == whole(host.files)
     assert other.logs.open(NAME).raw_offset == len(raw)
 
@@ -197,7 +197,7 @@ def test_whoever_goes_on_nothing_is_lost_or_told_twice(
     for number, piece_bytes, life in [*lives, (3, 50, [])]:
         host = Host(tmp_path / f"host{number}", objects, max_bytes=limit, piece_bytes=piece_bytes)
         host.files._line_limit = 64
-        host.logs.fetch(NAME, 0)
+        host.logs.fetch(NAME)
         writer = host.logs.open(NAME, secret)
         full = host.files.writer(NAME)._flags & FULL  # type: ignore[union-attr]
         assert writer.raw_offset >= given_back or full, "what is needed was given back"
@@ -298,7 +298,7 @@ def test_a_full_log_needs_no_more_of_the_output(tmp_path: Path, objects: Objects
     writer.feed(raw, 2 * len(raw))
     assert writer.sync() == 2 * len(raw)
     other = Host(tmp_path / "two", objects, max_bytes=2_000)
-    other.logs.fetch(NAME, 0)
+    other.logs.fetch(NAME)
     assert whole(other.files) == whole(host.files)
     again = other.logs.open(NAME)
     again.feed(b"more\n", 2 * len(raw) + 5)
@@ -313,7 +313,7 @@ def test_what_cannot_be_fetched_is_replayed_and_not_mixed_in(tmp_path: Path, s3_
     asyncio.run(one.logs.flush())
     s3_server.stop()
     try:
-        two.logs.fetch(NAME, 0)
+        two.logs.fetch(NAME)
     finally:
         s3_server.start()
     writer = two.logs.open(NAME)
@@ -334,14 +334,14 @@ def test_a_new_run_of_an_attempt_goes_on_with_the_log(tmp_path: Path, objects: O
     first = one.logs.open(NAME)
     first.feed(b"first run, longer\n", 18)
     asyncio.run(one.logs.flush())
-    two.logs.fetch(NAME, 0)
+    two.logs.fetch(NAME)
     second = two.logs.open(NAME, (), 1)
     assert second.raw_offset == 0
     second.feed(b"second\n", 7)
     assert second.sync() == 0
     asyncio.run(two.logs.flush())
     assert second.sync() == 7
-    one.logs.fetch(NAME, 0)  # the first server again: its own state is older
+    one.logs.fetch(NAME)  # the first server again: its own state is older
     third = one.logs.open(NAME, (), 1)
     assert third.raw_offset == 7
     third.feed(b"second\nend\n", 11)
@@ -355,7 +355,7 @@ def test_a_log_sealed_by_a_server_that_died_then_is_taken_over_complete(tmp_path
     writer.feed(b"all\n", 4)
     writer.close()
     asyncio.run(drained(one.uploads))
-    two.logs.fetch(NAME, 0)
+    two.logs.fetch(NAME)
     assert two.files.complete(NAME)
     again = two.logs.open(NAME)
     assert again.raw_offset == 4
@@ -390,6 +390,6 @@ def test_a_damaged_piece_is_left_out(tmp_path: Path, objects: Objects) -> None:
     asyncio.run(objects.put(f"{pieces_key(NAME)}/{29:012x}-{99:012x}-bad", b"nonsense"))
     asyncio.run(objects.put(f"{pieces_key(NAME)}/what is this", b""))
     other = Host(tmp_path / "two", objects)
-    other.logs.fetch(NAME, 0)
+    other.logs.fetch(NAME)
     assert whole(other.files) == whole(host.files)
     assert text(host.logs.stored.read(NAME, 0, 1000).data) == b"text\n"  # type: ignore[union-attr]

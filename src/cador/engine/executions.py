@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 from collections.abc import Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -38,6 +39,8 @@ SWEEP_AGAIN_S: Final = 10.0
 """Pause before an executor that was away is asked again what it has."""
 FETCH_S: Final = 60.0
 """How long an adopted job waits for a store that is away and may have the beginning of its log."""
+FETCHERS: Final = 8
+"""Threads that ask for beginnings of logs: a store that is away holds up nothing else."""
 KILL_S: Final = 60.0
 """How long the end of an execution that is given up is waited for."""
 LOOK_S: Final = 2.0
@@ -99,6 +102,7 @@ class Executions:
         self._max_artifact_bytes = max_artifact_bytes
         self._lost_after_s = lost_after_s
         self._home = home
+        self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
         self._following: set[str] = set()
         self._taking: set[str] = set()
 
@@ -284,7 +288,7 @@ class Executions:
             name = await self._engine.db.read(_abandoned, row)
             if name is None:
                 return
-            await asyncio.to_thread(self._logs.fetch, name, 0.0)
+            await self._fetch(name, 0.0)
             if not self._logs.exists(name):
                 return
             writer = self._logs.open(name, (), row.recovery)
@@ -311,7 +315,7 @@ class Executions:
     ) -> _Followed:
         name = prepared.log_name
         if adopted or row.recovery:  # another server may have written the beginning
-            await asyncio.to_thread(self._logs.fetch, name, FETCH_S)
+            await self._fetch(name, FETCH_S)
         writer = self._logs.open(name, prepared.folder.secrets, row.recovery)
         followed = _Followed(row, prepared, writer, [_idle_step(s.name, s.type) for s in prepared.folder.steps])
         done = False
@@ -342,6 +346,15 @@ class Executions:
             if not done:
                 writer.leave()
         return followed
+
+    async def _fetch(self, name: LogName, within_s: float) -> None:
+        """Get what another server wrote of a log, if that can be had in time. Waits here and not in a thread: there
+        may be many logs, and one who is told to stop should."""
+        until = _time() + within_s
+        while not await asyncio.get_running_loop().run_in_executor(self._fetchers, self._logs.fetch, name):
+            if _time() >= until:
+                return
+            await asyncio.sleep(AGAIN_S)
 
     async def _sync(self, executor: Executor, row: ExecutionRow, writer: LogWriter, reach: "_Reach") -> None:
         """Make the log durable. On a full disk it waits in memory, as long as that takes little of it."""

@@ -77,9 +77,9 @@ class LogStore(Protocol):
         executor's output from ``raw_offset`` neither loses nor repeats a line. *run*: how often the attempt was begun
         anew because its execution was lost; the log goes on with the output of a new one from offset 0."""
 
-    def fetch(self, name: LogName, within_s: float) -> None:
-        """Before a log is opened that another server may have written: get what it left. Blocks, *within_s* at most
-        while the store does not answer; what could not be had is then missing."""
+    def fetch(self, name: LogName) -> bool:
+        """Before a log is opened that another server may have written: get what it left. Blocks. False: the store does
+        not answer; what it has is missing in a log that is opened all the same."""
 
     def state(self, name: LogName) -> LogState | None:
         """How far the log is; None when there is none. Raises, like all that reads: LogAway."""

@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -64,14 +65,16 @@ class PostgresPeers:
         self._url, self.place, self._address, self._home = url, place, address, home
         self._timeout_s = timeout_s
         self._term: _Term | None = None
+        # Of its own: the threads for everything else may all be waiting for a store or a server that is away.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="membership")
         self._heard: Heard = lambda tasks, work: None
 
     async def join(self) -> str:
         if self._term is not None:
-            await asyncio.to_thread(self._term.end)
+            await self._in_thread(self._term.end)
         term = _Term(self, uuid.uuid4().hex, asyncio.get_running_loop())
         try:
-            await asyncio.to_thread(term.begin)
+            await self._in_thread(term.begin)
         except (psycopg.Error, DBAPIError) as error:
             raise unavailable(error) or Unavailable(f"database: cannot join the other servers: {error}") from error
         self._term = term
@@ -87,7 +90,10 @@ class PostgresPeers:
     async def leave(self) -> None:
         term, self._term = self._term, None
         if term is not None:
-            await asyncio.to_thread(term.end)
+            await self._in_thread(term.end)
+
+    async def _in_thread(self, call: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def listen(self, heard: Heard) -> None:
         self._heard = heard

@@ -127,8 +127,8 @@ class ReplicaLogs:
     def open(self, name: LogName, secrets: tuple[str, ...] = (), run: int = 0) -> LogWriter:
         return self._own.open(name, secrets, run)
 
-    def fetch(self, name: LogName, within_s: float) -> None:
-        self._own.fetch(name, within_s)
+    def fetch(self, name: LogName) -> bool:
+        return self._own.fetch(name)
 
     def delete(self, workflow: str, task: int) -> None:
         self._own.delete(workflow, task)

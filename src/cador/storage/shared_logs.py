@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from time import monotonic, sleep
 from typing import Final
 
 import structlog
@@ -52,7 +51,6 @@ PIECE_AGE_S: Final = 5.0
 LARGEST_PIECE_BYTES: Final = 4 << 20
 TICK_S: Final = 0.5
 SHIPPERS: Final = 4
-AGAIN_S: Final = 1.0
 _KEPT: Final = 8
 """Unpacked frames and pieces kept in memory for readers, of 1 to 4 MiB."""
 _TABLES: Final = 256
@@ -303,20 +301,15 @@ class SharedLogs:
 
     # -- writing
 
-    def fetch(self, name: LogName, within_s: float) -> None:
-        deadline = monotonic() + within_s
-        while True:
-            try:
-                self._fetched[name] = (self._fetch(name), False)
-            except StoreAway as error:
-                if monotonic() >= deadline:
-                    # Its output is replayed from what is left of it. That may not fit to the pieces in the store.
-                    log.warning("log_not_fetched", log=pieces_key(name), error=str(error))
-                    self._fetched[name] = (Pair(0, 0, 0, 0), True)
-                    return
-                sleep(AGAIN_S)
-            else:
-                return
+    def fetch(self, name: LogName) -> bool:
+        try:
+            self._fetched[name] = (self._fetch(name), False)
+        except StoreAway as error:
+            # Its output is replayed from what is left of it. That may not fit to the pieces in the store.
+            log.warning("log_not_fetched", log=pieces_key(name), error=str(error))
+            self._fetched[name] = (Pair(0, 0, 0, 0), True)
+            return False
+        return True
 
     def _fetch(self, name: LogName) -> Pair:
         """Get the log if the store has more of it; returns how far it is there."""
