@@ -16,7 +16,7 @@ from cador.executors.process import ProcessExecutor
 from cador.executors.spawner import Spawner, Wanted
 from cador.ports.executor import FolderStep, JobFolder, Limits, Output, StartRefused, StepState
 from contracts.executor_contract import Heard, hear, sh, until
-from executors.conftest import alive, eventually, let_everybody_in, means
+from executors.conftest import alive, eventually, let_everybody_in, means, remove_cgroups
 
 Run = Callable[..., Any]
 
@@ -398,6 +398,21 @@ def test_containment_that_does_not_exist_is_an_error(run: Run) -> None:
 def limited(name: str) -> bool:
     """Whether this machine can limit *name*."""
     return any(name in holder.note for holder in available(f"probe-{os.getpid()}", "auto").values())
+
+
+@pytest.mark.parametrize("containment", means())
+def test_cgroups_that_somebody_tidied_up_are_made_anew(run: Run, installation: str, containment: str) -> None:
+    limits = [Limits(), *([Limits(pids=64)] if limited("pids") else [])]
+
+    async def test(executor: ProcessExecutor) -> None:
+        for number, limit in enumerate(limits * 2):
+            key = f"k-{number}"
+            heard = await once(executor, JobFolder(steps=(sh("echo here"),), limits=limit), key)
+            assert heard.output == b"here\n"
+            await executor.remove(key, key)
+            remove_cgroups(installation)
+
+    run(test, containment=containment)
 
 
 @pytest.mark.skipif(not limited("memory"), reason="no memory controller here")

@@ -122,14 +122,19 @@ class Controllers:
             if name != "freezer" and _writable(_base(mount, name, installation))
         }
         self._unified = unified
-        if unified is not None:
-            for folder in (unified.parent, unified):
-                for name in ("memory", "pids", "cpu"):
-                    with contextlib.suppress(OSError):
-                        (folder / "cgroup.subtree_control").write_text(f"+{name}")
+        self.divide()
         active = _words(unified / "cgroup.subtree_control") if unified is not None else set()
         self.names = tuple(name for name in ("memory", "pids", "cpu") if name in active or name in self._v1)
         self._active = active
+
+    def divide(self) -> None:
+        """Have the controllers of cgroup v2, as far as they can be had, in the cgroups of jobs."""
+        if self._unified is None:
+            return
+        for folder in (self._unified.parent, self._unified):
+            for name in ("memory", "pids", "cpu"):
+                with contextlib.suppress(OSError):
+                    (folder / "cgroup.subtree_control").write_text(f"+{name}")
 
     def apply(self, key: str, limits: Limits, cgroup: Path | None) -> tuple[str, ...]:
         """Set *limits* for the job; returns the ``cgroup.procs`` files its first process must enter."""
@@ -142,7 +147,7 @@ class Controllers:
                 self._set_v2(cgroup, name, value)
             elif name in self._v1:
                 folder = self._v1[name] / key
-                folder.mkdir(exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
                 self._set_v1(folder, name, value)
                 procs.append(str(folder / "cgroup.procs"))
         return tuple(procs)
@@ -201,7 +206,11 @@ class Cgroup2:
 
     def place(self, key: str, limits: Limits) -> Placement:
         folder = self._base / key
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileNotFoundError:  # while no job ran, somebody tidied up what looked forgotten
+            folder.mkdir(parents=True, exist_ok=True)
+            self._controllers.divide()
         return Placement(cgroup=str(folder), procs=self._controllers.apply(key, limits, folder))
 
     def look(self, key: str) -> None:
@@ -270,7 +279,7 @@ class Freezer:
 
     def place(self, key: str, limits: Limits) -> Placement:
         folder = self._base / key
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         return Placement(procs=(str(folder / "cgroup.procs"), *self._controllers.apply(key, limits, None)))
 
     def born(self, key: str) -> tuple[list[Act], Placement] | None:
