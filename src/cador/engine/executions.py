@@ -575,6 +575,8 @@ def _same_host(one: str, other: str) -> bool:
     machine, _, rest = one.partition(":")
     other_machine, _, other_rest = other.partition(":")
     where, other_where = rest.partition(":")[2], other_rest.partition(":")[2]
+    if where.startswith("/") != other_where.startswith("/"):  # one of a version that told the path and no mark before
+        where, other_where = (one if one.startswith("/") else one.partition(":")[2] for one in (where, other_where))
     return machine == other_machine and (where == other_where or not where or not other_where)
 
 

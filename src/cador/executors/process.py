@@ -87,7 +87,7 @@ class ProcessExecutor:
         self._starting: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._punched: dict[str, int] = {}
-        self._machine = ""
+        self._machine = self._mark = ""
         self._closed = False
 
     async def open(self) -> None:
@@ -98,7 +98,7 @@ class ProcessExecutor:
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="executor")
         await self._blocking(self._folders.prepare)
-        self._machine = await self._blocking(self._machine_id)
+        self._machine, self._mark = await self._blocking(self._identity)
         self._holders = await self._blocking(available, self._installation, self._wanted)
         self._holder = next(iter(self._holders.values()))
         self._watch = FileWatch()
@@ -110,7 +110,7 @@ class ProcessExecutor:
 
     @property
     def place(self) -> str:
-        return f"{self._machine}:{self._boot}:{self._folders.root}"
+        return f"{self._machine}:{self._boot}:{self._mark}:{self._folders.root}"
 
     # --- start --------------------------------------------------------------------------------------------------
 
@@ -643,14 +643,13 @@ class ProcessExecutor:
         """The means a job was started under, which may be another than today's."""
         return self._holders.get(record.means, self._holder)
 
-    def _machine_id(self) -> str:
+    def _identity(self) -> tuple[str, str]:
+        """Of the machine, and of the root: containers of one image have the same machine id and the same path, and do
+        not see each other's jobs."""
+        machine = ""
         with contextlib.suppress(OSError):
-            if known := Path("/etc/machine-id").read_text().strip():
-                return known
-        own = self._root / ".machine-id"
-        with contextlib.suppress(FileExistsError), open(own, "x") as file:
-            file.write(os.urandom(16).hex())
-        return own.read_text()
+            machine = Path("/etc/machine-id").read_text().strip()
+        return machine or _made_once(self._root / ".machine-id", 16), _made_once(self._root / ".mark", 4)
 
 
 def _owner(user: str | None) -> Owner | None:
@@ -664,6 +663,22 @@ def _owner(user: str | None) -> Owner | None:
         raise PermissionError(f"only root can run jobs as {user}")
     groups = {entry.pw_gid, *(group.gr_gid for group in grp.getgrall() if user in group.gr_mem)}
     return Owner(entry.pw_uid, entry.pw_gid, tuple(sorted(groups)))
+
+
+def _made_once(path: Path, length: int) -> str:
+    """*length* random bytes in hex, which the first server that asks writes; nobody ever reads half of them."""
+    if not path.exists():
+        new = path.with_name(f"{path.name}.{os.urandom(4).hex()}")
+        new.write_text(os.urandom(length).hex())
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+    return path.read_text().strip()
 
 
 def _let_go(work: asyncio.Future[Any]) -> None:
