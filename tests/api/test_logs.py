@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from api.site import ADMIN, DEADLINE_S, Site, definition, site
 from cador.api.routing import Limits
-from cador.ports.logs import LogName
+from cador.ports.logs import LogName, LogState
 from support.world import PROJECT
 
 pytestmark = pytest.mark.anyio
@@ -253,6 +254,27 @@ def own_events(stream: str) -> list[dict[str, str]]:
         if event:
             events.append(event)
     return events
+
+
+async def test_a_part_of_a_log_says_where_the_rest_is(server: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await server.create("w", "echo one")
+    await server.run("w")
+    await server.done("w", 1)
+    whole = (await server.get(WHOLE.format("w", 1, "say"))).text
+    logs = server.world.logs
+    state = logs.state
+
+    def part(name: LogName) -> LogState | None:
+        found = state(name)
+        return replace(found, size=len(whole), complete=False, away="ci-2") if found is not None else None
+
+    monkeypatch.setattr(logs, "state", part)
+    reply = await server.get(WHOLE.format("w", 1, "say"))
+    assert reply.text.startswith(whole)
+    assert said(reply.text[len(whole) :].splitlines(), "away") == [
+        "the rest of the log of attempt 1 is on ci-2, which is away"
+    ]
+    assert "the rest of the log of attempt 1 is on ci-2" in (await server.get("/api/v1/tasks/w/1/report")).text
 
 
 async def test_the_own_stream_has_ids_to_resume_from(server: Site) -> None:

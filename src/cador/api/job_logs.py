@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -26,7 +25,7 @@ from cador.api.streams import (
 )
 from cador.domain.errors import NotFound, Unavailable
 from cador.operations.job_logs import JobLog, job_log
-from cador.ports.logs import LogName
+from cador.ports.logs import LogName, LogRestAway
 
 ROUTES: Final = Routes("logs")
 
@@ -177,15 +176,16 @@ async def _documented(call: Call) -> tuple[str, int, JobLog]:
 async def _text(call: Call, log: JobLog) -> Response:
     name = log.name
     try:
-        size = await in_reader(call.ctx.logs.size, name) if name is not None else 0
+        state = await in_reader(call.ctx.logs.state, name) if name is not None else None
     except Unavailable as error:  # in the log's place, for whoever reads it there
-        told = sentence(error)
-        return bytes_answer(lambda start, limit: told[start : start + limit], len(told), call.headers, media_type=TEXT)
-    return bytes_answer(_reader(call, name), size, call.headers, media_type=TEXT)
+        state, told = None, sentence(error)
+    else:
+        told = sentence(LogRestAway(name, state.away)) if name is not None and state is not None and state.away else b""
+    size = state.size if state is not None else 0
 
-
-def _reader(call: Call, name: LogName | None) -> Callable[[int, int], bytes]:
     def read(start: int, limit: int) -> Any:
-        return call.ctx.logs.read(name, start, limit).data if name is not None else b""
+        if start >= size or name is None:
+            return told[start - size : start - size + limit]
+        return call.ctx.logs.read(name, start, min(limit, size - start)).data[: size - start]
 
-    return read
+    return bytes_answer(read, size + len(told), call.headers, media_type=TEXT)

@@ -24,7 +24,7 @@ from cador.operations.task_values import ApprovalView, StageView, TaskDetail
 from cador.operations.task_views import task_artifacts, task_detail
 from cador.operations.why import Why
 from cador.operations.why_facts import why_of
-from cador.ports.logs import LogName
+from cador.ports.logs import LogName, LogRestAway
 from cador.ports.stores import AttemptRow, Tx
 
 LOG_LINES: Final = 200
@@ -182,9 +182,10 @@ def _logs(ctx: Context, detail: TaskDetail) -> Iterator[tuple[tuple[int, int], L
 
 
 def _tail(ctx: Context, name: LogName, most: int) -> LogTail:
-    if not ctx.logs.exists(name):
+    state = ctx.logs.state(name)
+    if state is None:
         return LogTail("", note="there is none, or it was removed")
-    size = ctx.logs.size(name)
+    size = state.size
     start = ctx.logs.tail_offset(name, LOG_LINES)
     within_a_line = size - start > most
     if within_a_line:
@@ -200,4 +201,6 @@ def _tail(ctx: Context, name: LogName, most: int) -> LogTail:
     text = bytes(data).decode("utf-8", "replace")
     if within_a_line:
         text = text.partition("\n")[2] or text
+    if state.away:
+        text += f"{LogRestAway(name, state.away)}\n"
     return LogTail(text, cut=start > 0)

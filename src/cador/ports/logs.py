@@ -30,11 +30,13 @@ class LogChunk:
 
 @dataclass(frozen=True, slots=True)
 class LogState:
-    """``size``: bytes of whole lines so far; ``complete``: nothing will be added; ``written``: by somebody now."""
+    """``size``: bytes of whole lines so far; ``complete``: nothing will be added; ``written``: by somebody now.
+    ``away``: where the rest is when that does not answer now."""
 
     size: int
     complete: bool
     written: bool
+    away: str = ""
 
 
 class LogAway(Unavailable):
@@ -44,6 +46,13 @@ class LogAway(Unavailable):
         where = f"on {home}, which is away" if home else "on a server that is away"
         super().__init__(f"the log of attempt {name.attempt} is {where}")
         self.name, self.home = name, home
+
+
+class LogRestAway(Unavailable):
+    """The beginning of the log is here, the rest in the data folder of a server that does not answer."""
+
+    def __init__(self, name: LogName, home: str) -> None:
+        super().__init__(f"the rest of the log of attempt {name.attempt} is on {home}, which is away")
 
 
 class LogWriter(Protocol):

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 import structlog
@@ -141,6 +142,7 @@ class ReplicaLogs:
             lambda: self._disk.state(name),
             lambda peers, address, home: peers.log_state(address, home, name),
             lambda stored: stored.state(name),
+            lambda found, home: replace(found, complete=False, away=home or "a server"),
         )
 
     def size(self, name: LogName) -> int:
@@ -178,8 +180,10 @@ class ReplicaLogs:
         disk: Callable[[], R | None],
         peer: Callable[[PeerFiles, str, str], R | None],
         stored: Callable[[StoredLogs], R | None],
+        in_part: Callable[[R, str], R] = lambda found, home: found,
     ) -> R | None:
-        """The answer of the first place that has the log. Raises: LogAway: none has, and one could not be asked."""
+        """The answer of the first place that has the log. *in_part*: makes of the disk's the answer when the rest is
+        on a server that is away. Raises: LogAway: none has it, and one could not be asked."""
         held = self._homes.wait(lambda: self._homes.find(name))
         home = held.home if held is not None else ""
         away = False
@@ -210,7 +214,7 @@ class ReplicaLogs:
         # A part that another server took over from here is better than nothing.
         found = disk()
         if found is not None:
-            return found
+            return in_part(found, home)
         raise LogAway(name, home)
 
     def _to_ask(self, held: Holding | None) -> Iterable[tuple[str, str]]:
