@@ -698,3 +698,22 @@ def test_a_cancel_ends_a_task_wherever_it_is(restarted: bool, tmp_path: Path) ->
         assert "workflow was canceled" in reached, "some of them waited for people"
 
     virtual_loop.run(all_of_them())
+
+
+def test_a_dispatcher_that_stumbles_goes_on(tmp_path: Path) -> None:
+    """An error nobody foresaw in one round of the dispatcher must not end the work of the server."""
+
+    async def act(world: World) -> None:
+        await world.define(flow([job("a")]))
+        db = wrapped(world)
+        await world.boot()
+        db.before = once("_claim_due", RuntimeError("nobody foresaw this"))
+        world.engine.wake()
+        world.max_jobs = 0
+        number = await world.start(KEY)
+        world.max_jobs = 5
+        world.engine.wake()
+        detail = await world.done(KEY, number)
+        assert detail.row.status == "passed"
+
+    play(tmp_path, act)

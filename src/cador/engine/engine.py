@@ -306,6 +306,15 @@ class Engine:
         except Exception as error:
             log.exception("child_failed", child=name, error=repr(error))
 
+    async def _for_ever(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run *work*, which never ends by itself; an error that nobody foresaw is told, and it begins anew."""
+        while True:
+            try:
+                await work()
+            except Exception as error:
+                log.exception("keeper_failed", keeper=name, error=repr(error))
+            await asyncio.sleep(AWAY_S)
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Take over what earlier processes left, then carry out commands until the block ends.
@@ -323,7 +332,7 @@ class Engine:
                 self.spawn("queue", self._handlers.look_at_queue)
                 keepers = [
                     group.create_task(self._stay(), name="membership"),
-                    group.create_task(self._edge("loop lag", self._measure_lag), name="loop lag"),
+                    group.create_task(self._for_ever("loop lag", self._measure_lag), name="loop lag"),
                 ]
                 try:
                     yield
@@ -341,10 +350,10 @@ class Engine:
         """Be a member as long as it lasts, and again under a new id: what was begun under the old one is left to
         whoever takes it over."""
         while True:
-            self.spawn("dispatcher", self._dispatch)
-            self.spawn("clearing", self.housekeeping.clear_for_ever)
+            self.spawn("dispatcher", self._for_ever, "dispatcher", self._dispatch)
+            self.spawn("clearing", self._for_ever, "clearing", self.housekeeping.clear_for_ever)
             if not self._peers.alone:
-                self.spawn("finder", self._find_free)
+                self.spawn("finder", self._for_ever, "finder", self._find_free)
             reason = await self._peers.lost()
             log.warning("membership_lost", reason=reason, id=self._me)
             self._me = ""
