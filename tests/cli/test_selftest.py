@@ -13,7 +13,14 @@ import pytest
 from cador.cli.chaos.people import Task
 from cador.cli.chaos.plans import Job, Plan, Stage
 from cador.cli.chaos.verdict import Judge
+from cador.cli.main import main
 from support.server_process import open_folder
+
+
+@pytest.mark.parametrize("words", [("--minutes", "nan"), ("--minutes", "inf"), ("--minutes", "0"), ("--kills", "-1")])
+def test_what_is_no_length_is_refused(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["selftest", *words]) == 2
+    assert "must be above 0" in capsys.readouterr().err
 
 
 @pytest.mark.real

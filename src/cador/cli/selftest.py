@@ -51,8 +51,8 @@ def selftest(
 
     $ cador selftest --chaos --minutes 10
     """
-    if minutes <= 0 or kills < 0 or servers < 0:
-        raise Failure("--minutes must be above 0, --kills and --servers not below 0", USAGE)
+    if not 0 < minutes < 1e6 or kills < 0 or servers < 0:
+        raise Failure("--minutes must be above 0 and below a million, --kills and --servers not below 0", USAGE)
     if database and not database.startswith("postgres"):
         raise Failure("--database is the URL of a PostgreSQL database; leave it out for SQLite", USAGE)
     if servers > 1 and not database:
