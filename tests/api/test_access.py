@@ -137,6 +137,10 @@ async def test_a_stranger_learns_nothing(server: Site) -> None:
         assert reply.status_code == 403
         reply = await server.post(TASK, stranger, json={"workflow_key": key, "project_key": PROJECT, "inputs": []})
         assert reply.status_code == 403
+        for number in (1, 99):
+            for path in ("", "/why", "/events", "/report"):
+                reply = await server.get(f"/api/v1/tasks/{key}/{number}{path}", stranger)
+                assert reply.status_code == 403, (key, number, path)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,11 @@ async def find_task(ctx: Context, actor: Actor, action: str, workflow_key: str, 
     if project:
         actor.need(action, project, public=await is_public(ctx, project))
     row = await ctx.db.read(task_row, workflow_key, number)
+    if row is None and not project:
+        # Who may not look there must not learn by the kind of error what there is.
+        home = await ctx.db.read(_home, workflow_key)
+        if home or not any(actor.may(action, one) for one in ("", *actor.roles)):
+            actor.need(action, home, public=bool(home) and await is_public(ctx, home))
     if row is None or (project and row.project != project):
         raise NotFound("task", f"{workflow_key}:{number}")
     if not project:
@@ -29,6 +34,12 @@ async def is_public(ctx: Context, project: str) -> bool:
         return resource is not None and bool(resource.document.get("is_public"))
 
     return await ctx.db.read(read)
+
+
+def _home(tx: Tx, workflow_key: str) -> str:
+    """The project of a workflow; empty: there is none of that name."""
+    workflow = tx.workflows.find(workflow_key)
+    return workflow.project if workflow is not None else ""
 
 
 def task_row(tx: Tx, workflow_key: str, number: int) -> TaskRow | None:
