@@ -31,6 +31,8 @@ class Way:
 
     async def _travel(self, process: Process, call: str) -> None:
         dice = self.dice
+        if process.frozen or not process.alive:  # by now: it goes no further in this step
+            await asyncio.sleep(0)
         if process in self.cut:
             raise Unreachable("simulated to be cut off")
         if dice.random() < self.slow:
