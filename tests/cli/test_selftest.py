@@ -110,6 +110,14 @@ def test_nothing_is_broken_when_all_is_well(tmp_path: Path) -> None:
     assert Told().judged(tmp_path) == {}
 
 
+def test_a_vote_whose_reply_was_lost_may_have_counted(tmp_path: Path) -> None:
+    told = Told()
+    told.detail["status"] = "failed"
+    told.detail["stages"][0]["jobs"][0]["status"] = ""
+    told.tasks[0].wishes.append("reject stage 0 (refused: it does not need approve)")
+    assert told.judged(tmp_path) == {}
+
+
 def _lost(told: Told) -> None:
     told.tasks = [Task(PLAN, 2, status="passed")]
 

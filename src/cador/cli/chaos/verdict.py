@@ -104,7 +104,8 @@ class Judge:
         allowed = {task.plan.status()}
         if any(wish == "cancel" for wish in task.wishes):
             allowed.add("cancelled")
-        if any(wish.startswith("reject") and "refused" not in wish for wish in task.wishes):
+        # Also one that was refused: it was asked again because the reply to the first, which counted, was lost.
+        if any(wish.startswith("reject") for wish in task.wishes):
             allowed.add("failed")
         lost = [job for job in _jobs(detail) if "interrupted" in job["error"]]
         if lost:
