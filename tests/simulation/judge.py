@@ -56,6 +56,8 @@ _GIVEN_UP: Final = ("lost executor", "could not be started")
 """Errors that say that nobody knows what became of an execution."""
 STOP_S: Final = 75
 """The same for a job that is to be stopped: what fails is tried again after a minute at most."""
+GRACE_S: Final = 5
+"""Seconds a job may go on after its stop was told: it gets one to end by itself."""
 RECOVERY_S: Final = 40
 """Seconds in which somebody could have adopted an execution, after which nobody is excused."""
 
@@ -108,6 +110,7 @@ class Judge:
         self._running: dict[str, int] = {}
         self._ownerless: dict[str, int] = {}
         self._unstopped: dict[str, int] = {}
+        self._untold: dict[str, int] = {}
 
     # -- after a commit
 
@@ -336,15 +339,19 @@ class Judge:
         }  # fmt: skip
         for key, seconds in self._ownerless.items():
             self._must(seconds <= RECOVERY_S, f"{key} has no owner for {seconds} s")
+        stops = self.db.raw.execute("SELECT json_extract(payload, '$.job_id') FROM command WHERE kind = 'stop'")
+        told = {job_id for (job_id,) in stops.fetchall()}
         rows = self.db.raw.execute(
             "SELECT id, attempt, recovery FROM job_task WHERE stopping != '' AND status IN ('prepare', 'running')"
         ).fetchall()
-        keys = [".".join(map(str, (self.installation, *row))) for row in rows]
-        self._unstopped = {
-            key: self._unstopped.get(key, 0) + could_adopt for key in keys if self._lives(key)
-        }  # fmt: skip
+        going = {f"{self.installation}.{job_id}.{attempt}.{recovery}": job_id for job_id, attempt, recovery in rows}
+        unstopped = {key: job_id for key, job_id in going.items() if self._lives(key)}
+        self._unstopped = {key: self._unstopped.get(key, 0) + could_adopt for key in unstopped}
+        self._untold = {key: self._untold.get(key, 0) + 1 for key, job_id in unstopped.items() if job_id not in told}
         for key, seconds in self._unstopped.items():
             self._must(seconds <= STOP_S, f"{key} still runs {seconds} s after it was to be stopped")
+        for key, seconds in self._untold.items():
+            self._must(seconds <= GRACE_S, f"{key} still runs {seconds} s after its stop was told")
 
     def _must(self, holds: bool, what: str) -> None:
         if not holds:
