@@ -218,7 +218,9 @@ class Judge:
     def _lost(self, label: str, old: JobTask) -> None:
         """It runs again because its execution was lost: that must be so."""
         key = self.key(old)
-        self._must(self.losses[key] > 0, f"{label}: run again, but {key} was never lost")
+        # One that never began may have been stopped before it was given up, by a server that died in between.
+        lost = self.losses[key] > 0 or not self.begun[key]
+        self._must(lost, f"{label}: run again, but {key} was never lost")
         self._must(not self._lives(key), f"{label}: run again while {key} runs")
 
     def _over(self, label: str, old: JobTask, new: JobTask) -> None:

@@ -58,6 +58,8 @@ class _Followed:
     writer: LogWriter
     steps: list[dict[str, Any]] = field(default_factory=list)
     end: End | None = None
+    judged: bool = False
+    """Whoever followed it before came to its end, and could only not tell it."""
 
 
 @dataclass(slots=True)
@@ -316,8 +318,10 @@ class Executions:
         name = prepared.log_name
         if adopted or row.recovery:  # another server may have written the beginning
             await self._fetch(name, FETCH_S)
+        judged = self._logs.complete(name)
         writer = self._logs.open(name, prepared.folder.secrets, row.recovery)
-        followed = _Followed(row, prepared, writer, [_idle_step(s.name, s.type) for s in prepared.folder.steps])
+        steps = [_idle_step(s.name, s.type) for s in prepared.folder.steps]
+        followed = _Followed(row, prepared, writer, steps, judged=judged)
         done = False
         synced_at, fed = _time(), 0
         try:
@@ -375,9 +379,11 @@ class Executions:
         if end is None:
             writer.leave()
             raise Unreachable("the executor told no end")
+        # A log that is complete says how it ended: found dead, it is not run again with nowhere to write.
+        unseen = adopted and not followed.judged
         try:
             conclusion = await self._preparer.conclude(
-                executor, row, prepared, end, self._blobs, self._max_artifact_bytes, adopted=adopted
+                executor, row, prepared, end, self._blobs, self._max_artifact_bytes, adopted=unseen
             )
             for line in conclusion.lines:
                 writer.line(line)
