@@ -59,6 +59,8 @@ def selftest(
         raise Failure("several servers need a PostgreSQL database: give its URL with --database", USAGE)
     count = servers or (3 if database else 1)
     number = random.SystemRandom().randrange(10**6) if seed is None else seed
+    if database:
+        _must_be_empty(database)
     place = _place(folder)
     try:
         verdict = _test(place, database, count, chaos, minutes * 60.0, kills, number, json)
@@ -119,12 +121,22 @@ def _test(
     return bool(verdict.broken or people.failures)
 
 
+def _must_be_empty(database: str) -> None:
+    """Raises: Failure: somebody's configuration is in that database, or it cannot be reached."""
+    import psycopg
+
+    try:
+        with psycopg.connect(database, connect_timeout=10) as connection:
+            made = connection.execute("SELECT to_regclass('resource') IS NOT NULL").fetchone()
+            if made and made[0] and connection.execute("SELECT 1 FROM resource LIMIT 1").fetchone():
+                raise Failure("that database is in use: the self-test needs an empty one", USAGE)
+    except psycopg.Error as error:
+        raise Failure(f"that database cannot be used: {str(error).strip().splitlines()[0]}") from None
+
+
 def _prepare(people: "People", chosen: list[Any], trace: Path) -> None:
     from cador.cli.chaos.plans import definition
 
-    found = people.ask(lambda client: client.get("/openapi/projects/project", pageNum=1, pageSize=1))
-    if found["total"]:
-        raise Failure("that database is in use: the self-test needs an empty one", USAGE)
     project = {"project_key": PROJECT, "project_name": PROJECT, "project_type": "yaml"}
     people.ask(lambda client: client.call("POST", "/openapi/projects/project", None, project))
     me = people.ask(lambda client: client.get("/api/v1/me"))
