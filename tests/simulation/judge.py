@@ -167,8 +167,9 @@ class Judge:
         if after.status is not before.status:
             self.note(f"task {label} {before.status} -> {after.status}")
             legal = after.status in MOVES[before.status]
-            # A round of a retry may find that all had passed before the task was cancelled.
-            again = before.status is T.WAITING and after.status is T.PASSED and after.retry_num > 0
+            # A round of a retry may find that there is nothing left to run: all had passed before the task was
+            # cancelled, or what was chosen had.
+            again = before.status is T.WAITING and after.status in (T.PASSED, T.FAILED) and after.retry_num > 0
             self._must(legal or again, f"{label}: {before.status} -> {after.status}")
         if after.final:
             self._must(after.end_at is not None, f"{label} is {after.status} without an end")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cador.domain.errors import Unavailable
 from cador.ports.peers import Heard, Replica
-from cador.storage.peers import PROBE_S, _release_unknown, _take_over
+from cador.storage.peers import PROBE_S, _condemn, _release_unknown, _take_over
 from simulation.database import SimulatedDatabase
 from simulation.loop import Process, SeededLoop
 
@@ -169,10 +169,24 @@ class Term:
             held = one.id in self.cluster.locks
             if held and self.cluster.clock() - one.seen_at < TIMEOUT_S:
                 continue
-            freed = self._transact(lambda stores, gone=one.id: _take_over(stores, gone)) or freed
+            self._transact(lambda stores, gone=one.id: _condemn(stores, gone))
+            if self.cluster.dice.random() < 0.5:
+                freed = self._transact(lambda stores, gone=one.id: _take_over(stores, gone)) or freed
+            else:  # others come in between
+                delay = self.cluster.dice.random() * 0.05
+                self.cluster.loop.call_later(delay, self._take, one.id, context=self.process.context)
         if freed:
-            self.cluster.news(self, frozenset(), True)
-            self.cluster.loop.call_soon(self.peers.heard, frozenset(), True, context=self.process.context)
+            self._tell_freed()
+
+    def _take(self, gone: str) -> None:
+        if self.broken or self.cut or self.cluster.away:
+            return  # whoever looks next finds it condemned
+        if self._transact(lambda stores: _take_over(stores, gone)):
+            self._tell_freed()
+
+    def _tell_freed(self) -> None:
+        self.cluster.news(self, frozenset(), True)
+        self.cluster.loop.call_soon(self.peers.heard, frozenset(), True, context=self.process.context)
 
     def _connected(self) -> None:
         if self.cut or self.cluster.away:

@@ -502,8 +502,10 @@ class Engine:
                 ours = await self._db.write(_postpone, row, row.owner, pause_s, place)
             except Unavailable:
                 await asyncio.sleep(AWAY_S)
-            except Fenced:
-                return  # it was given up, and only the reply was lost; or it is another's by now
+            except Fenced:  # it was given up or had begun, and only the reply was lost; or it is another's by now
+                if row.kind == "start":
+                    await self.executions.take_up(row)
+                return
             else:
                 break
         if ours:

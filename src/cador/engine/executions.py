@@ -213,6 +213,8 @@ class Executions:
         job_id, attempt, recovery = int(payload["job_id"]), int(payload["attempt"]), int(payload["recovery"])
         reason = f"the job could not be started: {(str(error).splitlines() or [repr(error)])[-1]}"
         await self._still_ours(command)  # else what is ended here may be another's by now
+        if not await self._engine.db.read(_there, command):
+            raise Fenced(command.key)  # it has begun, and only the reply to that was lost
         for executor in self._executors.values():  # perhaps it was started, and only that could not be told
             await self._kill(executor, self.key(job_id, attempt, recovery), "")
         await self._fail_start(command, command.key, attempt, recovery, reason)
@@ -685,6 +687,12 @@ def _ours(tx: Tx, row: ExecutionRow) -> bool:
 @brief
 def _owns(tx: Tx, command: CommandRow) -> bool:
     return tx.commands.owns(command.id, command.owner)
+
+
+@brief
+def _there(tx: Tx, command: CommandRow) -> bool:
+    row = tx.commands.find(command.key)
+    return row is not None and row.owner == command.owner
 
 
 def _replicas(tx: Tx) -> list[Replica]:
