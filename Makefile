@@ -40,7 +40,8 @@ check: setup ## format, lint, types, layers and the quick tests
 
 test: setup ## every test this machine can run; what it lacks is named at the end
 	$(TESTS) -m "not real and not docker and not browser" -n 2
-	$(TESTS) -m "real or docker or browser"
+	$(TESTS) -m "real or docker or browser" --ignore=tests/scenarios
+	$(TESTS) -m "real or docker or browser" -n 3 tests/scenarios
 
 docs: setup ## write the pages that come from the program
 	$(BIN)/python -m cador.cli.docs

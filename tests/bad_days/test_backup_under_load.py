@@ -175,7 +175,7 @@ def test_every_task_in_a_backup_under_load_is_whole(
         else:  # nobody knows what became of it
             assert_lost(detail)
         assert ran.read_text() == "once more\n" * (2 if same_place else 1)
-        assert 0 < len(lines) <= 100
+        assert len(lines) <= 100  # what it had written when its log was made durable last, perhaps nothing yet
         assert lines == numbers(len(lines))
         assert start(restored, "quick") == kept + 1
 
