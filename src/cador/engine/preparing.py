@@ -254,7 +254,9 @@ def _verdict(
         result = ev.Result.PASSED
     if error and error not in lines:
         lines.append(error)
-    return Concluded(result, error, {**outputs, **conclusion.outputs}, conclusion.result, tuple(lines))
+    withheld = conclusion.only_if_passed and result is not ev.Result.PASSED
+    published = {} if withheld else {**outputs, **conclusion.outputs}
+    return Concluded(result, error, published, conclusion.result, tuple(lines))
 
 
 def _exit_text(end: End, folder: JobFolder) -> str:

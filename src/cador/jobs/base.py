@@ -63,6 +63,8 @@ class Scope:
     jobs: Mapping[str, Job] = field(default_factory=dict)
     plans: Mapping[str, Sequence["JobTaskPlan"]] = field(default_factory=dict)
     warn: Callable[[str], None] = lambda text: None
+    note: Callable[[str], None] = lambda text: None
+    """Tells what is worth knowing and wrong nowhere: a warning that refuses no start in strict mode."""
     seal: Callable[[str], str] = lambda text: text
     """Seals a credential given at run time."""
 
@@ -119,13 +121,15 @@ class Collected(Protocol):
 class Conclusion:
     """What an ended execution means. ``result``: facts for the job task's ``result`` (JSON). ``error``: turns a passed
     job into a failed one. ``outputs``: added to those the job wrote. ``lines``: for the log. ``files``: further
-    artifacts made by the server (name -> content)."""
+    artifacts made by the server (name -> content). ``only_if_passed``: a job that did not pass publishes no outputs.
+    """
 
     result: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
     outputs: Mapping[str, str] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+    only_if_passed: bool = False
 
 
 class JobType(Protocol):
