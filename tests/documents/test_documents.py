@@ -1,8 +1,8 @@
 """Every documented request of all five editions, sent to one running application.
 
 ``edition_<x>.yaml`` hold what the editions of the API documents show, ``setup/`` what their examples presuppose.
-Replies are compared by shape, errors and replies that only say "success" exactly, to the last key. What cannot be served
-yet is named in ``left_out.yaml`` with the reason; it is sent all the same, so that the list cannot outlive the reason.
+Replies are compared by shape; errors, and replies that only say "success", exactly, to the last key. What cannot be
+served yet is named in ``left_out.yaml`` with the reason; it is sent all the same: the list cannot outlive the reason.
 
 Jobs run on the scripted executor and code hosts are answered by a function: the documents' repositories and registries
 do not exist.
