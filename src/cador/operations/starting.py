@@ -27,6 +27,7 @@ from cador.domain.variables import (
 from cador.domain.workflow import ExecutePolicy, Job, Param, Stage, Workflow
 from cador.jobs.base import NUMBER, Catalogue, Doc, JobTaskPlan, JobType, Scope
 from cador.operations.actor import Actor
+from cador.operations.callbacks import callback_receiver
 from cador.operations.parameters import apply_parameters
 from cador.operations.stage_executors import StageExecutors
 from cador.operations.task_values import JobInput, StartRequest
@@ -227,6 +228,7 @@ def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, 
         auto_cancel=request.auto_cancel,
         timeout_s=workflow.task_timeout_min * 60.0,
         manual=manual,
+        receivers=(callback_receiver(request.callback, draft.seal),) if request.callback is not None else (),
     )
 
 

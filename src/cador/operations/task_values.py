@@ -23,6 +23,15 @@ class JobInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Callback:
+    """An address that hears how a task ends. ``url``: percent-decoded; ``vars``: any JSON, goes there as it came. Made
+    by ``operations.callbacks.parse_callback``."""
+
+    url: str
+    vars: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class StartRequest:
     """``parameters``: objects ``{name, type, value, repo}`` as sent. ``notify_inputs`` as sent. ``strict``: unknown
     names are errors; None: as the server's setting says. ``idempotency_key``: a repeated request with the same key by
@@ -42,6 +51,7 @@ class StartRequest:
     auto_cancel: str = ""
     debug: bool = False
     trigger: str = "openapi"
+    callback: Callback | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from cador.domain.task import WorkflowTask
 from cador.ports.admission import AdmissionStore
 from cador.ports.admission import Blocker as Blocker
 from cador.ports.admission import QueueFacts as QueueFacts
+from cador.ports.deliveries import DeliveryStore, Receiver
 from cador.ports.homes import HomeStore
 from cador.ports.housekeeping import HousekeepingStore
 from cador.ports.outlook import OutlookStore
@@ -136,6 +137,8 @@ class NewTask:
     """Of the whole task; 0: none."""
     manual: Mapping[int, str] = field(default_factory=dict)
     """JSON text of the manual execution of stages, by index."""
+    receivers: tuple[Receiver, ...] = ()
+    """Who outside hears of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -613,6 +616,8 @@ class Tx(Protocol):
     def people(self) -> PeopleStore: ...
     @property
     def outlook(self) -> OutlookStore: ...
+    @property
+    def deliveries(self) -> DeliveryStore: ...
     @property
     def audit(self) -> AuditStore: ...
     @property

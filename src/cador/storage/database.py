@@ -22,6 +22,7 @@ from cador.ports.stores import Database, Tx
 from cador.storage.admission import AdmissionQueue
 from cador.storage.audit import Audit
 from cador.storage.commands import Commands
+from cador.storage.deliveries import Deliveries
 from cador.storage.errors import DatabaseTooNew, OutcomeUnknown
 from cador.storage.executions import Executions
 from cador.storage.homes import Homes
@@ -100,8 +101,8 @@ class Stores:
     """The stores of one connection; they hold no state of a transaction."""
 
     __slots__ = (
-        "admission", "audit", "commands", "connection", "executions", "homes", "housekeeping", "meta", "outlook",
-        "people", "replicas", "resources", "tasks", "workflows",
+        "admission", "audit", "commands", "connection", "deliveries", "executions", "homes", "housekeeping", "meta",
+        "outlook", "people", "replicas", "resources", "tasks", "workflows",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -114,6 +115,7 @@ class Stores:
         self.resources = Resources(connection)
         self.people = People(connection)
         self.outlook = Outlook(connection)
+        self.deliveries = Deliveries(connection)
         self.replicas = Replicas(connection)
         self.homes = Homes(connection)
         self.housekeeping = Housekeeping(connection)
@@ -171,6 +173,10 @@ class Transaction:
     @property
     def outlook(self) -> Outlook:
         return self._stores.outlook
+
+    @property
+    def deliveries(self) -> Deliveries:
+        return self._stores.deliveries
 
     @property
     def replicas(self) -> Replicas:

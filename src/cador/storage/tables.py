@@ -359,6 +359,30 @@ event = Table(
     Index(None, "task_id", "id"),
 )
 
+# -- telling the outside
+
+receiver = Table(
+    "receiver",
+    metadata,
+    _of_task(primary_key=True),
+    _text("name", primary_key=True),
+    _text("kind"),
+    _text("hears"),
+    _text("document"),
+    comment="Who outside hears of a task. hears: of which news, separated by commas. document: sealed",
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    _of_task(primary_key=True),
+    _text("receiver", primary_key=True),
+    _text("what", primary_key=True),
+    Column("round", Integer, primary_key=True, nullable=False, autoincrement=False),
+    _text("body"),
+    comment="News that a receiver has not heard yet: a command of kind deliver carries it there",
+)
+
 # -- commands and executions
 
 command = Table(

@@ -27,6 +27,7 @@ from cador.domain.task import (
 )
 from cador.ports.stores import AttemptRow, EventRow, JobRow, NewTask, TaskFilter, TaskRow
 from cador.storage import task_statements as sql
+from cador.storage.deliveries import ADD_RECEIVER, receiver_values
 from cador.storage.dialect import AnyRow, Packer, json_of, json_text, kind_of
 from cador.storage.lane import Lane
 from cador.storage.task_memory import SHARED, Parts, TaskMemory, new_stamp
@@ -82,6 +83,7 @@ class Tasks:
                 for new in task.approvals
             ],
         )  # fmt: skip
+        lane.change_each(ADD_RECEIVER, [receiver_values(task_id, one) for one in task.receivers])
         data = {"creator": task.creator, "trigger": task.trigger}
         lane.change(
             sql.ADD_EVENT, {"task_id": task_id, "at": task.create_at, "kind": "created", "data": json_text(data)}
