@@ -164,22 +164,6 @@ def test_custom_deploy(world: World) -> None:
     }
 
 
-def test_plugin(world: World) -> None:
-    plugin = {
-        "name": "hi",
-        "image": "alpine",
-        "args": ["echo $(inputs.WHO) $(inputs.KEY) $(inputs.NO)"],
-        "inputs": [{"name": "WHO", "value": "x"}, {"name": "KEY", "value": "sealed:k", "is_credential": True}],
-    }
-    given = {"kv": [{"key": "WHO", "value": "you"}, {"key": "KEY", "value": "new"}, {"key": "Z", "value": ""}]}
-    plan = only(world, "plugin", {"plugin": plugin}, given)
-    assert [item["value"] for item in plan.plan["inputs"]] == ["you", "sealed:new"]
-    view = TYPES["plugin"].view(plan.plan, {}, {}, False)
-    assert view["args"] == ["echo you ******** $(inputs.NO)"]
-    assert (view["cmds"], view["is_offical"], view["outputs"]) == ([], False, [])
-    assert world.warnings[0] == "job job: the plugin has no input Z"
-
-
 def test_scanning(world: World) -> None:
     repo = {"codehost_id": 23, "repo_namespace": "o", "repo_name": "r", "branch": "main"}
     listed = {"scannings": [{"name": "lint", "repos": [repo], "key_vals": [{"key": "K", "value": "1"}]}]}

@@ -10,9 +10,8 @@ from typing import Any, Final
 from pydantic import Field
 
 from cador.domain.errors import InvalidDefinition, NotStartable
-from cador.domain.masking import MASK
 from cador.domain.naming import tag_of
-from cador.domain.variables import expand_inputs, for_service, references
+from cador.domain.variables import for_service, references
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import Doc, Scope
 from cador.jobs.definition import reference
@@ -24,7 +23,6 @@ from cador.jobs.values import (
     RepoInput,
     ServiceInput,
     configured_repos,
-    mapping,
     objects,
     parse,
     set_refs,
@@ -294,43 +292,6 @@ def _with_input(entry: Object, given: ScanInput | ServiceInput | None, scope: Sc
     }
 
 
-# -- plugin
-
-
-class PluginInput(Input):
-    kv: list[KeyInput] = Field(default_factory=list)
-
-
-class Plugin(Unavailable):
-    """``plugin`` ("custom task"): a container that its definition describes."""
-
-    def updated(self, job: Job, parameters: Doc, scope: Scope) -> Object:
-        given = {item.key: item.value for item in parse(PluginInput, parameters).kv}
-        plugin = dict(mapping(job.spec.get("plugin")))
-        inputs = []
-        for item in objects(plugin.get("inputs")):
-            value = given.pop(text(item.get("name")), None)
-            if value is not None and item.get("is_credential") is True:
-                value = text(item.get("value")) if value == MASK else scope.seal(value)
-            inputs.append(item if value is None else {**item, "value": value})
-        for name in given:
-            scope.warn(f"job {job.name}: the plugin has no input {name}")
-        return {**job.spec, "plugin": {**plugin, "inputs": inputs}}
-
-    def parts(self, job: Job, scope: Scope) -> list[Part]:
-        plugin = mapping(job.spec.get("plugin"))
-        empty: Object = dict.fromkeys(("name", "description", "repo_url", "version", "image"), "")
-        empty |= {"is_offical": False, **{key: [] for key in ("args", "cmds", "envs", "inputs", "outputs")}}
-        return [Part({**empty, **plugin})]
-
-    def view(self, plan: Doc, outputs: Mapping[str, str], result: Doc, final: bool) -> Object:
-        values = {
-            text(item.get("name")): MASK if item.get("is_credential") is True else text(item.get("value"))
-            for item in objects(plan.get("inputs"))
-        }
-        return {**plan, **{key: expand_inputs(plan[key], values) for key in ("args", "cmds", "envs")}}
-
-
 # -- zadig-distribute-image
 
 
@@ -477,7 +438,6 @@ KNOWN: Final[tuple[Unavailable, ...]] = (
     Deploy("zadig-deploy", _CLUSTER),
     CustomDeploy("custom-deploy", _CLUSTER),
     Scanning("zadig-scanning", _UNSUPPORTED),
-    Plugin("plugin", _CONTAINER),
     Distribute("zadig-distribute-image", _CONTAINER),
     Sql("sql", "needs a database driver, which this server does not have"),
     Tapd("tapd", "needs a connection to TAPD, which this server does not have"),

@@ -8,12 +8,13 @@ from cador.jobs.approval import APPROVAL
 from cador.jobs.base import JobType
 from cador.jobs.freestyle import FREESTYLE
 from cador.jobs.known_types import KNOWN
+from cador.jobs.plugin import PLUGIN
 from cador.jobs.zadig_build import BUILD
 from cador.jobs.zadig_test import TEST
 
 ENTRY_POINTS: Final = "cador.job_types"
 
-BUILT_IN: Final[tuple[JobType, ...]] = (BUILD, FREESTYLE, TEST, APPROVAL, *KNOWN)
+BUILT_IN: Final[tuple[JobType, ...]] = (BUILD, FREESTYLE, TEST, PLUGIN, APPROVAL, *KNOWN)
 
 
 def load_types() -> Mapping[str, JobType]:

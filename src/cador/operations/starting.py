@@ -120,6 +120,7 @@ def draft_task(
         local_time=local.strftime("%Y%m%d%H%M%S"),
         creator=(actor.uid, actor.name),
         warn=unknown,
+        note=warnings.append,
         seal=seal,
     )
     draft = Draft(workflow, params, [], [], table, warnings, facts, seal, given)
