@@ -31,14 +31,34 @@ class Operation(Enum):
     UPDATE_USER = (6001, "更新用户信息失败", "Update user failed")
     FIND_USER = (6002, "获取用户信息失败", "Find user failed")
 
+    CREATE_TEMPLATE = (6040, "创建模板失败", "Create template failed")
+    UPDATE_TEMPLATE = (6041, "更新模板失败", "Update template failed")
+    GET_TEMPLATE = (6043, "获取模板失败", "Get template failed")
+    DELETE_TEMPLATE = (6044, "删除模板失败", "Delete template failed")
+    LOAD_SERVICE = (6055, "从代码库导入服务失败", "Load services from the code host failed")
     CREATE_PROJECT = (6060, "创建项目失败", "Create project failed")
     LIST_PROJECTS = (6061, "列出项目失败", "List projects failed")
     UPDATE_PROJECT = (6062, "更新项目失败", "Update project failed")
     DELETE_PROJECT = (6063, "删除项目失败", "Delete project failed")
     GET_PROJECT = (6073, "获取项目失败", "Get project failed")
+    CREATE_ENVIRONMENT = (6074, "创建环境失败", "Create environment failed")
+    LIST_ENVIRONMENTS = (6075, "列出环境失败", "List environments failed")
+    UPDATE_ENVIRONMENT = (6076, "更新环境失败", "Update environment failed")
+    DELETE_ENVIRONMENT = (6077, "删除环境失败", "Delete environment failed")
+    GET_ENVIRONMENT = (6078, "获取环境失败", "Get environment failed")
     PROJECT_IN_USE = (6079, "项目删除检查失败，因为存在正在使用的环境!", "The project still has environments in use")
+    RESTART_SERVICE = (6080, "重启服务失败", "Restart service failed")
+    SCALE_SERVICE = (6081, "伸缩服务失败", "Scale service failed")
+    UPDATE_IMAGE = (6082, "更新服务镜像失败", "Update service image failed")
     GET_SERVICE = (6083, "获取服务失败", "Get service failed")
+    LIST_PODS = (6085, "列出服务Pod失败", "List pods of the service failed")
+    DELETE_POD = (6086, "删除服务Pod失败", "Delete pod of the service failed")
     UPDATE_SERVICE = (6092, "更新服务失败", "Update service failed")
+
+    GET_TOOL = (6120, "获取安装脚本失败", "Get tool package failed")
+    CREATE_TOOL = (6121, "创建安装脚本失败", "Create tool package failed")
+    UPDATE_TOOL = (6122, "更新安装脚本失败", "Update tool package failed")
+    DELETE_TOOL = (6124, "删除安装脚本失败", "Delete tool package failed")
 
     CREATE_TASK = (6160, "创建工作流任务失败", "Create workflow task failed")
     GET_TASK = (6161, "获取工作流任务失败", "Get workflow task failed")
@@ -67,11 +87,34 @@ class Operation(Enum):
     DELETE_WORKFLOW = (6543, "删除workflow失败", "Delete workflow failed")
     LINT_WORKFLOW = (6545, "校验workflow失败", "Validate workflow failed")
 
+    LIST_CLUSTERS = (6640, "列出集群列表失败", "List clusters failed")
+    CREATE_CLUSTER = (6641, "创建集群失败", "Create cluster failed")
+    UPDATE_CLUSTER = (6642, "更新集群失败", "Update cluster failed")
+    FIND_CLUSTER = (6643, "未找到指定集群", "Cluster not found")
+    DELETE_CLUSTER = (6644, "删除集群失败", "Delete cluster failed")
+    LIST_OPERATIONS = (6652, "获取操作日志列表失败", "List operation log failed")
+
     GET_BASE_IMAGE = (6671, "获取基础镜像失败", "Get base image failed")
     CREATE_BASE_IMAGE = (6672, "创建基础镜像失败", "Create base image failed")
     UPDATE_BASE_IMAGE = (6673, "更新基础镜像失败", "Update base image failed")
     LIST_BASE_IMAGES = (6674, "列出基础镜像失败", "List base images failed")
     DELETE_BASE_IMAGE = (6675, "删除基础镜像失败", "Delete base image failed")
+
+    DELETE_USED_BASE_IMAGE = (
+        6676,
+        "删除基础镜像失败，此基础镜像已经被引用，请确认",
+        "Delete base image failed: the image is in use",
+    )
+
+    GET_PROXY = (6801, "获取代理失败", "Get proxy failed")
+    CREATE_PROXY = (6802, "创建代理失败", "Create proxy failed")
+    UPDATE_PROXY = (6803, "更新代理失败", "Update proxy failed")
+    DELETE_PROXY = (6805, "删除代理失败", "Delete proxy failed")
+
+    CREATE_IM_APP = (6930, "创建 IM 应用失败", "Create IM application failed")
+    UPDATE_IM_APP = (6931, "更新 IM 应用失败", "Update IM application failed")
+    GET_IM_APP = (6933, "获取 IM 应用失败", "Get IM application failed")
+    DELETE_IM_APP = (6934, "删除 IM 应用失败", "Delete IM application failed")
 
     GET_VIEW = (6890, "获取视图详情失败", "Get view failed")
     LIST_VIEWS = (6891, "列出视图失败", "List views failed")

@@ -7,8 +7,9 @@ from typing import Final
 from cador.domain.errors import Invalid
 from cador.operations.actor import Actor
 from cador.operations.context import Context
+from cador.operations.models.cluster import LOCAL, ClusterBody
 from cador.operations.models.system import BaseImageBody, check_password
-from cador.operations.resources import LOCAL_CLUSTER, Hand, put_new
+from cador.operations.resources import LOCAL_CLUSTER, Hand, put_new, put_over
 from cador.operations.sessions import SHOWN_PREFIX, Sessions, new_token, token_hash
 from cador.ports.stores import Token, Tx, User
 
@@ -96,24 +97,17 @@ def _add_token(tx: Tx, hand: Hand, admin: User, text: str, name: str) -> None:
 
 
 def _cluster_and_images(tx: Tx, hand: Hand) -> None:
-    if tx.resources.find("cluster", "", "local") is None:
-        document = {
-            "name": "local",
-            "type": "",
-            "executor": "process",
-            "production": False,
-            "description": "this machine",
-            "provider": 0,
-            "local": True,
-            "status": "normal",
-            "project_names": ["<all_projects>"],
-        }
-        put_new(tx, hand, "cluster", "", "local", document, uid=LOCAL_CLUSTER)
+    cluster = tx.resources.find("cluster", "", LOCAL)
+    if cluster is None:
+        body = ClusterBody(name=LOCAL, executor="process", description="this machine")
+        put_new(tx, hand, "cluster", "", LOCAL, body.document(), uid=LOCAL_CLUSTER)
+    elif "local" in cluster.document:  # of a server before clusters could be added
+        put_over(tx, hand, cluster, ClusterBody.model_validate(cluster.document).document())
     if tx.meta.get("base_images") is None:
         for label, value in BASE_IMAGES:
             if tx.resources.find("baseimage", "", label) is None:
-                body = BaseImageBody(label=label, value=value, image_from="koderover")
-                put_new(tx, hand, "baseimage", "", label, body.document())
+                image = BaseImageBody(label=label, value=value, image_from="koderover")
+                put_new(tx, hand, "baseimage", "", label, image.document())
         tx.meta.set("base_images", "1")
 
 

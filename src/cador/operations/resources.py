@@ -6,7 +6,7 @@ operations. Permissions of single operations are checked by who calls them (the 
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -24,9 +24,12 @@ from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.models.body import Body, read_body
 from cador.operations.models.builds import BuildBody, TestBody
+from cador.operations.models.cluster import ALL_PROJECTS, ClusterBody
 from cador.operations.models.codehost import CodeHostBody
+from cador.operations.models.integrations import ImAppBody, MailBody, ProxyBody, ToolBody
 from cador.operations.models.registry import RegistryBody
 from cador.operations.models.system import BaseImageBody, SettingBody
+from cador.operations.references import users_of
 from cador.ports.sealing import Sealer
 from cador.ports.stores import Resource, Tx
 
@@ -40,12 +43,16 @@ Doc = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """``named``: the field that is the resource's name. ``in_project``: whether it belongs to a project."""
+    """``named``: the field that is the resource's name. ``in_project``: whether it belongs to a project.
+    ``one_default``: one of them is the default (``is_default``): the first by itself, then the one that asks for it.
+    ``partial``: what a replacing body leaves out stays; of the others only secrets do."""
 
     name: str
     model: type[Body]
     named: str = "name"
     in_project: bool = False
+    one_default: bool = False
+    partial: bool = False
 
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -53,7 +60,12 @@ KINDS: Final[Mapping[str, Kind]] = {
     for kind in (
         Kind("baseimage", BaseImageBody, named="label"),
         Kind("codehost", CodeHostBody),
-        Kind("registry", RegistryBody),
+        Kind("registry", RegistryBody, one_default=True, partial=True),
+        Kind("cluster", ClusterBody, partial=True),
+        Kind("mail", MailBody, one_default=True),
+        Kind("imapp", ImAppBody),
+        Kind("proxy", ProxyBody, named="type"),
+        Kind("tool", ToolBody, named="label"),
         Kind("setting", SettingBody),
         Kind("build", BuildBody, in_project=True),
         Kind("test", TestBody, in_project=True),
@@ -173,14 +185,27 @@ def put_over(tx: Tx, hand: Hand, old: Resource, document: Doc) -> bool:
 
 def drop(tx: Tx, hand: Hand, resource: Resource) -> None:
     """Raises: Conflict: something refers to it."""
+    if resource.uid == LOCAL_CLUSTER:
+        raise Conflict("cluster local always exists")
     user = next(users_of(tx, resource), "")
     if user:
         raise Conflict(f"{resource.kind} {resource.name} is used by {user}")
     tx.resources.delete(resource.kind, resource.project, resource.name)
     hand.audit(tx, f"delete_{resource.kind}", resource.project, f"{resource.kind}/{resource.name}")
+    form = KINDS.get(resource.kind)
+    if form is not None and form.one_default and resource.document.get("is_default"):
+        heir = next(iter(tx.resources.list_kind(resource.kind)), None)
+        if heir is not None:
+            put_over(tx, hand, heir, {**hand.opened(heir.document), "is_default": True})
 
 
-def check_references(tx: Tx, kind: str, document: Doc) -> None:
+def open_to(cluster: Resource, project: str) -> bool:
+    """Whether a project may use what limits itself to ``project_names``."""
+    names = cluster.document.get("project_names") or [ALL_PROJECTS]
+    return ALL_PROJECTS in names or project in names
+
+
+def check_references(tx: Tx, kind: str, project: str, document: Doc) -> None:
     """What a build or test names must be there. Raises: Invalid with the documented texts."""
     if kind not in ("build", "test"):
         return
@@ -191,91 +216,23 @@ def check_references(tx: Tx, kind: str, document: Doc) -> None:
         name = repo["codehost_name"]
         if tx.resources.find("codehost", "", name) is None:
             raise Invalid(f"failed to find codehost with name [{name}], error is: {NO_DOCUMENTS}")
-    cluster = document["advanced_settings"]["cluster_name"]
-    if tx.resources.find("cluster", "", cluster) is None:
-        raise Invalid(f"failed to find cluster with name: {cluster}, error is: {NO_DOCUMENTS}")
+    name = document["advanced_settings"]["cluster_name"]
+    cluster = tx.resources.find("cluster", "", name)
+    if cluster is None:
+        raise Invalid(f"failed to find cluster with name: {name}, error is: {NO_DOCUMENTS}")
+    if not open_to(cluster, project):
+        raise Invalid(f"cluster {name} is not open to project {project}")
 
 
-def default_flags(tx: Tx, hand: Hand, name: str, document: dict[str, Any]) -> dict[str, Any]:
-    """One registry is the default: the first by itself, then the one that asks for it. Moves the flag."""
-    others = [other for other in tx.resources.list_kind("registry") if other.name != name]
+def default_flags(tx: Tx, hand: Hand, kind: str, name: str, document: dict[str, Any]) -> dict[str, Any]:
+    """One of the kind is the default: the first by itself, then the one that asks for it. Moves the flag."""
+    others = [other for other in tx.resources.list_kind(kind) if other.name != name]
     holder = next((other for other in others if other.document.get("is_default")), None)
     if holder is None:
         return {**document, "is_default": True}
     if document["is_default"]:
         put_over(tx, hand, holder, {**hand.opened(holder.document), "is_default": False})
     return document
-
-
-def users_of(tx: Tx, resource: Resource) -> Iterator[str]:
-    """What refers to *resource*: ``workflow build-deploy``, ``build api-build`` ..."""
-    kind, name = resource.kind, resource.name
-    if kind in ("codehost", "baseimage"):
-        for of in ("build", "test"):
-            for other in tx.resources.list_kind(of):
-                used = (
-                    other.document.get("build_os") == name
-                    if kind == "baseimage"
-                    else any(repo.get("codehost_name") == name for repo in other.document.get("repo_info", ()))
-                )
-                if used:
-                    yield f"{of} {other.name} of project {other.project}"
-    matches = _REFERENCES.get(kind)
-    if matches is None:
-        return
-    projects = [resource.project] if resource.project else [p.name for p in tx.resources.list_kind("project")]
-    for project in projects:
-        for listed in tx.workflows.list_workflows(project):
-            row = tx.workflows.find(listed.key)
-            if row is not None and any(matches(node, resource) for node in _objects(json.loads(row.definition))):
-                yield f"workflow {listed.key}"
-
-
-def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
-    waiting = [value]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            yield node
-            waiting.extend(node.values())
-        elif isinstance(node, list):
-            waiting.extend(node)
-
-
-def _names_registry(node: Doc, resource: Resource) -> bool:
-    return any(key.endswith("registry_id") and value == resource.uid for key, value in node.items())
-
-
-def _names_code_host(node: Doc, resource: Resource) -> bool:
-    return node.get("codehost_id") == resource.id or node.get("codehost_name") == resource.name
-
-
-def _names_build(node: Doc, resource: Resource) -> bool:
-    return node.get("build_name") == resource.name
-
-
-def _names_test(node: Doc, resource: Resource) -> bool:
-    tests = [*(node.get("test_modules") or ()), *(node.get("service_and_tests") or ())]
-    return any(isinstance(test, dict) and test.get("name") == resource.name for test in tests)
-
-
-def _names_base_image(node: Doc, resource: Resource) -> bool:
-    return node.get("image_id") == resource.uid
-
-
-def _names_group(node: Doc, resource: Resource) -> bool:
-    named = node.get("group_id") == resource.uid or node.get("group_name") == resource.name
-    return node.get("type") == "group" and named
-
-
-_REFERENCES: Final[Mapping[str, Callable[[Doc, Resource], bool]]] = {
-    "registry": _names_registry,
-    "codehost": _names_code_host,
-    "build": _names_build,
-    "test": _names_test,
-    "baseimage": _names_base_image,
-    "group": _names_group,
-}
 
 
 def store(
@@ -294,9 +251,9 @@ def store(
         raise NotFound(kind, name)
     if old is not None and wanted == "new":
         raise AlreadyExists(kind, name, project=project)
-    check_references(tx, kind, document)
-    if kind == "registry":
-        document = default_flags(tx, hand, name, document)
+    check_references(tx, kind, project, document)
+    if form.one_default:
+        document = default_flags(tx, hand, kind, name, document)
     if old is None:
         return put_new(tx, hand, kind, project, name, document), True
     changed = put_over(tx, hand, old, document)
@@ -333,7 +290,7 @@ async def replace_named(ctx: Context, actor: Actor, kind: str, project: str, bod
 
 
 async def replace_by_id(ctx: Context, actor: Actor, kind: str, ident: str, body: Doc) -> Resource:
-    """Replace a resource of the system: what *body* leaves out of registries stays, secrets always do.
+    """Replace a resource of the system, named or by id: what *body* leaves out of some kinds stays, secrets always do.
 
     Names do not change. Raises: Invalid, NotFound.
     """
@@ -342,7 +299,7 @@ async def replace_by_id(ctx: Context, actor: Actor, kind: str, ident: str, body:
     def write(tx: Tx) -> Resource:
         old = by_id(tx, kind, ident)
         merged = with_kept_secrets(body, old)
-        if kind == "registry":
+        if form.partial:
             stored = {key: value for key, value in old.document.items() if key not in SECRET_KEYS}
             merged = {**stored, **merged}
         given = merged.get(form.named)
@@ -354,11 +311,11 @@ async def replace_by_id(ctx: Context, actor: Actor, kind: str, ident: str, body:
     return await ctx.db.write(write)
 
 
-async def check(ctx: Context, kind: str, body: Doc) -> None:
+async def check(ctx: Context, kind: str, project: str, body: Doc) -> None:
     """Whether *body* could be stored, references included; nothing is. Raises: Invalid."""
     document = read_body(KINDS[kind].model, body).document()
     refuse_sealed(document, ctx.sealer)
-    await ctx.db.read(check_references, kind, document)
+    await ctx.db.read(check_references, kind, project, document)
 
 
 async def delete(ctx: Context, actor: Actor, kind: str, project: str, name: str) -> None:
@@ -399,8 +356,8 @@ async def list_kind(ctx: Context, kind: str, project: str = "") -> list[Resource
 
 
 def by_id(tx: Tx, kind: str, ident: str) -> Resource:
-    """Raises: NotFound."""
-    found = tx.resources.by_id(kind, ident)
+    """By id or, of the system's, by name. Raises: NotFound."""
+    found = tx.resources.by_id(kind, ident) or tx.resources.find(kind, "", ident)
     if found is None:
         raise NotFound(kind, ident)
     return found

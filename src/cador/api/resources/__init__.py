@@ -5,7 +5,7 @@
 
 from typing import Final
 
-from cador.api.resources import builds, declarative, groups, people, projects, services, system
+from cador.api.resources import builds, clusters, declarative, groups, kinds, people, projects, services, system
 from cador.api.routing import Routes
 
 ROUTES: Final[tuple[Routes, ...]] = (
@@ -13,6 +13,8 @@ ROUTES: Final[tuple[Routes, ...]] = (
     services.ROUTES,
     builds.ROUTES,
     system.ROUTES,
+    clusters.ROUTES,
+    kinds.ROUTES,
     people.ROUTES,
     groups.ROUTES,
     declarative.ROUTES,

@@ -1,4 +1,4 @@
-"""Routes of the system's own configuration: code hosts, registries, base images, clusters, settings."""
+"""Routes of the system's own configuration: code hosts, registries, base images."""
 
 from typing import Any, Final
 
@@ -17,7 +17,6 @@ ROUTES: Final = Routes("system")
 CODE_HOST: Final = "/openapi/system/codehost"
 REGISTRY: Final = "/openapi/system/registry"
 BASE_IMAGE: Final = "/openapi/system/baseimage"
-CLUSTER: Final = "/openapi/system/cluster"
 
 
 def _no_documents(error: Exception) -> Refusal:
@@ -65,7 +64,7 @@ async def create_code_host(call: Call) -> None:
 @ROUTES.post(f"{CODE_HOST}/validate", SYSTEM_ADMIN, faults=_FAULTS, body=CodeHostBody)
 async def validate_code_host(call: Call) -> None:
     """Check a code host's settings without storing them."""
-    await resources.check(call.ctx, "codehost", _renamed(await call.object()))
+    await resources.check(call.ctx, "codehost", "", _renamed(await call.object()))
 
 
 @ROUTES.get(f"{CODE_HOST}/{{id}}", SYSTEM_ADMIN, faults=_FAULTS)
@@ -149,64 +148,23 @@ async def create_base_image(call: Call) -> None:
     await resources.create(call.ctx, call.actor, "baseimage", "", await call.object())
 
 
-async def _ident(call: Call) -> str:
-    """The id of an image that is named by id or by label."""
-    name = call.path_value("name")
-    images = await resources.list_kind(call.ctx, "baseimage")
-    return next((image.uid for image in images if image.name == name), name)
-
-
 @ROUTES.get(f"{BASE_IMAGE}/{{name}}", SYSTEM_ADMIN, faults={NotFound: Operation.GET_BASE_IMAGE})
 async def base_image(call: Call) -> dict[str, Any]:
     """One base image, by label or id."""
-    return _base_image(await resources.find_by_id(call.ctx, "baseimage", await _ident(call)))
+    return _base_image(await resources.find_by_id(call.ctx, "baseimage", call.path_value("name")))
 
 
 @ROUTES.put(f"{BASE_IMAGE}/{{name}}", SYSTEM_ADMIN, faults={NotFound: Operation.UPDATE_BASE_IMAGE}, body=BaseImageBody)
 async def change_base_image(call: Call) -> None:
     """Replace a base image."""
-    await resources.replace_by_id(call.ctx, call.actor, "baseimage", await _ident(call), await call.object())
+    await resources.replace_by_id(call.ctx, call.actor, "baseimage", call.path_value("name"), await call.object())
 
 
 @ROUTES.delete(
     f"{BASE_IMAGE}/{{name}}",
     SYSTEM_ADMIN,
-    faults={NotFound: Operation.DELETE_BASE_IMAGE, Conflict: Operation.DELETE_BASE_IMAGE},
+    faults={NotFound: Operation.DELETE_BASE_IMAGE, Conflict: Operation.DELETE_USED_BASE_IMAGE},
 )
 async def delete_base_image(call: Call) -> None:
     """Delete a base image that nothing uses."""
-    await resources.delete_by_id(call.ctx, call.actor, "baseimage", await _ident(call))
-
-
-# -- clusters
-
-
-@ROUTES.get(CLUSTER, LOGGED_IN, query=("projectName",))
-async def list_clusters(call: Call) -> list[dict[str, Any]]:
-    """The clusters jobs run on."""
-    return [_cluster(cluster) for cluster in await resources.list_kind(call.ctx, "cluster")]
-
-
-@ROUTES.get(f"{CLUSTER}/{{id}}", LOGGED_IN, faults=_FAULTS)
-async def cluster(call: Call) -> dict[str, Any]:
-    """One cluster."""
-    return _cluster(await resources.find_by_id(call.ctx, "cluster", call.path_value("id")))
-
-
-def _cluster(cluster: Resource) -> dict[str, Any]:
-    doc = cluster.document
-    return {
-        "cluster_id": cluster.uid,
-        "name": cluster.name,
-        "production": doc["production"],
-        "description": doc["description"],
-        "provider": doc["provider"],
-        "provider_name": "",
-        "created_by": cluster.created_by,
-        "created_time": int(cluster.create_at),
-        "local": doc["local"],
-        "status": doc["status"],
-        "type": doc["type"],
-        "project_names": doc["project_names"],
-        "executor": doc["executor"],
-    }
+    await resources.delete_by_id(call.ctx, call.actor, "baseimage", call.path_value("name"))

@@ -121,7 +121,7 @@ def _word(value: Any, kept: list[str]) -> str:
 
 def _documents(text: str) -> list[Any]:
     try:
-        _check_shape(text)
+        check_shape(text)
         return list(yaml.load_all(text, Loader=_ManifestLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -131,7 +131,7 @@ def _documents(text: str) -> list[Any]:
         raise Invalid(f"yaml: {str(error).splitlines()[0]}", place="yaml") from error
 
 
-def _check_shape(text: str) -> None:
+def check_shape(text: str, place: str = "yaml") -> None:
     """Raises: Invalid: nested too deep, or more aliases than any manifest has."""
     depth = aliases = 0
     loader = yaml.CSafeLoader(text)
@@ -145,7 +145,7 @@ def _check_shape(text: str) -> None:
             elif isinstance(event, yaml.AliasEvent):
                 aliases += 1
             if depth > MAX_DEPTH or aliases > MAX_ALIASES:
-                raise Invalid("yaml: nested too deep or with too many aliases", place="yaml")
+                raise Invalid(f"{place}: nested too deep or with too many aliases", place=place)
     finally:
         loader.dispose()  # type: ignore[no-untyped-call,unused-ignore]
 

@@ -1,7 +1,7 @@
 """Kinds ``baseimage`` and ``setting``, and users."""
 
 import re
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -10,7 +10,10 @@ from cador.domain.errors import Invalid
 from cador.domain.masking import MASK
 from cador.operations.models.body import Body, check_free_name, check_line, require
 
-SETTINGS: Final = ("base_url", "language")
+SETTINGS: Final = ("base_url", "language", "webhook_secret")
+
+_LANGUAGES: Final = {"zh-cn": "zh", "zh-CN": "zh", "en-us": "en", "en-US": "en"}
+"""Longer words for the same."""
 
 
 class BaseImageBody(Body):
@@ -31,6 +34,8 @@ class BaseImageBody(Body):
 
 
 class SettingBody(Body):
+    """``webhook_secret``: what code hosts sign their hooks with; its value is sealed and shown as ``********``."""
+
     name: str = ""
     value: str = ""
 
@@ -38,13 +43,21 @@ class SettingBody(Body):
     def _rules(self) -> "SettingBody":
         if self.name not in SETTINGS:
             raise Invalid(f"unknown setting {self.name!r}, known are: {', '.join(SETTINGS)}", place="name")
-        if self.name == "language" and self.value not in ("zh", "en"):
-            raise Invalid("language is zh or en", place="value")
+        if self.name == "language":
+            self.value = _LANGUAGES.get(self.value, self.value)
+            if self.value not in ("zh", "en"):
+                raise Invalid("language is zh or en", place="value")
         if self.name == "base_url":
             self.value = self.value.rstrip("/")
             if urlsplit(self.value).scheme not in ("http", "https") or not urlsplit(self.value).netloc:
                 raise Invalid("base_url needs to be a valid URL", place="value")
+        if self.name == "webhook_secret":
+            require(self.value, "value cannot be empty")
+            check_line(self.value, "value", 256)
         return self
+
+    def document(self) -> dict[str, Any]:
+        return self.model_dump() | ({"is_credential": True} if self.name == "webhook_secret" else {})
 
 
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
