@@ -20,6 +20,7 @@ from cador.api.streams import bytes_answer
 from cador.api.task_shapes import param_document, queue_document
 from cador.operations import tasks
 from cador.operations.artifacts import find_artifact
+from cador.operations.notify_inputs import recipients_of
 from cador.operations.sessions import NotAuthenticated, TooManyAttempts
 from cador.operations.task_values import ApprovalView, AttemptRow, JobView, StageView, TaskDetail
 
@@ -201,6 +202,15 @@ def task_document(found: TaskDetail) -> Doc:
         "ended_at": time(row.end_at),
         "params": [param_document(param) for param in found.params],
         "stages": [_stage(stage, attempts) for stage in found.stages],
+        "notifications": [
+            {
+                "type": notification.get("webhook_type", ""),
+                "enabled": notification.get("enabled") is True,
+                "events": notification.get("notify_type") or [],
+                "recipients": recipients_of(notification),
+            }
+            for notification in found.notify_ctls
+        ],
         "warnings": list(found.warnings),
         "queue": queue_document(found.queue, row.workflow_key, time) if found.queue is not None else None,
     }

@@ -13,8 +13,8 @@ from cador.api.own import TASK, named_task, step_document, time
 from cador.api.params import PROJECT
 from cador.api.permissions import by_operation
 from cador.api.routing import Call, Routes
+from cador.api.run_body import RunInput
 from cador.api.statuses import job_status, task_detail_status, task_status
-from cador.api.tasks import RunInput
 from cador.domain import errors as domain
 from cador.operations.attempts import AttemptView, job_attempts
 from cador.operations.manual_stages import execute_stage, paused_stage

@@ -2,15 +2,16 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from cador.api import params
-from cador.api.bodies import validate, without_nulls
+from cador.api.bodies import validate
 from cador.api.catalogue import RETRY_STATUS, Operation
 from cador.api.errors import Refusal, bad_request
-from cador.api.params import PROJECT, TASK, WORKFLOW, respelled
+from cador.api.params import PROJECT, TASK, WORKFLOW
 from cador.api.permissions import by_operation, in_body, in_query
 from cador.api.routing import Call, Routes
+from cador.api.run_body import RunBody, RunInput
 from cador.api.task_shapes import task_document, task_line
 from cador.domain import errors as domain
 from cador.operations import tasks
@@ -20,163 +21,6 @@ ROUTES: Final = Routes("workflow tasks")
 
 TASK_PATH: Final = "/openapi/workflows/custom/task"
 LONGEST_IDEMPOTENCY_KEY: Final = 255
-LONGEST_WORD: Final = 255
-
-
-class _Body(BaseModel):
-    """Wrong types are faults, unknown keys are left alone, ``null`` counts as absent."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, value: Any) -> Any:
-        return without_nulls(value)
-
-
-class KeyValue(_Body):
-    """A variable. Only those that exist in the definition are set."""
-
-    key: str
-    value: str = ""
-
-
-class RepoInput(_Body):
-    """Which source to use. Overrides the configured repository of the same code host, namespace and name."""
-
-    codehost_name: str = ""
-    repo_namespace: str = ""
-    repo_name: str = ""
-    branch: str = ""
-    pr: int = 0
-    prs: list[int] = []
-    tag: str = ""
-    enable_commit: bool = False
-    commit_id: str = ""
-    remote_name: str = ""
-    checkout_path: str = ""
-    submodules: bool = False
-
-
-class ServiceInput(_Body):
-    """A service of a build, deploy, test or scan."""
-
-    service_name: str = ""
-    service_module: str = ""
-    image_name: str = ""
-    image: str = ""
-    value_merge_strategy: str = ""
-    repo_info: list[RepoInput] = []
-    inputs: list[KeyValue] = []
-
-
-class TestInput(_Body):
-    __test__ = False  # not one of pytest's
-
-    testing_name: str
-    repo_info: list[RepoInput] = []
-    inputs: list[KeyValue] = []
-
-
-class ScanInput(_Body):
-    scanning_name: str
-    repo_info: list[RepoInput] = []
-    inputs: list[KeyValue] = []
-
-
-class TargetInput(_Body):
-    """A workload of a custom deployment."""
-
-    workload_type: str = ""
-    workload_name: str = ""
-    container_name: str = ""
-    image_name: str = ""
-
-
-class IterationInput(_Body):
-    iteration_id: str = ""
-    iteration_name: str = ""
-    start_date: str = ""
-    end_date: str = ""
-
-
-class JobParameters(_Body):
-    """``parameters`` of an input: every job type takes those of these it knows. What is absent stays as configured."""
-
-    registry: str = ""
-    env_name: str = ""
-    service_list: list[ServiceInput] = []
-    services: list[ServiceInput] = []
-    target_list: list[TargetInput] = []
-    testing_list: list[TestInput] = []
-    scanning_list: list[ScanInput] = []
-    kv: list[KeyValue] = []
-    repo_info: list[RepoInput] = []
-    database_name: str = ""
-    sql: str = ""
-    project_id: str = ""
-    project_name: str = ""
-    status: str = ""
-    iteration_ids: list[str] = []
-    iterations: list[IterationInput] = []
-
-
-class RunInput(_Body):
-    """Runs the job of this name. ``job_type`` is for people: the definition decides. Breakpoints are kept and named in
-    ``warnings``; nothing stops at them."""
-
-    job_name: str
-    job_type: str = ""
-    parameters: JobParameters = Field(default_factory=JobParameters)
-    breakpoint_before: bool = False
-    breakpoint_after: bool = False
-
-
-class RunRepo(_Body):
-    codehost_name: str = ""
-    repo_namespace: str = ""
-    repo_name: str = ""
-    branch: str = ""
-    prs: list[int] = []
-
-
-class RunParameter(_Body):
-    """A value of a workflow variable."""
-
-    name: str
-    type: str = ""
-    value: str = ""
-    repo: RunRepo | None = None
-
-
-class NotifyInput(_Body):
-    """Other recipients for one notification, by its place among the workflow's."""
-
-    id: int
-    type: str = ""
-    enabled: bool | None = None
-
-
-class RunBody(_Body):
-    """Execute a workflow: the jobs named in ``inputs`` run, all others are skipped.
-
-    ``auto_cancel``: a word such as ``pr:shop/api:12``; unfinished older tasks of this workflow that were started with
-    the same word are cancelled. ``debug`` is kept and named in ``warnings``; nothing stops at breakpoints.
-    """
-
-    workflow_key: str
-    project_key: str
-    parameters: list[RunParameter] = []
-    inputs: list[RunInput] = []
-    notify_inputs: list[NotifyInput] = []
-    remark: str = Field("", max_length=LONGEST_REMARK)
-    auto_cancel: str = Field("", max_length=LONGEST_WORD)
-    debug: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _respell(cls, value: Any) -> Any:
-        return respelled(value, (WORKFLOW, PROJECT)) if isinstance(value, dict) else value
 
 
 class RemarkBody(BaseModel):
@@ -253,7 +97,7 @@ async def execute(call: Call) -> Any:
             for given, raw in zip(body.inputs, sent.get("inputs") or (), strict=True)
         ),
         parameters=tuple(sent.get("parameters") or ()),
-        notify_inputs=tuple(sent.get("notify_inputs") or ()),
+        notify_inputs=tuple(given.model_dump(exclude_unset=True) for given in body.notify_inputs),
         # The documented requests know no remark: a client written from them works unchanged.
         remark=body.remark if "remark" in sent else None,
         strict=call.flag("strict"),

@@ -28,6 +28,7 @@ from cador.domain.workflow import ExecutePolicy, Job, Param, Stage, Workflow
 from cador.jobs.base import NUMBER, Catalogue, Doc, JobTaskPlan, JobType, Scope
 from cador.operations.actor import Actor
 from cador.operations.callbacks import callback_receiver
+from cador.operations.notify_inputs import overridden
 from cador.operations.parameters import apply_parameters
 from cador.operations.stage_executors import StageExecutors
 from cador.operations.task_values import JobInput, StartRequest
@@ -67,6 +68,8 @@ class Draft:
     seal: Callable[[str], str]
     given: frozenset[str] = frozenset()
     """Names of the workflow variables whose values people typed in: nothing in those is a reference."""
+    notify_ctls: tuple[Mapping[str, Any], ...] | None = None
+    """The notifications of this task; None: those of the workflow."""
 
     def repositories(self) -> list[dict[str, Any]]:
         """The repositories of all job tasks whose commits are to be resolved; changed in place."""
@@ -123,7 +126,8 @@ def draft_task(
         note=warnings.append,
         seal=seal,
     )
-    draft = Draft(workflow, params, [], [], table, warnings, facts, seal, given)
+    notify_ctls = overridden(workflow.doc.get("notify_ctls") or (), request.notify_inputs, warnings.append)
+    draft = Draft(workflow, params, [], [], table, warnings, facts, seal, given, notify_ctls)
     jobs: dict[str, Job] = {}
     expanded: dict[str, Sequence[JobTaskPlan]] = {}
     for stage in workflow.stages:
@@ -275,6 +279,7 @@ def snapshot_of(draft: Draft, request: StartRequest, secrets: Mapping[str, str])
             "notify_inputs": list(request.notify_inputs),
             "auto_cancel": request.auto_cancel,
         },
+        **({"notify_ctls": list(draft.notify_ctls)} if draft.notify_ctls is not None else {}),
         "task_url": draft.facts.url,
         "debug": request.debug or draft.workflow.debug,
         "warnings": list(dict.fromkeys(draft.warnings)),

@@ -165,6 +165,8 @@ class TaskDetail:
     attempts: tuple[AttemptRow, ...] = ()
     queue: Why | None = None
     """Of a task that waits for its turn: why, and when it may start."""
+    notify_ctls: tuple[Mapping[str, Any], ...] = ()
+    """The notifications of this task, addresses and all: shown are only types and recipients."""
     debug: bool = False
     auto_cancel: str = ""
     timeout_min: int = 0

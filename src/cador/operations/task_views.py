@@ -68,6 +68,7 @@ def _detail(tx: Tx, ctx: Context, actor: Actor, task_id: int) -> TaskDetail:
         warnings=tuple(dict.fromkeys(warnings)),
         attempts=tuple(tx.tasks.attempts(task_id)),
         queue=why_of(tx, ctx, actor, task, row) if waits else None,
+        notify_ctls=tuple(snapshot.get("notify_ctls") or snapshot["workflow"].get("notify_ctls") or ()),
         debug=bool(snapshot.get("debug")),
         auto_cancel=str(snapshot["request"].get("auto_cancel", "")),
         timeout_min=round(task.timeout_s / 60),
