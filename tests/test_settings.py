@@ -117,3 +117,14 @@ def test_every_number_can_be_set_from_the_environment(data: st.DataObject) -> No
     for part in name.split("."):
         made = getattr(made, part)
     assert made == value
+
+
+def test_lists_are_arrays_in_the_file_and_commas_in_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "cador.toml"
+    file.write_text('[outgoing]\nallow = ["10.0.0.0/8", "ci.corp"]\n')
+    made = load({}, {"CADOR_OUTGOING__DENY": " evil.example, ,8.8.8.8"}, config=file)
+    assert made.outgoing.allow == ("10.0.0.0/8", "ci.corp")
+    assert made.outgoing.deny == ("evil.example", "8.8.8.8")
+    file.write_text("[outgoing]\nallow = [1]\n")
+    with pytest.raises(SettingsError, match="a list of texts"):
+        load({}, {}, config=file)

@@ -36,7 +36,9 @@ from cador.engine.engine import Engine, Limits
 from cador.engine.housekeeping import Retention
 from cador.engine.preparing import Catalogues, Preparer
 from cador.executors.process import ProcessExecutor
+from cador.integrations.addresses import Rules
 from cador.integrations.git_refs import resolve_commits
+from cador.integrations.outgoing import HttpOutgoing, OutgoingLimits
 from cador.jobs.types import load_types
 from cador.operations.context import Context, Options
 from cador.operations.first_start import bootstrap_data, stored_settings
@@ -172,6 +174,8 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         )
         await asyncio.to_thread(files.disk_blobs.remove_partial, clock.now())  # of writes that a crash cut off
         inner = stack.enter_context(_inner_listener(settings)) if several else None
+        outgoing = _outgoing(settings)
+        stack.push_async_callback(outgoing.aclose)
         types = load_types()
         catalogues = Catalogues()
         metrics = Metrics()
@@ -224,6 +228,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             catalogues=catalogues,
             resolve_commits=resolve_commits,
             options=lambda: options,
+            outgoing=outgoing,
             refuse_starts=disks.full,
         )
         made = await bootstrap_data(
@@ -396,6 +401,16 @@ def _home(data: Path) -> str:
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])[:60]
     _write_private(path, f"{host}-{uuid.uuid4().hex[:8]}\n")
     return path.read_text().strip()
+
+
+def _outgoing(settings: Settings) -> HttpOutgoing:
+    """Raises: Invalid: a setting does not fit."""
+    own = settings.outgoing
+    return HttpOutgoing(
+        Rules.parse(own.allow, own.deny),
+        OutgoingLimits(timeout_s=own.timeout_s, proxy=own.proxy, ca_file=own.ca_file),
+        user_agent=f"cador/{__version__}",
+    )
 
 
 @contextlib.contextmanager

@@ -151,6 +151,27 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingSettings:
+    allow: tuple[str, ...] = _setting(
+        (),
+        "Networks (`10.0.0.0/8`), addresses and host names (`ci.corp`, `*.corp`) that users may have this server call"
+        " although they are not public: callbacks, hooks, and whatever else calls an address that a user wrote. Private"
+        " networks are open to addresses of administrators without it; link-local and metadata addresses never are.",
+    )
+    deny: tuple[str, ...] = _setting(
+        (), "Networks, addresses and host names that are never called, whoever wrote them; wins over `outgoing.allow`."
+    )
+    proxy: str = _setting(
+        "",
+        "URL of an HTTP proxy for all such calls, with user and password if it wants them. Proxies named in the"
+        " environment are not used.",
+        secret=True,
+    )
+    ca_file: str = _setting("", "PEM file of certificate authorities that are trusted beside the usual ones.")
+    timeout_s: float = _setting(10.0, "Seconds that one call may take as a whole.", least=0.1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings:
     session_hours: int = _setting(24, "Hours that a sign-in with account and password lasts.", least=1)
 
@@ -198,6 +219,7 @@ class Settings:
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     log: LogSettings = field(default_factory=LogSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
+    outgoing: OutgoingSettings = field(default_factory=OutgoingSettings)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -309,6 +331,11 @@ def _parse(name: str, value: Any, kind: Any, one: Field[Any], source: str) -> An
         if not number >= least:
             raise wrong(f"at least {least}")
         return number
+    if kind == tuple[str, ...]:
+        entries = value.split(",") if isinstance(value, str) else value
+        if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, str) for entry in entries):
+            raise wrong("a list of texts")
+        return tuple(entry.strip() for entry in entries if entry.strip())
     if kind is Path:
         if not isinstance(value, (str, Path)) or not str(value):
             raise wrong("a path")
@@ -339,7 +366,14 @@ def walk() -> Iterator[tuple[str, Field[Any], Any]]:
 
 def document() -> str:
     """The text of ``docs/settings.md``."""
-    names = {str: "text", int: "whole number", float: "number", bool: "true, false", Path: "path"}
+    names = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true, false",
+        Path: "path",
+        tuple[str, ...]: "list of texts",
+    }
     lines = [
         "# Settings",
         "",

@@ -9,6 +9,8 @@ from cador.engine.alone import Alone
 from cador.engine.engine import Engine, Limits
 from cador.engine.preparing import Catalogues, Preparer
 from cador.executors.scripted import ScriptedExecutor
+from cador.integrations.addresses import Rules
+from cador.integrations.outgoing import HttpOutgoing
 from cador.jobs.types import load_types
 from cador.operations.context import Context, Options
 from cador.ports.executor import Limits as JobLimits
@@ -82,6 +84,7 @@ class Server:
             engine=self.engine,
             catalogues=catalogues,
             resolve_commits=_unresolved,
+            outgoing=HttpOutgoing(Rules()),
             options=lambda: Options(base_url="http://ci.example.com", max_jobs_per_stage=sim.max_per_stage),
         )
 

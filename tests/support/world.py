@@ -18,7 +18,9 @@ from cador.engine.alone import Alone
 from cador.engine.engine import Engine, Limits
 from cador.engine.preparing import Catalogues, Preparer
 from cador.executors.scripted import Script, ScriptedExecutor, ScriptedWorld
+from cador.integrations.addresses import Rules
 from cador.integrations.git_refs import GitRefs
+from cador.integrations.outgoing import HttpOutgoing
 from cador.jobs.definition import check_workflow, normalise, parse_workflow
 from cador.jobs.types import load_types
 from cador.operations import tasks
@@ -71,6 +73,7 @@ class World:
         self.max_jobs = 50
         self.retention: Retention | None = None
         self.resolve: Any = _unresolved
+        self.outgoing: Any = HttpOutgoing(Rules.parse(["127.0.0.0/8", "::1"]))
         self.scripted: ScriptedWorld | None = None
         self.scripts: dict[str, Script] = {}
         self.installation = f"test{uuid.uuid4().hex[:8]}"
@@ -152,6 +155,7 @@ class World:
             engine=self.engine,
             catalogues=catalogues,
             resolve_commits=lambda repos, within_s: self.resolve(repos, within_s),
+            outgoing=self.outgoing,
             options=lambda: Options(base_url="http://ci.example.com"),
         )
         self._stack = contextlib.AsyncExitStack()
@@ -177,6 +181,7 @@ class World:
 
     async def close(self) -> None:
         await self.kill()
+        await self.outgoing.aclose()
         await self.db.close()
 
     # -- doing

@@ -10,6 +10,7 @@ from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
 from cador.ports.code_hosts import CommitResolver
 from cador.ports.logs import LogStore
+from cador.ports.outgoing import Outgoing
 from cador.ports.sealing import Sealer
 from cador.ports.stores import Database
 
@@ -38,5 +39,6 @@ class Context:
     engine: Engine
     catalogues: Catalogues
     resolve_commits: CommitResolver
+    outgoing: Outgoing
     options: Callable[[], Options]
     refuse_starts: Callable[[], str] = lambda: ""
