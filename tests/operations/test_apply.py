@@ -128,6 +128,6 @@ def test_the_page_about_the_short_form_is_right() -> None:
     assert checked.warnings == ()
     kinds = {document.kind for document in prepared.documents}
     assert kinds == {
-        "Setting", "BaseImage", "CodeHost", "Registry", "User", "Project", "RoleBinding", "Service", "Build", "Test",
-        "Workflow",
+        "Setting", "BaseImage", "CodeHost", "Registry", "User", "Group", "Project", "RoleBinding", "Service", "Build",
+        "Test", "Workflow",
     }  # fmt: skip

@@ -70,9 +70,9 @@ class Order:
 class _TakeBack(Exception):
     """Ends a transaction that must leave nothing behind."""
 
-    def __init__(self, results: tuple[Result, ...]) -> None:
+    def __init__(self, done: Applied) -> None:
         super().__init__("taken back")
-        self.results = results
+        self.done = done
 
 
 def read_text(text: str) -> Prepared:
@@ -96,10 +96,10 @@ async def apply(
     await ctx.db.read(_check_all, actor, prepared.documents, order)
     hashes = {} if order.delete else await _new_passwords(ctx, prepared.documents, sessions)
     try:
-        results = await ctx.engine.transact(_apply, ctx, actor, prepared.documents, order, hashes, ctx.clock.now())
+        done = await ctx.engine.transact(_apply, ctx, actor, prepared.documents, order, hashes, ctx.clock.now())
     except _TakeBack as taken:
-        results = taken.results
-    return Applied(results, (*prepared.warnings, *_late(results)))
+        done = taken.done
+    return Applied(done.results, (*prepared.warnings, *done.warnings, *_late(done.results)))
 
 
 def _late(results: Sequence[Result]) -> Iterator[str]:
@@ -144,7 +144,7 @@ def _apply(
     order: Order,
     hashes: Mapping[str, str],
     at: float,
-) -> Outcome[tuple[Result, ...]]:
+) -> Outcome[Applied]:
     ear = Ear(tx, claim)
     if order.delete or order.prune or any(document.kind == "Workflow" for document in documents):
         tx.admission.lock()
@@ -155,16 +155,16 @@ def _apply(
         results = [_guarded(document, _apply_one, desk, document, order) for document in documents]
         if order.prune:
             results += _prune(desk, documents, order)
-    if any(result.action == "error" for result in results):
-        raise _TakeBack(
-            tuple(
-                result if result.action == "error" else replace(result, action="error", error=NOT_APPLIED, diff="")
-                for result in results
-            )
-        )
+    done = Applied(tuple(results), tuple(dict.fromkeys(desk.warnings)))
+    if done.failed:
+        raise _TakeBack(replace(done, results=tuple(map(_not_applied, results))))
     if order.dry_run:
-        raise _TakeBack(tuple(results))
-    return ear.outcome(tuple(results))
+        raise _TakeBack(done)
+    return ear.outcome(done)
+
+
+def _not_applied(result: Result) -> Result:
+    return result if result.action == "error" else replace(result, action="error", error=NOT_APPLIED, diff="")
 
 
 def _guarded(document: Document, step: Any, *args: Any) -> Result:
@@ -327,9 +327,8 @@ def _export(tx: Tx, project: str) -> list[Document]:
         for key in (form.named, form.project):
             body.pop(key, None)
         body.pop("project_key", None)
-        if document.kind == "Workflow":
-            body = named(body, names)
-        elif form.model is not None:
+        body = named(document.kind, body, names)
+        if form.model is not None:
             body = without_defaults(form.model, body, deep=False)
         full.append(replace(document, spec={**document.spec, **body}))
     return full
@@ -337,14 +336,15 @@ def _export(tx: Tx, project: str) -> list[Document]:
 
 def _stubs(tx: Tx, project: str) -> Iterator[Document]:
     if not project:
-        for kind in ("Setting", "BaseImage", "CodeHost", "Registry"):
+        for kind in ("Setting", "BaseImage", "CodeHost", "Registry", "Group"):
             for found in tx.resources.list_kind(FORMS[kind].kind, ""):
                 yield Document(kind, found.name, "", {})
         return
     need_project(tx, project)
     yield Document("Project", project, project, {})
     for binding in bindings_of(tx, project):
-        yield Document("RoleBinding", binding.user.account, project, {})
+        if binding.user is not None:
+            yield Document("RoleBinding", binding.user.account, project, {})
     for service in tx.resources.list_kind("service", project):
         yield Document("Service", service.name, project, {})
     for service in tx.resources.list_kind("production_service", project):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cador.operations.declarative.names import Names, registry_keys
+from cador.operations.declarative.names import REFERRED, Names, makers, registry_keys
 from cador.operations.people import all_users
 from cador.ports.stores import Tx
 
@@ -22,6 +22,10 @@ def known_names(tx: Tx, project: str) -> Names:
         users[user.account] = (user.uid, user.name)
     for user in everybody:
         users.setdefault(user.name, (user.uid, user.name))
+    builds = {
+        build.name: [(target["service_name"], target["service_module"]) for target in _targets(build.document)]
+        for build in tx.resources.list_kind("build", project)
+    }
     return Names(
         codehosts={host.name: (host.id, str(host.document["type"])) for host in tx.resources.list_kind("codehost", "")},
         registries={**default, **registries},
@@ -31,12 +35,11 @@ def known_names(tx: Tx, project: str) -> Names:
             service.name: [module["name"] for module in service.document["containers"]]
             for service in tx.resources.list_kind("service", project)
         },
-        builds={
-            build.name: [(target["service_name"], target["service_module"]) for target in _targets(build.document)]
-            for build in tx.resources.list_kind("build", project)
-        },
+        builds=builds,
         tests=frozenset(test.name for test in tx.resources.list_kind("test", project)),
         project=project,
+        ids={kind: {one.name: one.uid for one in tx.resources.list_kind(kind, "")} for kind in sorted(REFERRED)},
+        made_by=makers(builds),
     )
 
 

@@ -74,6 +74,20 @@ def entries_of(node: Any) -> Iterator[Mapping[str, Any]]:
             yield from entries_of(element)
 
 
+# -- parts of transactions
+
+
+def store(tx: Tx, hand: Hand, body: GroupBody) -> bool:
+    """Add or replace a group by its name; False when it says what is stored. Raises: Invalid: a member nobody knows."""
+    old = tx.resources.find(KIND, "", body.name)
+    known = old.document["uids"] if old is not None else ()
+    _check_members(tx, [uid for uid in body.uids if uid not in known])
+    if old is not None:
+        return put_over(tx, hand, old, body.document())
+    put_new(tx, hand, KIND, "", body.name, body.document(), uid=str(uuid.uuid4()))
+    return True
+
+
 # -- what administrators ask
 
 

@@ -1,7 +1,7 @@
 """Documents against what is stored: read, write and remove one object of any kind, inside a transaction."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -11,13 +11,13 @@ from cador.domain.errors import Conflict, Invalid, NotFound
 from cador.domain.secrets import keep_masked, mask_credentials
 from cador.engine.hearing import Ear
 from cador.jobs.base import JobType
-from cador.operations import people, projects, resources, services, workflows
+from cador.operations import groups, people, projects, resources, services, workflows
 from cador.operations.actor import SYSTEM, Actor
 from cador.operations.catalog_names import known_names
 from cador.operations.declarative.documents import Document
-from cador.operations.declarative.names import Names, resolve
+from cador.operations.declarative.names import GROUP, Names, resolve
 from cador.operations.models.body import Body, read_body
-from cador.operations.models.builds import BuildBody, TestBody
+from cador.operations.models.groups import GroupBody
 from cador.operations.models.project import ProjectBody
 from cador.operations.models.service import ServiceBody
 from cador.operations.models.system import UserBody
@@ -29,7 +29,8 @@ Doc = Mapping[str, Any]
 
 @dataclass(slots=True)
 class Desk:
-    """What one transaction of applying works with. ``password_hashes``: of new passwords, by account."""
+    """What one transaction of applying works with. ``password_hashes``: of new passwords, by account. ``warnings``:
+    what went well and should be known."""
 
     tx: Tx
     hand: Hand
@@ -37,9 +38,33 @@ class Desk:
     ear: Ear
     at: float
     password_hashes: Mapping[str, str]
+    warnings: list[str] = field(default_factory=list)
+    _names: dict[str, Names] = field(default_factory=dict)
 
     def names(self, project: str) -> Names:
-        return known_names(self.tx, project)
+        """Known until something that has a name changes: documents come kind by kind, so that is seldom."""
+        if project not in self._names:
+            self._names[project] = known_names(self.tx, project)
+        return self._names[project]
+
+    def forget_names(self, document: Document) -> None:
+        """*document* has changed what names mean."""
+        if document.kind not in _WITHOUT_NAMES:
+            self._names.clear()
+
+
+_WITHOUT_NAMES: Final = frozenset({"Workflow", "RoleBinding", "Setting"})
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """How objects of one kind are kept. ``read``: what is stored, in the shape of the body, secrets masked, or None;
+    ``write``: False when it says what is stored already; ``remove`` is asked for what is there. Raise: any
+    ``CadorError``."""
+
+    read: Callable[[Tx, Document], dict[str, Any] | None]
+    write: Callable[[Desk, Document, Doc], bool]
+    remove: Callable[[Desk, Document], None]
 
 
 def actions_for(document: Document) -> tuple[str, ...]:
@@ -68,49 +93,55 @@ def check_allowed(actor: Actor, document: Document, project_exists: Callable[[st
             actor.need(action.replace("edit_", "delete_", 1), project)
 
 
-# -- reading
+# -- what all kinds share
 
 
 def live_body(tx: Tx, document: Document) -> dict[str, Any] | None:
     """What is stored, in the shape of the body, secrets masked; None when there is nothing."""
-    name, project = document.name, document.project
-    match document.kind:
-        case "Workflow":
-            row = tx.workflows.find(name)
-            if row is None or row.project != project:
-                return None
-            return dict(mask_credentials(msgspec.json.decode(row.definition)))
-        case "User":
-            user = tx.people.by_account(name)
-            if user is None:
-                return None
-            return {
-                "account": user.account,
-                "name": user.name,
-                "email": user.email,
-                "phone": user.phone,
-                "admin": user.admin,
-            }
-        case "RoleBinding":
-            user = tx.people.by_account(name)
-            roles = tx.people.roles(user.uid).get(project, ()) if user is not None else ()
-            return {"account": name, "project_key": project, "roles": list(roles)} if roles else None
-        case "Service":
-            found = tx.resources.find(services.kind_of(document.production), project, name)
-            if found is None:
-                return None
-            return {
-                "service_name": name,
-                "yaml": found.document["yaml"],
-                "variable_yaml": found.document["service_variable_kvs"],
-            }
-        case _:
-            found = tx.resources.find(document.form.kind, "" if document.kind == "Project" else project, name)
-            if found is None:
-                return None
-            body = dict(mask_credentials(found.document))
-            body.pop("deploy_type", None)
-            return body
+    return _keeper(document).read(tx, document)
+
+
+def store(desk: Desk, document: Document, body: Doc) -> bool:
+    """Write one object; False when it says what is stored already. Raises: any ``CadorError``."""
+    changed = _keeper(document).write(desk, document, body)
+    if changed:
+        desk.forget_names(document)
+    return changed
+
+
+def remove(desk: Desk, document: Document) -> bool:
+    """Delete one object; False when it is not there. Raises: Conflict: still used."""
+    if live_body(desk.tx, document) is None:
+        return False
+    _keeper(document).remove(desk, document)
+    desk.forget_names(document)
+    return True
+
+
+def _keeper(document: Document) -> Keeper:
+    return KEEPERS.get(document.kind, _PLAIN)
+
+
+_UNKNOWN: Final = "{kind} {name!r} is not known"
+_NAMING: Final = frozenset({"Build", "Workflow", "Group"})
+
+
+def resolved(desk: Desk, document: Document, body: Doc) -> dict[str, Any]:
+    """*body* with ids for names. Raises: Invalid: a name leads nowhere."""
+    if document.kind not in _NAMING:
+        return dict(body)
+    result, missing = resolve(document.kind, body, desk.names(document.project))
+    faults = []
+    for kind, name in dict.fromkeys(missing):
+        text = _UNKNOWN.format(kind=kind, name=name)
+        if kind == GROUP:
+            desk.warnings.append(f"{document.kind}/{document.name}: {text}: nobody is asked in its place")
+        elif document.kind != "Build" or kind == "service":
+            # what a build refers to is checked when it is stored, with the texts of its route
+            faults.append(text)
+    if faults:
+        raise Invalid("; ".join(faults))
+    return result
 
 
 def without_defaults(model: type[Body], body: Doc, *, deep: bool = True) -> dict[str, Any]:
@@ -140,55 +171,145 @@ def _plain(value: Any) -> Any:
     return value.model_dump() if isinstance(value, BaseModel) else value
 
 
-# -- writing
+# -- rows of the resource table
 
 
-_UNKNOWN: Final = "{kind} {name!r} is not known"
+def _read_plain(tx: Tx, document: Document) -> dict[str, Any] | None:
+    found = tx.resources.find(document.form.kind, "" if document.kind == "Project" else document.project, document.name)
+    return dict(mask_credentials(found.document)) if found is not None else None
 
 
-def resolved(desk: Desk, document: Document, body: Doc) -> dict[str, Any]:
-    """*body* with ids for names. Raises: Invalid: a name leads nowhere."""
-    if document.kind not in ("Build", "Workflow"):
-        return dict(body)
-    result, missing = resolve(document.kind, body, desk.names(document.project))
-    # what a build refers to is checked when it is stored, with the texts of its route
-    faults = [entry for entry in missing if document.kind == "Workflow" or entry[0] == "service"]
-    if faults:
-        raise Invalid("; ".join(_UNKNOWN.format(kind=kind, name=name) for kind, name in dict.fromkeys(faults)))
-    return result
+def _write_plain(desk: Desk, document: Document, body: Doc) -> bool:
+    kind = document.form.kind
+    model = resources.KINDS[kind].model
+    if "advanced_settings" in model.model_fields and isinstance(advanced := body.get("advanced_settings"), Mapping):
+        body = {**body, "advanced_settings": {"cluster_name": "local", **advanced}}
+    parsed = read_body(model, body).document()
+    return resources.store(desk.tx, desk.hand, kind, document.project, parsed)[1]
 
 
-def store(desk: Desk, document: Document, body: Doc) -> bool:
-    """Write one object; False when it says what is stored already. Raises: any ``CadorError``."""
-    tx, hand, project = desk.tx, desk.hand, document.project
-    match document.kind:
-        case "Workflow":
-            return _store_workflow(desk, document, body)
-        case "User":
-            user = read_body(UserBody, body)
-            return people.store_user(tx, hand, user, desk.password_hashes.get(user.account, ""))[1]
-        case "RoleBinding":
-            member = tx.people.by_account(document.name)
-            if member is None:
-                raise NotFound("user", document.name)
-            roles = body.get("roles")
-            if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
-                raise Invalid("roles must be a list of role names", place="roles")
-            return people.store_roles(tx, hand, member, project, roles)
-        case "Project":
-            return projects.store(tx, hand, read_body(ProjectBody, body).document())[1]
-        case "Service":
-            parsed = read_body(ServiceBody, body).document()
-            return services.store(tx, hand, services.kind_of(document.production), project, parsed)[1]
-        case _:
-            kind = document.form.kind
-            model: type[Body] = resources.KINDS[kind].model
-            if model in (BuildBody, TestBody) and isinstance(advanced := body.get("advanced_settings"), Mapping):
-                body = {**body, "advanced_settings": {"cluster_name": "local", **advanced}}
-            return resources.store(tx, hand, kind, project, read_body(model, body).document())[1]
+def _remove_plain(desk: Desk, document: Document) -> None:
+    found = resources.get(desk.tx, document.form.kind, document.project, document.name)
+    resources.drop(desk.tx, desk.hand, found)
 
 
-def _store_workflow(desk: Desk, document: Document, body: Doc) -> bool:
+_PLAIN: Final = Keeper(_read_plain, _write_plain, _remove_plain)
+
+
+# -- projects
+
+
+def _read_project(tx: Tx, document: Document) -> dict[str, Any] | None:
+    body = _read_plain(tx, document)
+    if body is not None:
+        body.pop("deploy_type", None)
+    return body
+
+
+def _write_project(desk: Desk, document: Document, body: Doc) -> bool:
+    return projects.store(desk.tx, desk.hand, read_body(ProjectBody, body).document())[1]
+
+
+def _remove_project(desk: Desk, document: Document) -> None:
+    for row in desk.tx.workflows.list_workflows(document.name):
+        workflows.remove_workflow(desk.tx, desk.ear, row.key)
+    projects.drop_project(desk.tx, desk.hand, document.name)
+
+
+# -- people
+
+
+def _read_user(tx: Tx, document: Document) -> dict[str, Any] | None:
+    user = tx.people.by_account(document.name)
+    if user is None:
+        return None
+    return {
+        "account": user.account,
+        "name": user.name,
+        "email": user.email,
+        "phone": user.phone,
+        "admin": user.admin,
+    }
+
+
+def _write_user(desk: Desk, document: Document, body: Doc) -> bool:
+    user = read_body(UserBody, body)
+    return people.store_user(desk.tx, desk.hand, user, desk.password_hashes.get(user.account, ""))[1]
+
+
+def _remove_user(desk: Desk, document: Document) -> None:
+    user = desk.tx.people.by_account(document.name)
+    if user is not None:
+        people.drop_user(desk.tx, desk.hand, user)
+
+
+def _read_group(tx: Tx, document: Document) -> dict[str, Any] | None:
+    found = tx.resources.find(groups.KIND, "", document.name)
+    return dict(found.document) if found is not None else None
+
+
+def _write_group(desk: Desk, document: Document, body: Doc) -> bool:
+    return groups.store(desk.tx, desk.hand, read_body(GroupBody, body))
+
+
+def _read_binding(tx: Tx, document: Document) -> dict[str, Any] | None:
+    user = tx.people.by_account(document.name)
+    roles = tx.people.roles(user.uid).get(document.project, ()) if user is not None else ()
+    return {"account": document.name, "project_key": document.project, "roles": list(roles)} if roles else None
+
+
+def _write_binding(desk: Desk, document: Document, body: Doc) -> bool:
+    member = desk.tx.people.by_account(document.name)
+    if member is None:
+        raise NotFound("user", document.name)
+    wanted = body.get("roles")
+    if not isinstance(wanted, list) or not all(isinstance(role, str) for role in wanted):
+        raise Invalid("roles must be a list of role names", place="roles")
+    return people.store_roles(desk.tx, desk.hand, member, document.project, wanted)
+
+
+def _remove_binding(desk: Desk, document: Document) -> None:
+    member = desk.tx.people.by_account(document.name)
+    if member is not None:
+        people.store_roles(desk.tx, desk.hand, member, document.project, [])
+
+
+# -- services
+
+
+def _read_service(tx: Tx, document: Document) -> dict[str, Any] | None:
+    found = tx.resources.find(services.kind_of(document.production), document.project, document.name)
+    if found is None:
+        return None
+    return {
+        "service_name": document.name,
+        "yaml": found.document["yaml"],
+        "variable_yaml": found.document["service_variable_kvs"],
+    }
+
+
+def _write_service(desk: Desk, document: Document, body: Doc) -> bool:
+    parsed = read_body(ServiceBody, body).document()
+    kind = services.kind_of(document.production)
+    return services.store(desk.tx, desk.hand, kind, document.project, parsed)[1]
+
+
+def _remove_service(desk: Desk, document: Document) -> None:
+    found = resources.get(desk.tx, services.kind_of(document.production), document.project, document.name)
+    resources.drop(desk.tx, desk.hand, found)
+
+
+# -- workflows
+
+
+def _read_workflow(tx: Tx, document: Document) -> dict[str, Any] | None:
+    row = tx.workflows.find(document.name)
+    if row is None or row.project != document.project:
+        return None
+    return dict(mask_credentials(msgspec.json.decode(row.definition)))
+
+
+def _write_workflow(desk: Desk, document: Document, body: Doc) -> bool:
     tx, hand = desk.tx, desk.hand
     resources.refuse_sealed(body, hand.sealer)
     new = workflows.draft(body)
@@ -209,32 +330,17 @@ def _store_workflow(desk: Desk, document: Document, body: Doc) -> bool:
     return True
 
 
-# -- removing
+def _remove_workflow(desk: Desk, document: Document) -> None:
+    workflows.remove_workflow(desk.tx, desk.ear, document.name)
+    desk.hand.audit(desk.tx, "delete_workflow", document.project, f"workflow/{document.name}")
 
 
-def remove(desk: Desk, document: Document) -> bool:
-    """Delete one object; False when it is not there. Raises: Conflict: still used."""
-    tx, hand, project = desk.tx, desk.hand, document.project
-    if live_body(tx, document) is None:
-        return False
-    match document.kind:
-        case "Workflow":
-            workflows.remove_workflow(tx, desk.ear, document.name)
-            hand.audit(tx, "delete_workflow", project, f"workflow/{document.name}")
-        case "User":
-            user = tx.people.by_account(document.name)
-            if user is not None:
-                people.drop_user(tx, hand, user)
-        case "RoleBinding":
-            member = tx.people.by_account(document.name)
-            if member is not None:
-                people.store_roles(tx, hand, member, project, [])
-        case "Project":
-            for row in tx.workflows.list_workflows(project):
-                workflows.remove_workflow(tx, desk.ear, row.key)
-            projects.drop_project(tx, hand, project)
-        case "Service":
-            resources.drop(tx, hand, resources.get(tx, services.kind_of(document.production), project, document.name))
-        case _:
-            resources.drop(tx, hand, resources.get(tx, document.form.kind, project, document.name))
-    return True
+KEEPERS: Final[Mapping[str, Keeper]] = {
+    "Project": Keeper(_read_project, _write_project, _remove_project),
+    "User": Keeper(_read_user, _write_user, _remove_user),
+    "Group": Keeper(_read_group, _write_group, _remove_plain),
+    "RoleBinding": Keeper(_read_binding, _write_binding, _remove_binding),
+    "Service": Keeper(_read_service, _write_service, _remove_service),
+    "Workflow": Keeper(_read_workflow, _write_workflow, _remove_workflow),
+}
+"""Kinds that are more than a row of the resource table and its model."""

@@ -11,6 +11,7 @@ from cador.operations.declarative.substitution import escape
 from cador.operations.models.body import Body, read_body
 from cador.operations.models.builds import BuildBody, TestBody
 from cador.operations.models.codehost import CodeHostBody
+from cador.operations.models.groups import GroupBody
 from cador.operations.models.project import ProjectBody
 from cador.operations.models.registry import RegistryBody
 from cador.operations.models.service import ServiceBody
@@ -43,6 +44,7 @@ FORMS: Final[Mapping[str, KindForm]] = {
     "CodeHost": KindForm("codehost", CodeHostBody),
     "Registry": KindForm("registry", RegistryBody),
     "User": KindForm("user", UserBody, named="account"),
+    "Group": KindForm("group", GroupBody),
     "Project": KindForm("project", ProjectBody, named="project_key"),
     "RoleBinding": KindForm("rolebinding", None, named="account", project="project_key", extra=("roles",)),
     "Service": KindForm("service", ServiceBody, named="service_name", project="project_key", extra=("production",)),
@@ -57,7 +59,6 @@ LATER: Final = (
     "Cluster",
     "Database",
     "Environment",
-    "Group",
     "IMApp",
     "MailServer",
     "Plugin",

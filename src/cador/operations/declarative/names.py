@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cador.domain.errors import Invalid
@@ -17,8 +17,30 @@ Missing = tuple[str, str]
 Pair = tuple[str, str]
 """Service and module."""
 
-_PEOPLE: Final = frozenset({"approve_users", "manual_exec_users"})
+_PEOPLE: Final = frozenset({"approve_users", "approval_users", "manual_exec_users", "target_users"})
 """Lists of people."""
+ID_KEYS: Final[Mapping[str, str]] = {
+    "cluster_id": "cluster",
+    "app_id": "imapp",
+    "project_management_id": "projectmanagement",
+    "sonar_id": "sonar",
+}
+"""Keys of a definition that hold an id, where a file may give a name; of which kind. (Registries are found by more than
+their name.)"""
+JOB_IDS: Final[Mapping[tuple[str, str], str]] = {("sql", "id"): "database"}
+"""The same for keys that mean that only in the spec of one job type."""
+REFERRED: Final = frozenset({"group", *ID_KEYS.values(), *JOB_IDS.values()})
+"""Kinds whose names and ids are in :attr:`Names.ids`."""
+GROUP: Final = "group"
+"""The kind of something missing that is only warned of: groups of others' making may come later."""
+LOCAL_CLUSTER: Final = "0123456789abcdef12345678"
+_KIND_WORDS: Final = {
+    "imapp": "IM app",
+    "projectmanagement": "project management",
+    "database": "database",
+    "cluster": "cluster",
+    "sonar": "sonar",
+}
 _ID: Final = re.compile(r"[0-9a-f*]{24}|[0-9a-z]*\*+[0-9a-z*]*")
 
 
@@ -26,7 +48,7 @@ _ID: Final = re.compile(r"[0-9a-f*]{24}|[0-9a-z]*\*+[0-9a-z*]*")
 class Names:
     """What names mean. ``registries``: by name, address with namespace and id. ``users``: account to uid and display
     name. ``services``: modules of each. ``builds``: the modules each makes. ``tests``: names. Ids of code hosts: with
-    their type."""
+    their type. ``ids``: of the kinds in :data:`REFERRED`, by kind and name."""
 
     codehosts: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     registries: Mapping[str, str] = field(default_factory=dict)
@@ -36,6 +58,9 @@ class Names:
     builds: Mapping[str, Sequence[Pair]] = field(default_factory=dict)
     tests: frozenset[str] = frozenset()
     project: str = ""
+    ids: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    made_by: Mapping[Pair, str] = field(default_factory=dict)
+    """The build that makes a module, the first of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +72,13 @@ class AllNames:
 
     def of(self, project: str) -> Names:
         own = self.projects.get(project, Names())
-        return Names(
-            self.system.codehosts,
-            self.system.registries,
-            self.system.base_images,
-            self.system.users,
-            own.services,
-            own.builds,
-            own.tests,
-            project,
+        return replace(
+            self.system,
+            services=own.services,
+            builds=own.builds,
+            tests=own.tests,
+            made_by=own.made_by,
+            project=project,
         )
 
 
@@ -68,6 +91,7 @@ def names_of(documents: "Iterable[Document]") -> AllNames:
     services: dict[str, dict[str, Sequence[str]]] = {}
     builds: dict[str, dict[str, Sequence[Pair]]] = {}
     tests: dict[str, set[str]] = {}
+    ids: dict[str, dict[str, str]] = {"cluster": {"local": LOCAL_CLUSTER}}
     for document in documents:
         spec, name, project = document.spec, document.name, document.project
         match document.kind:
@@ -86,15 +110,27 @@ def names_of(documents: "Iterable[Document]") -> AllNames:
                 builds.setdefault(project, {})[name] = pairs(spec.get("services") or (), services.get(project, {}))
             case "Test":
                 tests.setdefault(project, set()).add(name)
+            case _ if document.form.kind in REFERRED:
+                ids.setdefault(document.form.kind, {})[name] = name
     projects = {
         project: Names(
             services=services.get(project, {}),
             builds=builds.get(project, {}),
             tests=frozenset(tests.get(project, ())),
+            made_by=makers(builds.get(project, {})),
         )
         for project in {*services, *builds, *tests}
     }
-    return AllNames(Names(codehosts, registries, images, users), projects)
+    return AllNames(Names(codehosts, registries, images, users, ids=ids), projects)
+
+
+def makers(builds: Mapping[str, Sequence[Pair]]) -> dict[Pair, str]:
+    """The first build of each module."""
+    found: dict[Pair, str] = {}
+    for name, made in builds.items():
+        for pair in made:
+            found.setdefault(pair, name)
+    return found
 
 
 def registry_keys(name: str, spec: Mapping[str, Any]) -> list[str]:
@@ -126,9 +162,21 @@ def resolve(kind: str, body: Mapping[str, Any], names: Names) -> tuple[dict[str,
         return _script(kind, body, names, missing), missing
     if kind == "Workflow":
         return _Workflow(names, missing).resolved(body), missing
+    if kind == "Group":
+        return _members(body, names, missing), missing
     if kind == "RoleBinding" and body.get("account") not in names.users:
         missing.append(("user", str(body.get("account"))))
     return dict(body), missing
+
+
+def _members(body: Mapping[str, Any], names: Names, missing: list[Missing]) -> dict[str, Any]:
+    """Accounts of a group's members to uids."""
+    uids = body.get("uids")
+    if not isinstance(uids, list):
+        return dict(body)
+    known = {uid for uid, _ in names.users.values()}
+    missing += [("user", str(one)) for one in uids if one not in names.users and one not in known]
+    return {**body, "uids": [names.users[one][0] if one in names.users else one for one in uids]}
 
 
 def _script(kind: str, body: Mapping[str, Any], names: Names, missing: list[Missing]) -> dict[str, Any]:
@@ -157,6 +205,9 @@ def _targets(targets: Sequence[Any], names: Names, missing: list[Missing]) -> li
     return found
 
 
+_OF_JOBS: Final = ("error_policy", "notify_ctls")
+
+
 class _Workflow:
     def __init__(self, names: Names, missing: list[Missing]) -> None:
         self._names, self._missing = names, missing
@@ -165,8 +216,9 @@ class _Workflow:
         result = dict(body)
         if isinstance(body.get("stages"), list):
             result["stages"] = [self._stage(stage) for stage in body["stages"]]
-        if isinstance(body.get("params"), list):
-            result["params"] = self._walk(body["params"])
+        for key in ("params", "notify_ctls"):
+            if isinstance(body.get(key), list):
+                result[key] = self._walk(body[key])
         return result
 
     def _stage(self, stage: Any) -> Any:
@@ -193,9 +245,10 @@ class _Workflow:
             for key in ("test_modules", "service_and_tests"):
                 if isinstance(spec.get(key), list):
                     spec[key] = [self._test(test) for test in spec[key]]
-        if "error_policy" in job:
-            return {**job, "spec": spec, "error_policy": self._walk(job["error_policy"])}
-        return {**job, "spec": spec}
+        for (kind, key), of in JOB_IDS.items():
+            if job.get("type") == kind and isinstance(spec.get(key), str):
+                spec[key] = self._id(of, spec[key])
+        return {**job, "spec": spec, **{key: self._walk(job[key]) for key in _OF_JOBS if key in job}}
 
     def _build(self, target: Any) -> Any:
         """The build that makes the module, when none is named."""
@@ -206,9 +259,8 @@ class _Workflow:
                 self._missing.append(("build", str(name)))
             return target
         pair = (str(target.get("service_name") or ""), str(target.get("service_module") or ""))
-        for name, made in self._names.builds.items():
-            if pair in made:
-                return {**target, "build_name": name}
+        if pair in self._names.made_by:
+            return {**target, "build_name": self._names.made_by[pair]}
         self._missing.append(("build", f"for {'/'.join(pair)}"))
         return target
 
@@ -229,6 +281,8 @@ class _Workflow:
         for key, child in value.items():
             if key.endswith("registry_id") and isinstance(child, str) and child:
                 result[key] = self._registry(child)
+            elif key in ID_KEYS and isinstance(child, str):
+                result[key] = self._id(ID_KEYS[key], child)
         if "codehost_name" in value and "repo_name" in value:
             result = self._repository(result)
         for key in _PEOPLE & value.keys():
@@ -245,6 +299,12 @@ class _Workflow:
             self._missing.append(("registry", text))
         return found or text
 
+    def _id(self, kind: str, text: str) -> str:
+        found = self._names.ids.get(kind, {}).get(text)
+        if found is None and text and not _ID.fullmatch(text) and "{{" not in text:
+            self._missing.append((_KIND_WORDS[kind], text))
+        return found or text
+
     def _repository(self, repo: dict[str, Any]) -> dict[str, Any]:
         found = self._names.codehosts.get(repo["codehost_name"])
         if found is None:
@@ -255,14 +315,28 @@ class _Workflow:
         return {**result, "codehost_id": found[0], "source": found[1], "repo_owner": owner}
 
     def _user(self, user: Any) -> Any:
-        if not isinstance(user, Mapping) or user.get("user_id") or user.get("type", "user") != "user":
+        if not isinstance(user, Mapping):
             return user
+        if user.get("type") == "group":
+            return self._group(user)
         account = str(user.get("user_name") or "")
+        if user.get("user_id") or user.get("type", "user") != "user" or user.get("id"):
+            return user  # the last: somebody of an IM app
         found = self._names.users.get(account)
         if found is None:
             self._missing.append(("user", account))
             return user
         return {**user, "user_id": found[0], "user_name": found[1]}
+
+    def _group(self, group: Mapping[str, Any]) -> Mapping[str, Any]:
+        name = str(group.get("group_name") or "")
+        if group.get("group_id") or not name:
+            return group
+        found = self._names.ids.get("group", {}).get(name)
+        if found is None:
+            self._missing.append((GROUP, name))
+            return group
+        return {**group, "group_id": found}
 
     def _image(self, label: str) -> dict[str, Any]:
         found = self._names.base_images.get(label)
@@ -272,9 +346,14 @@ class _Workflow:
         return {"image_id": found}
 
 
-def named(body: Mapping[str, Any], names: Names) -> dict[str, Any]:
-    """The inverse for a workflow: names where an id would be read back from exactly that name."""
-    return dict(_Back(names).walk(body))
+def named(kind: str, body: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """The inverse: names where an id would be read back from exactly that name."""
+    if kind == "Workflow":
+        return dict(_Back(names).walk(body))
+    if kind == "Group":
+        accounts = {uid: account for account, (uid, _) in reversed([*names.users.items()])}
+        return {**body, "uids": [accounts.get(uid, uid) for uid in body["uids"]]}
+    return dict(body)
 
 
 class _Back:
@@ -285,6 +364,7 @@ class _Back:
             self._registries.setdefault(ident, name)
         self._users = {uid: (account, shown) for account, (uid, shown) in names.users.items()}
         self._images = {ident: label for label, ident in names.base_images.items()}
+        self._ids = {kind: {ident: name for name, ident in known.items()} for kind, known in names.ids.items()}
 
     def walk(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -295,6 +375,10 @@ class _Back:
         for key, child in value.items():
             if key.endswith("registry_id") and child in self._registries:
                 result[key] = self._registries[child]
+            elif key in ID_KEYS and isinstance(child, str):
+                result[key] = self._ids.get(ID_KEYS[key], {}).get(child, child)
+            elif key == "jobs" and isinstance(child, list):
+                result[key] = [self._job(job) for job in result[key]]
         if isinstance(value.get("codehost_id"), int) and "repo_name" in value and "codehost_name" not in value:
             name, kind = self._codehosts.get(value["codehost_id"], ("", ""))
             owner = value.get("repo_owner")
@@ -309,8 +393,25 @@ class _Back:
             result["image_id"] = ""
         return result
 
+    def _job(self, job: Any) -> Any:
+        spec = job.get("spec") if isinstance(job, Mapping) else None
+        if not isinstance(spec, Mapping):
+            return job
+        named = {
+            key: self._ids.get(of, {}).get(spec[key], spec[key])
+            for (kind, key), of in JOB_IDS.items()
+            if job.get("type") == kind and isinstance(spec.get(key), str)
+        }
+        return {**job, "spec": {**spec, **named}} if named else job
+
     def _user(self, user: Any) -> Any:
-        if not isinstance(user, Mapping) or user.get("type", "user") != "user":
+        if not isinstance(user, Mapping):
+            return user
+        if user.get("type") == "group":
+            name = self._ids.get("group", {}).get(user.get("group_id") or "")
+            same = name is not None and name == user.get("group_name")
+            return {key: value for key, value in user.items() if key != "group_id"} if same else user
+        if user.get("type", "user") != "user":
             return user
         account, shown = self._users.get(user.get("user_id") or "", ("", ""))
         if not account or user.get("user_name") != shown:

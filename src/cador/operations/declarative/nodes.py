@@ -52,7 +52,8 @@ NOWHERE: Final = Mark()
 class Node:
     """A scalar, a mapping of nodes or a list of nodes. ``text``: a scalar as written. ``keys``: where each key stands.
 
-    ``fixed``: of a document, its references are replaced; what looks like one now is meant as it stands.
+    ``fixed``: of a document, its references are replaced; what looks like one now is meant as it stands. ``filled``: of
+    a scalar, it held references.
     """
 
     value: Any
@@ -60,6 +61,7 @@ class Node:
     text: str = ""
     keys: Mapping[str, Mark] = field(default_factory=dict)
     fixed: bool = False
+    filled: bool = False
 
     @property
     def mapping(self) -> dict[str, "Node"] | None:

@@ -1,26 +1,66 @@
 """Parts that several sections of the short form share: repositories, variables, tools, resources, modules."""
 
-from typing import Any
+from typing import Any, Final
 
+from cador.operations.declarative import shapes
+from cador.operations.declarative.from_secret import taken_from
 from cador.operations.declarative.nodes import Node
 from cador.operations.declarative.reader import Reader, scalar_text
+from cador.operations.declarative.shapes import FROM_SECRET, SCALAR, Part, Shape, keyed, many, schema_of, within
 
-_REPO_KEYS = (
-    "codehost",
-    "repo",
-    "branch",
-    "tag",
-    "commit",
-    "remote",
-    "path",
-    "submodules",
-    "primary",
-)
+REPOSITORY: Final[Shape] = {
+    "codehost": shapes.text("Name of a code host.", needed=True),
+    "repo": shapes.text("namespace/name", needed=True),
+    "branch": shapes.text(),
+    "tag": shapes.text(),
+    "commit": shapes.text(),
+    "remote": shapes.text(),
+    "path": shapes.text("Where in the workspace."),
+    "submodules": shapes.flag(),
+    "primary": shapes.flag(),
+}
+REPOSITORIES: Final = many(REPOSITORY)
+TOOLS: Final = keyed(SCALAR, "Name and version, taken as written.")
+_VARIABLE: Final[Shape] = {
+    "value": shapes.secret(),
+    "default": shapes.secret(),
+    "valueFrom": Part(FROM_SECRET["properties"]["valueFrom"]),
+    "secret": shapes.flag("Sealed when stored, masked where shown."),
+    "type": shapes.text(),
+    "options": shapes.texts(),
+    "description": shapes.text(),
+}
+VARIABLES: Final = keyed({"anyOf": [SCALAR, schema_of(_VARIABLE)]})
+PARAMETERS: Final = VARIABLES
+RESOURCES: Final[Shape] = {
+    "cpu": shapes.text("Cores: 2, 0.5, 500m."),
+    "memory": shapes.text("512Mi, 4Gi."),
+    "cpu_request": shapes.text(),
+    "memory_request": shapes.text(),
+}
+ADVANCED: Final[Shape] = {
+    "timeout": shapes.duration(),
+    "resources": within(RESOURCES),
+    "cache": shapes.text("true, false, or the folder to keep."),
+    "outputs": shapes.texts("Variables of the script that later jobs may use."),
+    "cluster": shapes.text(),
+    "privileged": shapes.flag(),
+}
+_DOCKER: Final[Shape] = {
+    "context": shapes.text(),
+    "dockerfile": shapes.text(),
+    "args": shapes.text(),
+    "buildkit": shapes.flag(),
+    "platforms": shapes.text(),
+    "template": shapes.text(),
+    "interpolate": shapes.flag(),
+}
+DOCKER: Final = within(_DOCKER)
 
 
 def repository(entry: Reader) -> dict[str, Any]:
     """``repo: ns/name`` (the last ``/`` splits) and ``codehost``."""
-    entry.only(*_REPO_KEYS)
+    entry.only(*REPOSITORY)
     namespace, slash, name = entry.need("repo").strip("/").removesuffix(".git").rpartition("/")
     if not slash or not namespace:
         raise entry.misfit("must be namespace/name", "repo")
@@ -56,36 +96,37 @@ def tools(entry: Reader) -> list[dict[str, str]]:
     ]
 
 
-def _variable(place: str, key: str, node: Node, value_key: str, known: tuple[str, ...]) -> dict[str, Any]:
+def _variable(place: str, key: str, node: Node, value_key: str) -> dict[str, Any]:
     variable: dict[str, Any] = {"key": key, "type": "string", "is_credential": False}
     if node.mapping is None:
         return {**variable, value_key: scalar_text(node, place)}
-    entry = Reader(node, place).only("value", "default", "secret", "type", "options", "description", *known)
+    entry = Reader(node, place).only(*_VARIABLE)
     options = entry.texts("options")
     variable |= {
         "type": entry.text("type", "choice" if options else "string"),
         value_key: entry.text("value", entry.text("default")),
         "is_credential": entry.flag("secret"),
     }
+    if "valueFrom" in entry:
+        variable |= {value_key: taken_from(entry.child("valueFrom"), entry.place), "is_credential": True}
+        if "value" in entry or ("secret" in entry and not entry.flag("secret")):
+            raise entry.misfit("'valueFrom' is the value, and it is secret", "valueFrom")
     if options:
         variable["choice_option"] = options
     if "description" in entry:
         variable["description"] = entry.text("description")
-    for name in known:
-        if name in entry:
-            variable[name] = entry.flag(name)
     return variable
 
 
 def parameters(entry: Reader) -> list[dict[str, Any]]:
     """Variables of a build or test: ``{K: value}`` or ``{K: {value, secret, type, options, description}}``."""
     place = f"{entry.place}.parameters"
-    return [_variable(f"{place}.{key}", key, node, "default_value", ()) for key, node in entry.pairs("parameters")]
+    return [_variable(f"{place}.{key}", key, node, "default_value") for key, node in entry.pairs("parameters")]
 
 
 def environment(entry: Reader) -> list[dict[str, Any]]:
     """Variables of a job, same forms."""
-    return [_variable(f"{entry.place}.env.{key}", key, node, "value", ()) for key, node in entry.pairs("env")]
+    return [_variable(f"{entry.place}.env.{key}", key, node, "value") for key, node in entry.pairs("env")]
 
 
 def module(text: str) -> dict[str, str]:
@@ -107,7 +148,7 @@ def targets(entry: Reader, key: str) -> list[dict[str, str]]:
 def resources(entry: Reader) -> dict[str, int]:
     """``{cpu: 2, memory: 4Gi}`` as limits in millicores and MiB; ``cpu_request`` and ``memory_request`` likewise."""
     inner = Reader(entry.child("resources"), f"{entry.place}.resources")
-    inner.only("cpu", "memory", "cpu_request", "memory_request")
+    inner.only(*RESOURCES)
     spec: dict[str, int] = {}
     for key, field in (("cpu", "cpu_limit"), ("cpu_request", "cpu_req")):
         if key in inner:
@@ -142,7 +183,7 @@ def advanced_settings(entry: Reader) -> dict[str, Any] | None:
 
 
 def docker_step(entry: Reader) -> dict[str, Any]:
-    entry.only("context", "dockerfile", "args", "buildkit", "platforms", "template")
+    entry.only(*_DOCKER)
     spec: dict[str, Any] = {
         "dockerfile_source": "template" if "template" in entry else "local",
         "build_context_dir": entry.text("context", "."),

@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Any, Final
 
-from cador.operations.declarative.nodes import Mark, Misfit, Node, plain, unknown_key
+from cador.operations.declarative.nodes import Mark, Misfit, Node, plain, resolve_plain, unknown_key
 
 _DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _CPU: Final = re.compile(r"(\d+(?:\.\d+)?)(m?)")
@@ -69,16 +69,23 @@ class Reader:
         return text
 
     def flag(self, key: str, default: bool = False) -> bool:
-        value = self._children[key].value if key in self else default
+        value = self._given(key, default)
         if not isinstance(value, bool):
             raise self.misfit("must be true or false", key)
         return value
 
     def number(self, key: str, default: int = 0) -> int:
-        value = self._children[key].value if key in self else default
+        value = self._given(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.misfit("must be a whole number", key)
         return value
+
+    def _given(self, key: str, default: Any) -> Any:
+        """What stands there; the text that ``${NAME}`` became is read as if it had been written."""
+        if key not in self:
+            return default
+        node = self._children[key]
+        return resolve_plain(node.value) if node.filled else node.value
 
     def texts(self, key: str) -> list[str]:
         return [scalar_text(node, f"{self.place}.{key}[{n}]") for n, node in enumerate(self.nodes(key))]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from cador.domain.secrets import SECRET_KEYS
+from cador.operations.declarative.from_secret import read_from_secret
 from cador.operations.declarative.nodes import Misfit, Node
 
 VERBATIM: Final = frozenset(
@@ -25,10 +27,8 @@ VERBATIM: Final = frozenset(
         "build_args",
     }
 )
-SECRET_KEYS: Final = frozenset(
-    {"access_token", "client_secret", "password", "private_access_token", "secret_key", "ssh_key"}
-)
-"""Keys whose value must come from the environment."""
+LITERALS_REFUSED: Final = SECRET_KEYS - {"secret", "token"}
+"""Keys whose value must come from elsewhere. The two others are also what people call variables of their own."""
 
 _REFERENCE: Final = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-?])([^}]*))?\}|(\{))")
 _WHOLE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?::?\?[^}]*)?\}\Z")
@@ -53,8 +53,8 @@ def substitute(
 
     Raises: Misfit: a variable is not set and has no default; a malformed reference; a literal secret.
     """
-    done = _Pass(environment, missing or _refuse, plain_secrets, unset_secret).walk(node, "", off=False, secret=False)
-    return replace(done, fixed=True)
+    work = _Pass(environment, missing or _refuse, plain_secrets, unset_secret, _all_secret(node))
+    return replace(work.walk(node, "", off=False, secret=False), fixed=True)
 
 
 def escape(value: Any, key: str = "", *, off: bool = False) -> Any:
@@ -78,36 +78,46 @@ def _refuse(written: str, key: str, node: Node) -> str:
 
 class _Pass:
     def __init__(
-        self, environment: Mapping[str, str], missing: Missing, plain_secrets: bool, unset_secret: str | None
+        self,
+        environment: Mapping[str, str],
+        missing: Missing,
+        plain_secrets: bool,
+        unset_secret: str | None,
+        all_secret: frozenset[int],
     ) -> None:
         self._environment, self._missing, self._plain_secrets = environment, missing, plain_secrets
-        self._unset_secret = unset_secret
-        self._done: dict[tuple[int, str, bool], Node] = {}
+        self._unset_secret, self._all_secret = unset_secret, all_secret
+        self._done: dict[tuple[int, str, bool, bool], Node] = {}
 
     def walk(self, node: Node, key: str, *, off: bool, secret: bool) -> Node:
         if isinstance(node.value, (dict, list)):
+            if (taken := read_from_secret(node)) is not None:
+                return taken
             # what an alias names is copied once for each way it is used, not for each place
-            seen = (id(node), key if isinstance(node.value, list) else "", off or secret)
+            seen = (id(node), key if isinstance(node.value, list) else "", off, secret)
             if seen not in self._done:
-                self._done[seen] = self._branch(node, key, off=off)
+                self._done[seen] = self._branch(node, key, off=off, below=secret)
             return self._done[seen]
-        secret = secret or key in SECRET_KEYS
+        secret = secret or key in LITERALS_REFUSED
         if secret and not self._plain_secrets:
             self._no_literal(node, key)
         if off or not isinstance(node.value, str) or "$" not in node.value:
             return node
         text = _REFERENCE.sub(lambda match: self._value(match, key, node, secret), node.value)
-        return replace(node, value=text, text=text)
+        return replace(node, value=text, text=text, filled=True)
 
-    def _branch(self, node: Node, key: str, *, off: bool) -> Node:
+    def _branch(self, node: Node, key: str, *, off: bool, below: bool) -> Node:
+        """*below*: something around it says that all of it is secret."""
+        everything = id(node) in self._all_secret
         if isinstance(node.value, list):
-            return replace(node, value=[self.walk(child, key, off=off, secret=False) for child in node.value])
+            return replace(node, value=[self.walk(child, key, off=off, secret=below) for child in node.value])
         children = dict(node.value)
         asked = children.pop("interpolate", None)
         wanted = asked is not None and asked.value is True
         if asked is not None and not isinstance(asked.value, bool):
             raise Misfit("'interpolate' is true or false", asked.mark)
         hides = _says_secret(children)
+        hidden = ("token",) if "address" in children else ()
         return replace(
             node,
             value={
@@ -115,7 +125,7 @@ class _Pass:
                     child,
                     name,
                     off=(off or name in VERBATIM) and not wanted,
-                    secret=hides and name in _SECRET_VALUES,
+                    secret=everything or below or (hides and name in _SECRET_VALUES) or name in hidden,
                 )
                 for name, child in children.items()
             },
@@ -151,3 +161,13 @@ class _Pass:
 
 def _says_secret(children: Mapping[str, Node]) -> bool:
     return any(name in children and children[name].value is True for name in ("secret", "is_credential"))
+
+
+def _all_secret(root: Node) -> frozenset[int]:
+    """Mappings of a document that hold nothing but secrets, whatever their keys."""
+    top = root.mapping or {}
+    system, spec, kind = top.get("system"), top.get("spec"), top.get("kind")
+    found = [top.get("secrets"), (system.mapping or {}).get("secrets") if system is not None else None]
+    if kind is not None and kind.value == "Secret" and spec is not None:
+        found.append((spec.mapping or {}).get("data"))
+    return frozenset(id(node) for node in found if node is not None)

@@ -1,36 +1,66 @@
 """A workflow of the short form. A job has short keys of its type, or ``spec`` with the API's own JSON, verbatim."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from cador.operations.declarative import shapes
 from cador.operations.declarative.documents import UNSUPPORTED
-from cador.operations.declarative.pieces import environment, module, repositories, repository, resources, tools
+from cador.operations.declarative.notifications import NOTIFICATIONS, notification
+from cador.operations.declarative.pieces import (
+    REPOSITORIES,
+    REPOSITORY,
+    RESOURCES,
+    TOOLS,
+    VARIABLES,
+    environment,
+    module,
+    repositories,
+    repository,
+    resources,
+    tools,
+)
 from cador.operations.declarative.reader import Reader, scalar_text
+from cador.operations.declarative.shapes import Shape, either, keyed, many, schema_of, within
 
 APPROVAL_MIN: Final = 60
 JOB_MIN: Final = 60
-_APPROVAL: Final = ("type", "users", "groups", "needed", "timeout", "description")
-_ENVELOPE: Final = ("name", "type", "run_policy", "error_policy", "execute_policy")
+_APPROVAL: Final[Shape] = {
+    "type": shapes.choice("native", "approval"),
+    "users": shapes.texts("Accounts."),
+    "groups": shapes.texts("Names of user groups."),
+    "needed": shapes.number("How many of them must agree."),
+    "timeout": shapes.duration(),
+    "description": shapes.text(),
+}
+_MANUAL: Final[Shape] = {
+    "users": shapes.texts(),
+    "groups": shapes.texts(),
+    "inputs": shapes.flag("They may change the inputs of its jobs."),
+}
+_ENVELOPE: Final[Shape] = {
+    "name": shapes.text(needed=True),
+    "type": shapes.text(needed=True),
+    "run_policy": shapes.text(),
+    "error_policy": shapes.anything(),
+    "execute_policy": shapes.anything(),
+}
+_PARAM: Final[Shape] = {
+    "type": shapes.text("string, text, choice, multi-select, repo ..."),
+    "description": shapes.text(),
+    "required": shapes.flag(),
+    "default": shapes.secret(),
+    "value": shapes.secret(),
+    "options": shapes.texts(),
+    "secret": shapes.flag(),
+}
+_REPO_PARAM: Final[Shape] = {"type": shapes.choice("repo"), "description": shapes.text(), "required": shapes.flag()}
 
 
 def workflow_spec(name: str, entry: Reader) -> dict[str, Any]:
     """The body of "Create a Workflow"; names stand where ids will."""
-    for key in ("notify", "triggers"):
-        if key in entry:
-            raise entry.misfit(f"{key} {UNSUPPORTED}", key)
-    entry.only(
-        "name",
-        "description",
-        "concurrency",
-        "params",
-        "stages",
-        "notify",
-        "triggers",
-        "disabled",
-        "remark_required",
-        "task_timeout",
-        "approval_ticket",
-        "type",
-    )
+    if "triggers" in entry:
+        raise entry.misfit(f"triggers {UNSUPPORTED}", "triggers")
+    entry.only(*WORKFLOW)
     spec: dict[str, Any] = {
         "display_name": entry.text("name", name),
         "concurrency_limit": entry.number("concurrency", -1),
@@ -40,6 +70,8 @@ def workflow_spec(name: str, entry: Reader) -> dict[str, Any]:
         spec["description"] = entry.text("description")
     if "params" in entry:
         spec["params"] = [_param(key, param) for key, param in entry.entries("params")]
+    if "notify" in entry:
+        spec["notify_ctls"] = [notification(one) for one in entry.items("notify")]
     for key, field in (
         ("disabled", "disabled"),
         ("remark_required", "remark_required"),
@@ -56,8 +88,8 @@ def workflow_spec(name: str, entry: Reader) -> dict[str, Any]:
 
 def _param(name: str, entry: Reader) -> dict[str, Any]:
     if entry.text("type") == "repo":
-        keys = ("codehost", "repo", "branch", "tag", "commit", "remote", "path", "submodules", "primary")
-        entry.only("type", "description", "required", *keys)
+        keys = tuple(REPOSITORY)
+        entry.only(*_REPO_PARAM, *keys)
         inner = entry.node
         repo = repository(
             Reader(
@@ -66,7 +98,7 @@ def _param(name: str, entry: Reader) -> dict[str, Any]:
         )
         param: dict[str, Any] = {"name": name, "type": "repo", "repo": repo}
     else:
-        entry.only("type", "description", "required", "default", "value", "options", "secret")
+        entry.only(*_PARAM)
         options = entry.texts("options")
         default = entry.text("default")
         param = {
@@ -86,13 +118,13 @@ def _param(name: str, entry: Reader) -> dict[str, Any]:
 
 
 def _stage(entry: Reader) -> dict[str, Any]:
-    entry.only("name", "parallel", "approval", "manual", "jobs")
+    entry.only(*_STAGE)
     stage: dict[str, Any] = {"name": entry.need("name"), "parallel": entry.flag("parallel")}
     if "approval" in entry:
         inner = Reader(entry.child("approval"), f"{entry.place}.approval").only(*_APPROVAL)
         stage["approval"] = {"enabled": True, **_approval(inner)}
     if "manual" in entry:
-        inner = Reader(entry.child("manual"), f"{entry.place}.manual").only("users", "groups", "inputs")
+        inner = Reader(entry.child("manual"), f"{entry.place}.manual").only(*_MANUAL)
         stage["manual_exec"] = {
             "enabled": True, "modify_params": inner.flag("inputs"), "manual_exec_users": _people(inner),
         }  # fmt: skip
@@ -134,16 +166,17 @@ def _job(entry: Reader) -> dict[str, Any]:
         entry.only(*_ENVELOPE, "spec")
         job["spec"] = entry.raw("spec")
         return job
-    make = _SHORT.get(job["type"])
-    if make is None:
-        known = ", ".join(_SHORT)
+    short = SHORT_JOBS.get(job["type"])
+    if short is None:
+        known = ", ".join(SHORT_JOBS)
         raise entry.misfit(f"type {job['type']} has no short form (only {known} have): give its 'spec'", "type")
+    shape, make = short
+    entry.only(*_ENVELOPE, *shape)
     job["spec"] = make(entry)
     return job
 
 
 def _build(entry: Reader) -> dict[str, Any]:
-    entry.only(*_ENVELOPE, "registry", "services", "from")
     spec: dict[str, Any] = {"docker_registry_id": entry.text("registry")}
     if "from" in entry:
         spec |= {"source": "fromjob", "job_name": entry.text("from")}
@@ -153,7 +186,7 @@ def _build(entry: Reader) -> dict[str, Any]:
         if node.mapping is None:
             spec["service_and_builds"].append(module(scalar_text(node, place)))
             continue
-        service = Reader(node, place).only("service", "build", "image", "env", "repos")
+        service = Reader(node, place).only(*_TARGET)
         target: dict[str, Any] = dict(module(service.need("service")))
         if "build" in service:
             target["build_name"] = service.text("build")
@@ -168,7 +201,6 @@ def _build(entry: Reader) -> dict[str, Any]:
 
 
 def _test(entry: Reader) -> dict[str, Any]:
-    entry.only(*_ENVELOPE, "tests", "services", "from")
     tests = [{"name": name} for name in entry.texts("tests")]
     if not tests:
         raise entry.misfit("'tests' is missing")
@@ -182,7 +214,6 @@ def _test(entry: Reader) -> dict[str, Any]:
 
 
 def _deploy(entry: Reader) -> dict[str, Any]:
-    entry.only(*_ENVELOPE, "env", "production", "from", "services", "contents")
     spec: dict[str, Any] = {
         "env": entry.need("env"),
         "production": entry.flag("production"),
@@ -196,27 +227,12 @@ def _deploy(entry: Reader) -> dict[str, Any]:
 
 
 def _approval_job(entry: Reader) -> dict[str, Any]:
-    entry.only(*_ENVELOPE, *_APPROVAL)
     approval = _approval(entry)
     return {"timeout": approval["native_approval"]["timeout"], **approval}
 
 
 def _freestyle(entry: Reader) -> dict[str, Any]:
     """Tools, checkout, script, artifacts: one step each, in this order."""
-    entry.only(
-        *_ENVELOPE,
-        "script",
-        "env",
-        "repos",
-        "outputs",
-        "image",
-        "os",
-        "timeout",
-        "tools",
-        "resources",
-        "artifacts",
-        "cache",
-    )
     if "image" in entry and "os" in entry:
         raise entry.misfit("'image' and 'os' exclude each other", "image")
     properties: dict[str, Any] = {
@@ -249,10 +265,87 @@ def _freestyle(entry: Reader) -> dict[str, Any]:
     }
 
 
-_SHORT: Final = {
-    "zadig-build": _build,
-    "zadig-deploy": _deploy,
-    "zadig-test": _test,
-    "freestyle": _freestyle,
-    "approval": _approval_job,
+_TARGET: Final[Shape] = {
+    "service": shapes.text("service/module, or service: all of its modules.", needed=True),
+    "build": shapes.text("Name of a build; else the one whose `for` holds the module."),
+    "image": shapes.text(),
+    "env": VARIABLES,
+    "repos": REPOSITORIES,
+}
+_MODULES: Final = shapes.texts("service/module, or service: all of its modules.")
+_FROM: Final = shapes.text("A job whose modules these are.")
+_FREESTYLE: Final[Shape] = {
+    "script": shapes.text(),
+    **shapes.file_keys(["scriptFile"]),
+    "interpolate": shapes.flag(),
+    "env": VARIABLES,
+    "repos": REPOSITORIES,
+    "outputs": shapes.texts(),
+    "image": shapes.text(),
+    "os": shapes.text("Label of a base image."),
+    "timeout": shapes.duration(),
+    "tools": TOOLS,
+    "resources": within(RESOURCES),
+    "artifacts": shapes.texts("Files to keep."),
+    "cache": shapes.flag(),
+}
+
+SHORT_JOBS: Final[Mapping[str, tuple[Shape, Callable[[Reader], Mapping[str, Any]]]]] = {
+    "zadig-build": (
+        {
+            "registry": shapes.text(),
+            "services": either(
+                {"type": "array", "items": {"anyOf": [shapes.SCALAR, schema_of(_TARGET)]}}, shapes.SCALAR
+            ),
+            "from": _FROM,
+        },
+        _build,
+    ),
+    "zadig-deploy": (
+        {
+            "env": shapes.text(needed=True),
+            "production": shapes.flag(),
+            "from": _FROM,
+            "services": _MODULES,
+            "contents": shapes.texts("image, vars, config"),
+        },
+        _deploy,
+    ),
+    "zadig-test": ({"tests": shapes.texts(needed=True), "services": _MODULES, "from": _FROM}, _test),
+    "freestyle": (_FREESTYLE, _freestyle),
+    "approval": ({key: part for key, part in _APPROVAL.items() if key != "type"}, _approval_job),
+}
+"""Job types with short keys of their own: the keys, and what the spec becomes."""
+
+
+def _job_schema() -> dict[str, Any]:
+    """A job: ``spec``, or the short keys of its type."""
+    envelope = {key: part for key, part in _ENVELOPE.items() if key != "type"}
+    kinds = [
+        schema_of({**envelope, "type": shapes.Part({"const": kind}, needed=True), **shape})
+        for kind, (shape, _) in SHORT_JOBS.items()
+    ]
+    verbatim = schema_of({**_ENVELOPE, "spec": shapes.Part({"type": "object"}, needed=True)})
+    return {"anyOf": [verbatim, *kinds]}
+
+
+_STAGE: Final[Shape] = {
+    "name": shapes.text(needed=True),
+    "parallel": shapes.flag("Its jobs run at the same time."),
+    "approval": within(_APPROVAL, "People who must agree before it begins."),
+    "manual": within(_MANUAL, "It waits until somebody has it go on."),
+    "jobs": shapes.Part({"type": "array", "items": _job_schema()}),
+}
+WORKFLOW: Final[Shape] = {
+    "name": shapes.text("As shown."),
+    "description": shapes.text(),
+    "concurrency": shapes.number("Tasks at once; -1 unlimited, 0 none."),
+    "params": keyed({"anyOf": [schema_of(_PARAM), schema_of({**_REPO_PARAM, **REPOSITORY}), {"type": "null"}]}),
+    "stages": many(_STAGE),
+    "notify": shapes.Part({"type": "array", "items": NOTIFICATIONS}),
+    "disabled": shapes.flag(),
+    "remark_required": shapes.flag(),
+    "task_timeout": shapes.duration(),
+    "approval_ticket": shapes.flag(),
+    "type": shapes.choice("custom", "product"),
 }

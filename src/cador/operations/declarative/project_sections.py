@@ -1,0 +1,147 @@
+"""The sections of one project in the short form: services, builds, tests, workflows."""
+
+from typing import Any, Final
+
+from cador.operations.declarative import shapes
+from cador.operations.declarative.nodes import Node
+from cador.operations.declarative.pieces import (
+    ADVANCED,
+    DOCKER,
+    PARAMETERS,
+    REPOSITORIES,
+    TOOLS,
+    advanced_settings,
+    docker_step,
+    parameters,
+    repositories,
+    targets,
+    tools,
+)
+from cador.operations.declarative.reader import Reader
+from cador.operations.declarative.sections import Section
+from cador.operations.declarative.shapes import SCALAR, Shape, keyed, schema_of
+from cador.operations.declarative.workflows import WORKFLOW, workflow_spec
+
+DEFAULT_OS: Final = "ubuntu 22.04"
+
+# -- services
+
+_VARIABLE: Final[Shape] = {
+    "type": shapes.choice("string", "bool", "enum", "yaml"),
+    "value": shapes.text(),
+    "options": shapes.texts(),
+    "description": shapes.text(),
+}
+_SERVICE: Final[Shape] = {
+    "yaml": shapes.text("The manifest; its modules are the containers of its workloads."),
+    **shapes.file_keys(["yamlFile"]),
+    "variables": keyed({"anyOf": [SCALAR, schema_of(_VARIABLE)]}),
+    "production": shapes.flag("Of the production set."),
+}
+
+
+def _service(name: str, entry: Reader) -> dict[str, Any]:
+    entry.only(*_SERVICE)
+    spec: dict[str, Any] = {"yaml": entry.need("yaml")}
+    if "variables" in entry:
+        spec["variable_yaml"] = [_kv(entry, key, node) for key, node in entry.pairs("variables")]
+    if "production" in entry:
+        spec["production"] = entry.flag("production")
+    return spec
+
+
+def _kv(entry: Reader, key: str, node: Node) -> dict[str, Any]:
+    if node.mapping is None:
+        return {"key": key, "type": "string", "value": node.text}
+    variable = Reader(node, f"{entry.place}.variables.{key}").only(*_VARIABLE)
+    kv: dict[str, Any] = {"key": key, "type": variable.text("type", "string"), "value": variable.text("value")}
+    if "options" in variable:
+        kv["options"] = variable.texts("options")
+    if "description" in variable:
+        kv["desc"] = variable.text("description")
+    return kv
+
+
+# -- builds and tests
+
+SCRIPT: Final[Shape] = {
+    "description": shapes.text(),
+    "os": shapes.text("Label of a base image."),
+    "tools": TOOLS,
+    "repos": REPOSITORIES,
+    "parameters": PARAMETERS,
+    "script": shapes.text(),
+    **shapes.file_keys(["scriptFile"]),
+    "interpolate": shapes.flag("Replace ${NAME} in the texts of this mapping, too."),
+    **ADVANCED,
+}
+"""What builds, tests and scans have in common."""
+
+
+def script_spec(entry: Reader) -> dict[str, Any]:
+    """The fields that :data:`SCRIPT` stands for, but for the script itself."""
+    spec: dict[str, Any] = {"build_os": entry.text("os", DEFAULT_OS)}
+    if "description" in entry:
+        spec["description"] = entry.text("description")
+    if "tools" in entry:
+        spec["installs"] = tools(entry)
+    if "repos" in entry:
+        spec["repo_info"] = repositories(entry)
+    if "parameters" in entry:
+        spec["parameters"] = parameters(entry)
+    if (advanced := advanced_settings(entry)) is not None:
+        spec["advanced_settings"] = advanced
+    return spec
+
+
+_BUILD: Final[Shape] = {
+    **SCRIPT,
+    "for": shapes.texts("The modules it makes: service/module; a service alone means all of its modules."),
+    "docker": DOCKER,
+    "package": shapes.text("Folder where the script leaves the package."),
+}
+
+
+def _build(name: str, entry: Reader) -> dict[str, Any]:
+    entry.only(*_BUILD)
+    spec = script_spec(entry)
+    if "for" in entry:
+        spec["services"] = targets(entry, "for")
+    if "script" in entry:
+        spec["build_script"] = entry.text("script")
+    if "docker" in entry:
+        spec["docker_build_step"] = docker_step(Reader(entry.child("docker"), f"{entry.place}.docker"))
+    if "package" in entry:
+        spec["post_build"] = {"file_archive": {"file_location": entry.text("package")}}
+    return spec
+
+
+_TEST: Final[Shape] = {
+    **SCRIPT,
+    "report": shapes.text("Folder of JUnit reports."),
+    "html_report": shapes.text("An HTML report to keep."),
+    "pass_rate": shapes.number("Per cent of the cases that must pass."),
+    "artifacts": shapes.texts(),
+}
+
+
+def _test(name: str, entry: Reader) -> dict[str, Any]:
+    entry.only(*_TEST)
+    spec = script_spec(entry)
+    if "script" in entry:
+        spec["script"] = entry.text("script")
+    if "report" in entry:
+        spec["report_path"] = entry.text("report")
+    if "html_report" in entry:
+        spec["html_report_path"] = entry.text("html_report")
+    if "pass_rate" in entry:
+        spec["pass_rate"] = entry.number("pass_rate")
+    if "artifacts" in entry:
+        spec["artifact_paths"] = entry.texts("artifacts")
+    return spec
+
+
+SERVICES: Final = Section("services", "Service", _service, _SERVICE)
+BUILDS: Final = Section("builds", "Build", _build, _BUILD)
+TESTS: Final = Section("tests", "Test", _test, _TEST)
+WORKFLOWS: Final = Section("workflows", "Workflow", workflow_spec, WORKFLOW)
