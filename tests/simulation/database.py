@@ -158,6 +158,7 @@ class SimulatedDatabase:
         self._raw.execute("BEGIN")
         try:
             result = fn(transaction, *args, **(kwargs or {}))
+            transaction.finish()
         except BaseException:
             self._raw.execute("ROLLBACK")
             raise

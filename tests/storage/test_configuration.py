@@ -225,7 +225,7 @@ async def test_tokens(database: Database) -> None:
     stored = replace(token, id=token_id)
     assert await database.read(lambda tx: tx.people.by_token_hash("digest")) == (stored, ANN)
     assert await database.read(lambda tx: tx.people.by_token_hash("other")) is None
-    await database.write(lambda tx: tx.people.touch_token(token_id, 3.0))
+    await database.write(lambda tx: tx.people.touch_tokens({token_id: 3.0}))
     assert await database.read(lambda tx: tx.people.tokens("id-1")) == [replace(stored, last_used_at=3.0)]
     assert await database.read(lambda tx: tx.people.tokens("id-2")) == []
     assert not await database.write(lambda tx: tx.people.delete_token("id-2", token_id))
@@ -275,23 +275,103 @@ async def test_the_audit_chain_shows_what_was_touched(database: Database) -> Non
     rest = await database.read(lambda tx: tx.audit.list_entries(before=entries[-1]["id"]))
     assert sorted(entry["detail"]["n"] for entry in [*entries, *rest]) == list(range(20))
     assert [entry["id"] for entry in entries] == sorted((entry["id"] for entry in entries), reverse=True)
-    broken = await database.read(lambda tx: tx.audit.first_broken())
-    assert broken is None
+    whole = await database.read(lambda tx: tx.audit.verify(0, "", 1000))
+    assert (whole.done, whole.broken, whole.seen, whole.last_id) == (True, "", 20, entries[0]["id"])
+    pieces, at = 0, await database.read(lambda tx: tx.audit.verify(0, "", 7))
+    while not at.done:
+        pieces, at = pieces + 1, await database.read(lambda tx, at=at: tx.audit.verify(at.last_id, at.last_hash, 7))
+    assert (pieces, at.last_hash) == (2, whole.last_hash)
 
-    def touch(tx: Any, statement: str, row: int) -> None:
-        tx.connection.execute(text(statement), {"id": row})
-        raise Touched(tx.audit.first_broken())
+    def touch(tx: Any, statements: tuple[str, ...]) -> None:
+        for statement in statements:
+            tx.connection.execute(text(statement))
+        raise Touched(tx.audit.verify(0, "", 1000).broken_id if not tx.audit.verify(0, "", 1000).done else None)
 
-    victim, newest = rest[2]["id"], entries[0]["id"]
-    for statement, row, shown in (
-        ("UPDATE audit SET actor = 'bob' WHERE id = :id", victim, victim),
-        ("UPDATE audit SET detail = '{}' WHERE id = :id", victim, victim),
-        ("DELETE FROM audit WHERE id = :id", victim, victim + 1),
-        ("DELETE FROM audit WHERE id = :id", newest, 0),
+    first, victim, newest = rest[-1]["id"], rest[2]["id"], entries[0]["id"]
+    changed = [
+        (f"UPDATE audit SET {column} = {value} WHERE id = {victim}",)  # noqa: S608
+        for column, value in (
+            ("at", "1.5"), ("actor", "'bob'"), ("action", "'stop'"), ("project", "'q'"), ("target", "'v'"),
+            ("detail", "'{}'"), ("hash", "'0'"),
+        )
+    ]  # fmt: skip
+    swapped = (
+        f"UPDATE audit SET id = -1 WHERE id = {victim}",  # noqa: S608
+        f"UPDATE audit SET id = {victim} WHERE id = {victim + 1}",  # noqa: S608
+        f"UPDATE audit SET id = {victim + 1} WHERE id = -1",  # noqa: S608
+    )
+    for statements, shown in (
+        *((one, victim) for one in changed),
+        ((f"DELETE FROM audit WHERE id = {victim}",), victim + 1),  # noqa: S608 - removed
+        (swapped, victim),
+        ((f"DELETE FROM audit WHERE id >= {newest - 3}",), 0),  # noqa: S608 - the end is cut off
+        ((f"DELETE FROM audit WHERE id <= {first + 3}",), first + 4),  # noqa: S608 - the beginning is
+        (("DELETE FROM audit",), 0),
     ):
         with pytest.raises(Touched) as raised:
-            await database.write(touch, statement, row)
-        assert raised.value.args == (shown,), statement
+            await database.write(touch, statements)
+        assert raised.value.args == (shown,), statements
+
+
+async def test_entries_of_a_transaction_are_chained_at_its_end(database: Database) -> None:
+    """In one piece, and not at all when it is taken back."""
+
+    def add(tx: Tx, *targets: str) -> None:
+        for target in targets:
+            tx.audit.add(at=1.0, actor="ann", action="edit", project="", target=target, detail={})
+        if "bad" in targets:
+            raise ValueError
+
+    results = await asyncio.gather(
+        *(database.write(add, f"{n}a", f"{n}b", *(["bad"] if n % 3 == 0 else [])) for n in range(9)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(result, ValueError) for result in results) == 3
+    entries = await database.read(lambda tx: tx.audit.list_entries())
+    targets = [entry["target"] for entry in reversed(entries)]
+    assert sorted(targets) == sorted(f"{n}{x}" for n in (1, 2, 4, 5, 7, 8) for x in "ab")
+    assert all(targets[i][0] == targets[i + 1][0] for i in range(0, 12, 2))
+    assert (await database.read(lambda tx: tx.audit.verify(0, "", 1000))).done
+
+
+async def test_audit_entries_are_found(database: Database) -> None:
+    def add(tx: Tx) -> None:
+        for n in range(12):
+            tx.audit.add(
+                at=float(n),
+                actor="ab"[n % 2],
+                action="xy"[n % 3 == 0],
+                project="pq"[n % 4 == 0],
+                target=str(n),
+                detail={},
+            )
+
+    await database.write(add)
+    for where, found in (
+        ({"actor": "a"}, "10 8 6 4 2 0"), ({"action": "y"}, "9 6 3 0"), ({"project": "q"}, "8 4 0"),
+        ({"actor": "a", "action": "y"}, "6 0"), ({"actor": "c"}, ""), ({"actor": "a", "limit": 2}, "10 8"),
+    ):  # fmt: skip
+        entries = await database.read(lambda tx, where=where: tx.audit.list_entries(**where))
+        assert " ".join(entry["target"] for entry in entries) == found
+
+
+async def test_failed_logins_are_counted_together(database: Database) -> None:
+    await database.write(lambda tx: tx.people.add_user(ANN))
+    names = ("account", "address")
+    await asyncio.gather(*(database.write(lambda tx: tx.people.fail(names, 100.0, 90.0)) for _ in range(10)))
+    read = lambda since: database.read(lambda tx: tx.people.failures(names, since))  # noqa: E731
+    assert await read(90.0) == {"account": (10, 100.0), "address": (10, 100.0)}
+    assert await read(100.5) == {}
+    await database.write(lambda tx: tx.people.forgive(("address",), all_of=("account",)))
+    assert await read(90.0) == {"address": (9, 100.0)}
+    await database.write(lambda tx: tx.people.fail(("address",), 200.0, 190.0))
+    assert await read(190.0) == {"address": (1, 200.0)}
+    come = lambda since: database.read(lambda tx: tx.people.has_come_from("id-1", "::1", since))  # noqa: E731
+    assert not await come(0.0)
+    await database.write(lambda tx: tx.people.came_from("id-1", "::1", 10.0, 0.0))
+    await database.write(lambda tx: tx.people.came_from("id-1", "::1", 20.0, 15.0))
+    assert await come(20.0)
+    assert not await come(20.5)
 
 
 class Touched(Exception):

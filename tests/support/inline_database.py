@@ -73,6 +73,7 @@ class InlineDatabase:
             try:
                 result = fn(transaction, *args, **kwargs)
                 if end == "COMMIT":
+                    transaction.finish()
                     self.point("commit")
             except BaseException:
                 self._execute("ROLLBACK")

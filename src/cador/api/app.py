@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cador.api import (
+    audit,
     definitions,
     health,
     job_logs,
@@ -54,6 +55,7 @@ ROUTES: Final[tuple[Routes, ...]] = (
 )
 """In order of matching: what is asked most comes first."""
 OPEN: Final = frozenset({"/api/v1/login", "/api/v1/version"})
+    audit.ROUTES,
 """Below ``/api/``, yet without a token."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)

@@ -81,7 +81,9 @@ class WorkflowBody(BaseModel):
     disabled: bool = False
 
 
-@ROUTES.get("/openapi/workflows", in_query("get_workflow"), query=("projectKey!", "viewName"), reply=WorkflowList)
+@ROUTES.get(
+    "/openapi/workflows", in_query("get_workflow", shared=True), query=("projectKey!", "viewName"), reply=WorkflowList
+)
 async def list_workflows(call: Call) -> Any:
     """Workflows of a project."""
     rows = await workflows.list_workflows(call.ctx, call.actor, call.need(PROJECT), view=call.text(VIEW))
@@ -90,7 +92,7 @@ async def list_workflows(call: Call) -> Any:
 
 @ROUTES.get(
     f"{_CUSTOM}/{{workflowKey}}/detail",
-    in_query("get_workflow"),
+    in_query("get_workflow", workflow="workflowKey"),
     also=(f"{_CUSTOM}//detail",),
     query=("projectKey!",),
     reply={"type": "object", "description": "the definition, credentials masked"},
@@ -145,7 +147,7 @@ async def replace(call: Call) -> None:
 
 @ROUTES.delete(
     _CUSTOM,
-    in_query("delete_workflow", "edit_workflow"),
+    in_query("delete_workflow", "edit_workflow", workflow="*"),
     faults={domain.NotFound: Operation.DELETE_WORKFLOW},
     query=("workflowKey!", "projectKey!"),
 )

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from cador.operations.actor import READ_ONLY, ROLE_ACTIONS, SYSTEM, Actor
+from cador.operations.actions import READ_ONLY, ROLE_ACTIONS, SYSTEM
+from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import is_public
 
@@ -21,7 +22,7 @@ class Where(Enum):
 
     NOBODY = "anyone, also without a token"
     LOGGED_IN = "any valid token; the operation shows what the caller may see"
-    SYSTEM = "system administrators"
+    SYSTEM = "the system: its administrators, and who has a role there"
     QUERY = "query parameter projectKey (any of its spellings)"
     BODY = "body field project_key (any of its spellings)"
     QUERY_OR_BODY = "query parameter, else body field"
@@ -40,6 +41,9 @@ class Permission:
     path_name: str = "projectKey"
     body_names: tuple[str, ...] = ()
     required: str = ""
+    workflow: str = ""
+    """Name of the path parameter with the workflow that is meant; ``*``: any spelling of it in query and body."""
+    shared: bool = False
 
     def __str__(self) -> str:
         return f"{' or '.join(self.actions) or 'none'} ({self.where.value})"
@@ -51,14 +55,24 @@ LOGGED_IN: Final = Permission(Where.LOGGED_IN)
 SYSTEM_ADMIN: Final = Permission(Where.SYSTEM, (SYSTEM,))
 
 
-def in_query(*actions: str, required: str = "") -> Permission:
-    """Needs one of *actions* in the project of the query; absent: 400 ``projectKey is required``, or *required*."""
-    return Permission(Where.QUERY, actions, required=required)
+def in_system(*actions: str) -> Permission:
+    """Needs one of *actions* in a role of the system; its administrators have them all."""
+    return Permission(Where.SYSTEM, (SYSTEM, *actions))
 
 
-def in_body(*actions: str, names: tuple[str, ...] = (), required: str = "") -> Permission:
-    """Needs one of *actions* in the project of the body; *names*: its spellings there."""
-    return Permission(Where.BODY, actions, body_names=names, required=required)
+def in_query(*actions: str, required: str = "", workflow: str = "", shared: bool = False) -> Permission:
+    """Needs one of *actions* in the project of the query; absent: 400 ``projectKey is required``, or *required*.
+
+    *workflow*: name of the path parameter with the workflow that is meant. *shared*: it is enough to have one of
+    *actions* with some workflow of the project; the operation shows those alone.
+    """
+    return Permission(Where.QUERY, actions, required=required, workflow=workflow, shared=shared)
+
+
+def in_body(*actions: str, names: tuple[str, ...] = (), required: str = "", workflow: str = "") -> Permission:
+    """Needs one of *actions* in the project of the body; *names*: its spellings there. *workflow*: ``*`` for the one
+    that the body names under any spelling."""
+    return Permission(Where.BODY, actions, body_names=names, required=required, workflow=workflow)
 
 
 def in_query_or_body(*actions: str, names: tuple[str, ...] = (), required: str = "") -> Permission:
@@ -77,10 +91,14 @@ def by_operation(*actions: str) -> Permission:
     return Permission(Where.OPERATION, actions)
 
 
-async def allow(ctx: Context, actor: Actor, actions: tuple[str, ...], project: str) -> bool:
-    """Whether *actor* may do one of *actions* in *project*. Asks the database only where it matters whether the
-    project is public."""
-    if any(actor.may(action, project) for action in actions):
+async def allow(
+    ctx: Context, actor: Actor, actions: tuple[str, ...], project: str, *, workflow: str = "", shared: bool = False
+) -> bool:
+    """Whether *actor* may do one of *actions* in *project*, with *workflow* or (*shared*) any of its workflows. Asks the
+    database only where it matters whether the project is public."""
+    if any(actor.may(action, project, workflow=workflow) for action in actions):
+        return True
+    if shared and any(actor.some_of(action, project) for action in actions):
         return True
     open_to_readers = ROLE_ACTIONS[READ_ONLY]
     if not any(action in open_to_readers and actor.may(action, project, public=True) for action in actions):

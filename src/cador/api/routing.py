@@ -275,8 +275,22 @@ class Route:
         project = ""
         if where is not Where.SYSTEM:
             project = await self._project(call)
-        if not await allow(call.ctx, call.actor, actions, project):
+        workflow = await self._workflow(call)
+        if not await allow(call.ctx, call.actor, actions, project, workflow=workflow, shared=self.permission.shared):
             raise Refusal(Operation.FORBIDDEN, "permission denied")
+
+    async def _workflow(self, call: Call) -> str:
+        """The workflow that is meant, for whom it may be shared with; empty: none is, or nothing is shared."""
+        name = self.permission.workflow
+        if not name or not call.actor.shared:
+            return ""
+        if name != "*":
+            return call.path_value(name)
+        try:
+            body = await call.object_or_none()
+            return params.text_of(params.WORKFLOW, call.query, body)
+        except Refusal:
+            return ""  # the handler says what is wrong with it
 
     async def _project(self, call: Call) -> str:
         where, required = self.permission.where, self.permission.required

@@ -69,7 +69,7 @@ def no_task(operation: Operation) -> Any:
 
 @ROUTES.post(
     TASK_PATH,
-    in_body("run_workflow"),
+    in_body("run_workflow", workflow="*"),
     faults={domain.NotFound: Operation.FIND_WORKFLOW},
     body=RunBody,
     query=("strict:bool",),
@@ -140,7 +140,7 @@ async def detail(call: Call) -> Any:
 
 @ROUTES.get(
     "/openapi/workflows/custom/{workflowKey}/tasks",
-    in_query("get_workflow"),
+    in_query("get_workflow", workflow="workflowKey"),
     also=("/openapi/workflows/custom//tasks",),
     query=("projectKey!", "pageNum:int", "pageSize:int"),
     reply=TaskList,
@@ -189,7 +189,7 @@ async def cancel(call: Call) -> None:
 
 @ROUTES.post(
     "/openapi/workflows/custom/{workflowKey}/task/{taskID}",
-    in_query("run_workflow"),
+    in_query("run_workflow", workflow="workflowKey"),
     also=("/openapi/workflows/custom//task/{taskID}",),
     faults={
         domain.NotFound: Operation.GET_TASK,

@@ -23,8 +23,8 @@ from cador.operations.declarative.names import named
 from cador.operations.declarative.pipeline import Prepared, Source, dump_all, prepare
 from cador.operations.declarative.substitution import escape
 from cador.operations.live import Desk, check_allowed, live_body, remove, resolved, store, without_defaults
-from cador.operations.people import bindings_of
 from cador.operations.resources import Hand, need_project
+from cador.operations.roles import bindings_of
 from cador.operations.sessions import Sessions
 from cador.ports.stores import Resource, Tx, User
 

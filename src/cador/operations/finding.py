@@ -7,23 +7,30 @@ from cador.ports.stores import TaskRow, Tx
 
 
 async def find_task(ctx: Context, actor: Actor, action: str, workflow_key: str, number: int, project: str = "") -> int:
-    """The task's id, if the actor may do *action* in its project.
+    """The task's id, if the actor may do *action* in its project. Raises: as :func:`find_row`."""
+    return (await find_row(ctx, actor, action, workflow_key, number, project)).id
+
+
+async def find_row(
+    ctx: Context, actor: Actor, action: str, workflow_key: str, number: int, project: str = ""
+) -> TaskRow:
+    """The task as lists show it, if the actor may do *action* in its project.
 
     Raises: NotFound("task"): no such task, or not in *project*; Forbidden.
     """
     if project:
-        actor.need(action, project, public=await is_public(ctx, project))
+        actor.need(action, project, public=await is_public(ctx, project), workflow=workflow_key)
     row = await ctx.db.read(task_row, workflow_key, number)
     if row is None and not project:
         # Who may not look there must not learn by the kind of error what there is.
         home = await ctx.db.read(_home, workflow_key)
-        if home or not any(actor.may(action, one) for one in ("", *actor.roles)):
-            actor.need(action, home, public=bool(home) and await is_public(ctx, home))
+        if home or not actor.anywhere(action):
+            actor.need(action, home, public=bool(home) and await is_public(ctx, home), workflow=workflow_key)
     if row is None or (project and row.project != project):
         raise NotFound("task", f"{workflow_key}:{number}")
     if not project:
-        actor.need(action, row.project, public=await is_public(ctx, row.project))
-    return row.id
+        actor.need(action, row.project, public=await is_public(ctx, row.project), workflow=workflow_key)
+    return row
 
 
 async def is_public(ctx: Context, project: str) -> bool:

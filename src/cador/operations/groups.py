@@ -13,10 +13,12 @@ from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
 from cador.operations.models.groups import GroupBody, GroupChange, MembersBody
+from cador.operations.policy import GROUP
 from cador.operations.resources import Doc, Hand, by_id, drop, get, put_new, put_over
+from cador.operations.roles import forget_group
 from cador.ports.stores import Resource, Tx, User
 
-KIND: Final = "group"
+KIND: Final = GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +154,15 @@ async def delete_group(ctx: Context, actor: Actor, ident: str) -> None:
     """Raises: NotFound; Conflict: a workflow names it."""
 
     def write(tx: Tx) -> None:
-        drop(tx, Hand(actor, ctx.sealer), by_id(tx, KIND, ident))
+        drop_group(tx, Hand(actor, ctx.sealer), by_id(tx, KIND, ident))
 
     await ctx.db.write(write)
+
+
+def drop_group(tx: Tx, hand: Hand, group: Resource) -> None:
+    """Delete it with its roles. Raises: Conflict: a workflow names it, or is shared with it."""
+    forget_group(tx, hand, group)
+    drop(tx, hand, group)
 
 
 async def _change(ctx: Context, actor: Actor, ident: str, change: Callable[[Doc], Doc]) -> Group:

@@ -22,7 +22,8 @@ from cador.operations.models.project import ProjectBody
 from cador.operations.models.service import ServiceBody
 from cador.operations.models.system import UserBody
 from cador.operations.resources import Hand
-from cador.ports.stores import Tx
+from cador.operations.roles import store_roles
+from cador.ports.stores import Resource, Tx
 
 Doc = Mapping[str, Any]
 
@@ -265,13 +266,13 @@ def _write_binding(desk: Desk, document: Document, body: Doc) -> bool:
     wanted = body.get("roles")
     if not isinstance(wanted, list) or not all(isinstance(role, str) for role in wanted):
         raise Invalid("roles must be a list of role names", place="roles")
-    return people.store_roles(desk.tx, desk.hand, member, document.project, wanted)
+    return store_roles(desk.tx, desk.hand, member, document.project, wanted)
 
 
 def _remove_binding(desk: Desk, document: Document) -> None:
     member = desk.tx.people.by_account(document.name)
     if member is not None:
-        people.store_roles(desk.tx, desk.hand, member, document.project, [])
+        store_roles(desk.tx, desk.hand, member, document.project, [])
 
 
 # -- services

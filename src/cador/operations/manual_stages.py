@@ -35,7 +35,7 @@ async def paused_stage(ctx: Context, actor: Actor, workflow_key: str, number: in
     if index is None:
         return PausedStage(row)
     executors = executors_of(task.stages[index].manual)
-    return PausedStage(row, task.stages[index].name, executors, _may(actor, project, executors))
+    return PausedStage(row, task.stages[index].name, executors, _may(actor, row, executors))
 
 
 async def execute_stage(
@@ -72,7 +72,7 @@ async def _find(
         return (row, tx.tasks.load(row.id)) if row is not None and row.project == project else None
 
     found = await ctx.db.read(read)
-    if not actor.may("get_workflow", project, public=await is_public(ctx, project)):
+    if not actor.may("get_workflow", project, public=await is_public(ctx, project), workflow=workflow_key):
         stages = found[1].stages if found is not None else ()
         if not any(stage.manual and executors_of(stage.manual).names(actor.uid) for stage in stages):
             raise Forbidden("get_workflow", project=project)
@@ -87,12 +87,12 @@ def _pending(task: WorkflowTask) -> int | None:
     return next((n for n, stage in enumerate(task.stages) if stage.status is StageStatus.PAUSE), None)
 
 
-def _may(actor: Actor, project: str, executors: StageExecutors) -> bool:
+def _may(actor: Actor, row: TaskRow, executors: StageExecutors) -> bool:
     """Who is named needs no role; a token that may not run workflows executes no stages either."""
-    if actor.scopes and "run_workflow" not in actor.scopes:
+    if not actor.carries("run_workflow", row.project):
         return False
     if executors.everybody:
-        return actor.may("run_workflow", project)
+        return actor.may("run_workflow", row.project, workflow=row.workflow_key)
     return actor.admin or executors.names(actor.uid)
 
 
@@ -108,7 +108,7 @@ def _check(task: WorkflowTask, row: TaskRow, actor: Actor, request: ExecuteReque
             raise StageNotExecutable(f"previous stage {stage.name} status is not passed or skipped")
         raise StageNotExecutable(f"stage {request.stage} not found in workflow {row.workflow_key} or status is passed")
     executors = executors_of(stage.manual)
-    if not _may(actor, row.project, executors):
+    if not _may(actor, row, executors):
         raise NotAnExecutor(actor.name, stage.name)
     if (request.inputs or request.jobs is not None) and not executors.modify_params:
         raise Invalid(f"the inputs of stage {stage.name} cannot be changed when it is executed", place="inputs")

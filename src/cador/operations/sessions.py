@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 import secrets
-from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -15,19 +15,27 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from cador.domain.errors import CadorError, Invalid, Unavailable
 from cador.operations.actor import Actor
 from cador.operations.context import Context
+from cador.operations.policy import Policies
 from cador.ports.stores import Token, Tx, User, brief
 
 TOKEN_PREFIX: Final = "cador_"  # noqa: S105 - the recognisable beginning of tokens, not one of them
 SHOWN_PREFIX: Final = len(TOKEN_PREFIX) + 4
 """Characters of a token that lists may show."""
+SESSION: Final = "session"
+"""The kind of tokens that logging in makes."""
 TOUCH_S: Final = 60.0
-"""How often the last use of one token is written down."""
+"""How often the last uses of tokens are written down, all of them at once."""
 HASHES_AT_ONCE: Final = 2
 """Password hashes computed at the same time: each takes tens of milliseconds and 64 MiB."""
-ATTEMPTS: Final = 5
 WINDOW_S: Final = 300.0
-_WATCHED: Final = 10_000
-"""Accounts and addresses whose failed attempts are remembered."""
+"""How long failed logins count, from the first of them."""
+TRIES_HERE: Final = 5
+"""Failed logins to one account from one address."""
+TRIES_OF_ADDRESS: Final = 50
+TRIES_OF_ACCOUNT: Final = 25
+"""From all addresses together. Both do not bind who has logged in to that account from that address before."""
+PLACE_S: Final = 90 * 86_400.0
+"""How long it is remembered that somebody has logged in from an address."""
 
 
 class NotAuthenticated(CadorError):
@@ -74,7 +82,9 @@ class Sessions:
         self._session_s = session_s
         self._hasher = hasher or PasswordHasher()
         self._hashing = asyncio.Semaphore(HASHES_AT_ONCE)
-        self._failures: OrderedDict[str, list[float]] = OrderedDict()
+        self._policies = Policies()
+        self._used: dict[int, float] = {}
+        self._written_at = float("-inf")
         self._nobody = ""
 
     async def actor(self, token: str) -> Actor:
@@ -83,53 +93,49 @@ class Sessions:
         Raises: NotAuthenticated: unknown or expired. Unavailable: the database is away.
         """
         now = self._ctx.clock.now()
-        digest = token_hash(token)
-        found = await self._ctx.db.read(_look_up, digest)
+        found = await self._ctx.db.read(_look_up, self._policies, token_hash(token))
         if found is None:
             raise NotAuthenticated("invalid token: token validation failed")
         actor, row = found
         if row.expires_at is not None and row.expires_at <= now:
             raise NotAuthenticated("invalid token: token validation failed")
-        if row.last_used_at is None or now - row.last_used_at >= TOUCH_S:
+        self._used[row.id] = now
+        if now - self._written_at >= TOUCH_S:
             with suppress(Unavailable):  # reading still works: when it was used is not worth refusing the request
-                await self._ctx.db.write(_touch, digest, now)
+                await self.write_uses()
         return actor
+
+    async def write_uses(self) -> None:
+        """Write down when tokens were used last. Raises: Unavailable."""
+        used, self._used, self._written_at = self._used, {}, self._ctx.clock.now()
+        if used:
+            await self._ctx.db.write(_touch, used)
 
     async def log_in(self, account: str, password: str, address: str = "") -> Login:
         """Check the password and make a token that ends by itself. *address*: of the client, for the rate limit.
 
         Raises: NotAuthenticated, TooManyAttempts, Unavailable.
         """
-        now = self._ctx.clock.now()
-        watched = [f"account:{account}", f"address:{address}"]
-        for name, allowed in zip(watched, (ATTEMPTS, ATTEMPTS * 10), strict=True):
-            recent = [at for at in self._failures.get(name, ()) if now - at < WINDOW_S]
-            if len(recent) >= allowed:
-                raise TooManyAttempts(max(1.0, WINDOW_S - (now - recent[-allowed])))
-        for name in watched:
-            self._failed(name, now)  # taken back below: attempts made at the same time count, too
-        user = await self._ctx.db.read(_by_account, account)
+        # counted first and taken back below: attempts that are made at the same time count, too
+        user = await self._ctx.db.write(_attempt, account, address)
         # an unknown account takes as long as a wrong password
         known = user.password_hash if user is not None and user.password_hash else await self._nobodys_hash()
         right = await self.verify(known, password)
         if user is None or not user.password_hash or not right:
             raise NotAuthenticated("account or password is wrong")
-        self._failures.pop(watched[0], None)
-        with suppress(KeyError, ValueError):
-            self._failures[watched[1]].remove(now)
+        return await self.open_session(user, address)
+
+    async def open_session(self, user: User, address: str = "") -> Login:
+        """Log in somebody whose identity is certain. Raises: NotAuthenticated: deleted meanwhile; Unavailable."""
         token = new_token()
-        expires_at = now + self._session_s
-        row = Token(
-            id=0,
-            uid=user.uid,
-            name="login",
-            hash=token_hash(token),
-            prefix=token[:SHOWN_PREFIX],
-            create_at=now,
-            expires_at=expires_at,
-        )
-        await self._ctx.db.write(_logged_in, row, now)
-        return Login(token, expires_at, user)
+        return await self._ctx.db.write(_logged_in, user, token, address, self._session_s)
+
+    async def log_out(self, actor: Actor) -> None:
+        """End the session that the request came with; an API token stays: it is deleted on purpose only.
+
+        Raises: Unavailable.
+        """
+        await self._ctx.db.write(_logged_out, actor)
 
     async def hash_password(self, password: str) -> str:
         """What is stored of a password (argon2id). Raises: Invalid: too weak."""
@@ -160,54 +166,87 @@ class Sessions:
         except (VerificationError, InvalidHashError):
             return False
 
-    def _failed(self, name: str, now: float) -> None:
-        recent = [at for at in self._failures.pop(name, ()) if now - at < WINDOW_S]
-        self._failures[name] = [*recent, now]
-        while len(self._failures) > _WATCHED:
-            self._failures.popitem(last=False)
+
+@brief
+def _look_up(tx: Tx, policies: Policies, digest: str) -> tuple[Actor, Token] | None:
+    found = tx.people.caller(digest)
+    if found is None:
+        return None
+    token, user, version = found
+    return policies.load(tx, version).actor(user, tx.people.roles(user.uid), token), token
 
 
-def actor_of(tx: Tx, user: User, scopes: tuple[str, ...] = ()) -> Actor:
-    """*user* with all roles."""
-    return Actor(
-        uid=user.uid,
-        name=user.name,
-        account=user.account,
-        email=user.email,
-        admin=user.admin,
-        roles=dict(tx.people.roles(user.uid)),
-        scopes=scopes,
+@brief
+def _touch(tx: Tx, used: Mapping[int, float]) -> None:
+    tx.people.touch_tokens(used)
+
+
+def _watched(account: str, address: str) -> tuple[str, str, str]:
+    """Names under which failed logins are counted. Hashed: what people type by mistake is not kept, and is short."""
+    return (
+        _name("both", account, address),
+        _name("account", account),
+        _name("address", address),
     )
 
 
-@brief
-def _look_up(tx: Tx, digest: str) -> tuple[Actor, Token] | None:
-    found = tx.people.by_token_hash(digest)
-    if found is None:
-        return None
-    token, user = found
-    return actor_of(tx, user, token.scopes), token
+def _name(*parts: str) -> str:
+    return parts[0] + ":" + hashlib.sha256("\0".join(parts[1:]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-@brief
-def _touch(tx: Tx, digest: str, at: float) -> None:
-    found = tx.people.by_token_hash(digest)
-    if found is not None:
-        tx.people.touch_token(found[0].id, at)
+def _attempt(tx: Tx, account: str, address: str) -> User | None:
+    """Count an attempt as failed; the user of that account. What is refused does not count: so a lock ends.
+
+    Raises: TooManyAttempts.
+    """
+    since = tx.now - WINDOW_S
+    both, of_account, of_address = _watched(account, address)
+    user = tx.people.by_account(account) if account.isprintable() else None
+    failures = tx.people.failures((both, of_account, of_address), since)
+    limits = {both: TRIES_HERE}
+    if user is None or not tx.people.has_come_from(user.uid, address, tx.now - PLACE_S):
+        limits |= {of_account: TRIES_OF_ACCOUNT, of_address: TRIES_OF_ADDRESS}
+    waits = [
+        failures[name][1] - since for name, most in limits.items() if name in failures and failures[name][0] >= most
+    ]
+    if waits:
+        raise TooManyAttempts(max(1.0, *waits))
+    tx.people.fail((both, of_account, of_address), tx.now, since)
+    return user
 
 
-def _by_account(tx: Tx, account: str) -> User | None:
-    return tx.people.by_account(account)
-
-
-def _logged_in(tx: Tx, token: Token, at: float) -> None:
+def _logged_in(tx: Tx, user: User, token: str, address: str, session_s: float) -> Login:
     """Store the session's token, and drop those of the user that are over."""
-    user = tx.people.user(token.uid)
-    if user is None:
+    stored = tx.people.user(user.uid)
+    if stored is None:
         raise NotAuthenticated("account or password is wrong")
-    for old in tx.people.tokens(token.uid):
-        if old.name == "login" and old.expires_at is not None and old.expires_at <= at:
-            tx.people.delete_token(token.uid, old.id)
-    tx.people.add_token(token)
-    tx.people.replace_user(replace(user, last_login_at=at))
-    tx.audit.add(at=at, actor=user.account, action="login", project="", target=user.account, detail={})
+    both, of_account, of_address = _watched(user.account, address)
+    tx.people.forgive((of_account, of_address), all_of=(both,))
+    tx.people.came_from(user.uid, address, tx.now, tx.now - PLACE_S)
+    tx.people.delete_sessions(user.uid, ended=tx.now)
+    row = Token(
+        id=0,
+        uid=user.uid,
+        name="login",
+        hash=token_hash(token),
+        prefix=token[:SHOWN_PREFIX],
+        create_at=tx.now,
+        expires_at=tx.now + session_s,
+        kind=SESSION,
+    )
+    token_id = tx.people.add_token(row)
+    tx.people.replace_user(replace(stored, last_login_at=tx.now))
+    detail = {"token": token_id, "address": address}
+    tx.audit.add(
+        at=tx.now, actor=user.account, action="login", project="", target=f"user/{user.account}", detail=detail
+    )
+    return Login(token, tx.now + session_s, stored)
+
+
+def _logged_out(tx: Tx, actor: Actor) -> None:
+    token = next((one for one in tx.people.tokens(actor.uid) if one.id == actor.token_id), None)
+    if token is None or token.kind != SESSION:
+        return
+    tx.people.delete_token(actor.uid, token.id)
+    target, detail = f"user/{actor.account}", {"token": token.id}
+    tx.audit.add(at=tx.now, actor=actor.account, action="logout", project="", target=target, detail=detail)

@@ -121,7 +121,7 @@ async def list_tasks(
 
     Raises: Forbidden.
     """
-    actor.need("get_workflow", project, public=await is_public(ctx, project))
+    actor.need("get_workflow", project, public=await is_public(ctx, project), workflow=workflow_key)
 
     def read(tx: Tx) -> TaskPage:
         workflow = tx.workflows.find(workflow_key)

@@ -65,7 +65,7 @@ async def start_task(ctx: Context, actor: Actor, request: StartRequest) -> Start
 
     Raises: Forbidden; NotFound: no such workflow in that project; Invalid: a value that cannot be meant; NotStartable.
     """
-    actor.need("run_workflow", request.project_key)
+    actor.need("run_workflow", request.project_key, workflow=request.workflow_key)
     if refusal := ctx.refuse_starts():
         raise NotStartable(refusal)
     for again in (False, True):

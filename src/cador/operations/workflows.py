@@ -221,9 +221,9 @@ async def replace_workflow(ctx: Context, actor: Actor, key: str, project: str, b
         raise Invalid("projectName is required")
     row = await ctx.db.read(_find, key)
     if row is None:
-        actor.need("edit_workflow", project or str(_named(body, "project", "project_key")))
+        actor.need("edit_workflow", project or str(_named(body, "project", "project_key")), workflow=key)
         raise NotFound("workflow", key)
-    actor.need("edit_workflow", row.project)
+    actor.need("edit_workflow", row.project, workflow=key)
     if (sent := _named(body, "name", "workflow_key")) and sent != key:
         raise KeyChanged("workflow key cannot be changed", place="name")
     for named in (project, _named(body, "project", "project_key")):
@@ -255,9 +255,9 @@ async def delete_workflow(ctx: Context, actor: Actor, key: str, project: str = "
     row = await ctx.db.read(_find, key)
     if row is None or (project and row.project != project):
         if project:
-            _need_delete(actor, project)
+            _need_delete(actor, project, key)
         raise NotFound("workflow", key)
-    _need_delete(actor, row.project)
+    _need_delete(actor, row.project, key)
     await finish_removal(ctx, await ctx.engine.transact(_delete, actor, key, row.project))
 
 
@@ -268,8 +268,8 @@ async def finish_removal(ctx: Context, burial: Burial | None) -> None:
         burial = await ctx.engine.transact(bury_more, burial, starts=0)
 
 
-def _need_delete(actor: Actor, project: str) -> None:
-    if not actor.may("edit_workflow", project):
+def _need_delete(actor: Actor, project: str, key: str) -> None:
+    if not actor.may("edit_workflow", project, workflow=key):
         actor.need("delete_workflow", project)
 
 
@@ -289,13 +289,24 @@ async def list_workflows(ctx: Context, actor: Actor, project: str, *, view: str 
 
     Raises: Forbidden.
     """
-    actor.need("get_workflow", project, public=await is_public(ctx, project))
+    only = None if await _sees_all(ctx, actor, project) else actor.some_of("get_workflow", project)
 
     def read(tx: Tx) -> list[WorkflowRow]:
         keys = _view_members(tx, project, view) if view else None
+        if only is not None:
+            keys = [key for key in keys if key in only] if keys is not None else sorted(only)
         return tx.workflows.list_workflows(project, keys) if keys is None or keys else []
 
     return await ctx.db.read(read)
+
+
+async def _sees_all(ctx: Context, actor: Actor, project: str) -> bool:
+    """Whether all workflows of *project* may be seen; False: some of them. Raises: Forbidden: none."""
+    if actor.may("get_workflow", project, public=await is_public(ctx, project)):
+        return True
+    if not actor.some_of("get_workflow", project):
+        actor.need("get_workflow", project)
+    return False
 
 
 def _view_members(tx: Tx, project: str, view: str) -> list[str]:
@@ -307,7 +318,7 @@ def _view_members(tx: Tx, project: str, view: str) -> list[str]:
 
 async def workflow_detail(ctx: Context, actor: Actor, key: str, project: str) -> WorkflowDetail:
     """One definition as it may be shown. Raises: NotFound("workflow"): none, or not in *project*; Forbidden."""
-    actor.need("get_workflow", project, public=await is_public(ctx, project))
+    actor.need("get_workflow", project, public=await is_public(ctx, project), workflow=key)
 
     def read(tx: Tx) -> WorkflowDetail:
         row = tx.workflows.find(key)

@@ -524,7 +524,8 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """``hash``: SHA-256 hex of the token text. ``scopes``: empty = all the user may do."""
+    """``hash``: SHA-256 hex of the token text. ``scopes``, ``projects``: empty = all the user may do, everywhere.
+    ``kind``: ``api``, or ``session`` of somebody who logged in."""
 
     id: int
     uid: str
@@ -538,6 +539,8 @@ class Token:
 
 
 class PeopleStore(Protocol):
+    kind: str = "api"
+    projects: tuple[str, ...] = ()
     def user(self, uid: str) -> User | None: ...
 
     def by_account(self, account: str) -> User | None: ...
@@ -559,8 +562,21 @@ class PeopleStore(Protocol):
     def tokens(self, uid: str) -> list[Token]: ...
 
     def delete_token(self, uid: str, token_id: int) -> bool: ...
+    def caller(self, digest: str) -> tuple[Token, User, int] | None:
+        """The same with the version of the configuration (``ResourceStore.version``), in one query."""
 
-    def touch_token(self, token_id: int, at: float) -> None: ...
+
+    def replace_token(self, token: Token) -> None:
+        """Give the row of that id another text, beginning and end."""
+
+    def delete_sessions(self, uid: str, *, but: int = 0, ended: float | None = None) -> None:
+        """End what *uid* logged in with, except the token *but*; *ended*: only those that were over then."""
+
+    def touch_tokens(self, used: Mapping[int, float]) -> None:
+        """Write down when tokens were used last, by id; an older time changes nothing."""
+    def all_tokens(self, *, prefix: str = "", before: int | None = None, limit: int = 50) -> list[tuple[Token, User]]:
+        """Of all users, newest first. *prefix*: what is shown of them begins so; *before*: keyset, smaller ids."""
+
 
     def roles(self, uid: str) -> Mapping[str, tuple[str, ...]]:
         """Role names by project."""
@@ -574,10 +590,44 @@ class PeopleStore(Protocol):
 
 class AuditStore(Protocol):
     def add(
+    def failures(self, names: Sequence[str], since: float) -> Mapping[str, tuple[int, float]]:
+        """Failed logins by name and when they began; those that began before *since* do not count."""
+
+    def fail(self, names: Sequence[str], now: float, since: float) -> None:
+        """Count one more failed login for each of *names*, and forget what began before *since*."""
+
+    def forgive(self, names: Sequence[str], *, all_of: Sequence[str] = ()) -> None:
+        """Take one failed login back for each of *names*, and all of those of *all_of*."""
+
+    def has_come_from(self, uid: str, address: str, since: float) -> bool:
+        """Whether *uid* has logged in from *address* after *since*."""
+
+    def came_from(self, uid: str, address: str, now: float, since: float) -> None:
+        """Remember it, and forget what is older than *since*."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCheck:
+    """``last_id``, ``last_hash``: where the next look begins. ``broken``: what is wrong, empty: nothing so far.
+    ``broken_id``: of the entry where it shows. ``done``: the newest entry was reached."""
+
+    last_id: int
+    last_hash: str
+    seen: int
+    broken: str = ""
+    broken_id: int = 0
+    done: bool = False
+
         self, *, at: float, actor: str, action: str, project: str, target: str, detail: Mapping[str, Any]
     ) -> None: ...
 
-    def list_entries(self, *, before: int | None = None, limit: int = 50) -> list[Mapping[str, Any]]: ...
+    def list_entries(
+        self, *, before: int | None = None, limit: int = 50, actor: str = "", project: str = "", action: str = ""
+    ) -> list[Mapping[str, Any]]:
+        """Newest first; filters are exact. Keys: id, at, actor, action, project, target, detail (an object), hash."""
+
+    def verify(self, after: int, previous: str, limit: int) -> AuditCheck:
+        """Look at the *limit* entries after the id *after*, the last of which had the hash *previous*."""
 
 
 class MetaStore(Protocol):

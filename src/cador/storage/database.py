@@ -101,7 +101,7 @@ class Stores:
     """The stores of one connection; they hold no state of a transaction."""
 
     __slots__ = (
-        "admission", "audit", "commands", "connection", "deliveries", "executions", "homes", "housekeeping", "meta",
+        "admission", "commands", "commits", "connection", "deliveries", "executions", "homes", "housekeeping", "meta",
         "outlook", "people", "replicas", "resources", "tasks", "workflows",
     )  # fmt: skip
 
@@ -119,20 +119,20 @@ class Stores:
         self.replicas = Replicas(connection)
         self.homes = Homes(connection)
         self.housekeeping = Housekeeping(connection)
-        self.audit = Audit(connection)
         self.meta = Meta(connection)
 
 
 class Transaction:
     """What a transaction function gets. ``connection`` is for migrations, backups and tests of this package."""
 
-    __slots__ = ("_begun", "_stores", "calls", "now")
+    __slots__ = ("_audit", "_begun", "_stores", "calls", "now")
 
     def __init__(self, stores: Stores, now: float, begun: float | None = None) -> None:
         """*begun*: of the monotonic clock, where a transaction may wait for others; else it is over in an instant."""
         self._stores, self._begun = stores, begun
         self.now = now
         self.calls: list[Callable[[], None]] = []
+        self._audit: Audit | None = None
 
     @property
     def connection(self) -> Connection:
@@ -192,7 +192,9 @@ class Transaction:
 
     @property
     def audit(self) -> Audit:
-        return self._stores.audit
+        if self._audit is None:
+            self._audit = Audit(self._stores.connection)
+        return self._audit
 
     @property
     def meta(self) -> Meta:
@@ -206,6 +208,11 @@ class Work:
     """One transaction on its way: the function bound to its arguments, who waits for it, and what came of it."""
 
     __slots__ = ("brief", "calls", "error", "future", "read_only", "result", "run")
+
+    def finish(self) -> None:
+        """The function has returned: write what belongs to the end of the transaction."""
+        if self._audit is not None:
+            self._audit.finish()
 
     def __init__(
         self, run: Callable[[Tx], Any], future: "asyncio.Future[Any]", *, read_only: bool, brief: bool = False
@@ -231,6 +238,7 @@ class Work:
     def fail(self, error: BaseException) -> None:
         if isinstance(error, StopIteration):  # a future refuses it
             error = RuntimeError(f"a transaction raised {error!r}")
+            transaction.finish()
         self.result, self.error, self.calls = None, error, []
 
 

@@ -1,20 +1,25 @@
-"""Users, their tokens and their roles."""
+"""Users, their tokens and roles, and how logging in went."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Text, bindparam, case, delete, func, insert, or_, select, update
 
 from cador.domain.errors import AlreadyExists, NotFound
 from cador.ports.stores import Token, User
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow, json_of, json_text
 from cador.storage.lane import Lane
+from cador.storage.tables import catalogue_version
+from cador.storage.tables import login_failure as f
+from cador.storage.tables import login_place as p
 from cador.storage.tables import role_binding as b
 from cador.storage.tables import token as t
 from cador.storage.tables import user as u
 
+_LARGEST_ID: Final = 2**63 - 1
 USER: Final = select(*u.c).where(u.c.uid == bindparam("uid"))
 BY_ACCOUNT: Final = select(*u.c).where(u.c.account == bindparam("account"))
 _FILTER: Final = (
@@ -41,22 +46,65 @@ DELETE_USER: Final = delete(u).where(u.c.uid == bindparam("of_uid"))
 _ADDED_TOKEN: Final = [column.name for column in t.c if column is not t.c.id]
 ADD_TOKEN: Final = insert(t).values({name: bindparam(name) for name in _ADDED_TOKEN}).returning(t.c.id)
 _TOKEN: Final = tuple(field.name for field in fields(Token))
+_LISTS: Final = tuple(_TOKEN.index(name) for name in ("scopes", "projects"))
 _USER: Final = tuple(field.name for field in fields(User))
-BY_HASH: Final = (
-    select(*(t.c[name] for name in _TOKEN), *(u.c[name] for name in _USER))
+_BOTH: Final = (*(t.c[name] for name in _TOKEN), *(u.c[name] for name in _USER))
+CALLER: Final = (
+    select(*_BOTH, select(catalogue_version.c.version).scalar_subquery().label("version"))
     .join_from(t, u, t.c.uid == u.c.uid)
     .where(t.c.hash == bindparam("digest"))
+)
+ALL_TOKENS: Final = (
+    select(*(t.c[name].label(f"token_{name}") for name in _TOKEN), *(u.c[name] for name in _USER))
+    .join_from(t, u, t.c.uid == u.c.uid)
+    .where(
+        t.c.id < bindparam("before"),
+        func.substr(t.c.prefix, 1, func.length(bindparam("prefix", type_=Text))) == bindparam("prefix"),
+    )
+    .order_by(t.c.id.desc())
+    .limit(bindparam("limit"))
 )
 TOKENS: Final = select(*(column.label(f"token_{column.name}") for column in t.c)).where(
     t.c.uid == bindparam("uid")
 ).order_by(t.c.id)  # fmt: skip
 DELETE_TOKEN: Final = delete(t).where(t.c.id == bindparam("token_id"), t.c.uid == bindparam("of_uid"))
-TOUCH: Final = update(t).where(t.c.id == bindparam("token_id")).values(last_used_at=bindparam("at"))
+TOUCH: Final = (
+    update(t)
+    .where(t.c.id == bindparam("token_id"), func.coalesce(t.c.last_used_at, 0) < bindparam("at"))
+    .values(last_used_at=bindparam("at"))
+)
+_RENEWED: Final = ("hash", "prefix", "create_at", "expires_at", "last_used_at")
+RENEW: Final = (
+    update(t).where(t.c.id == bindparam("token_id")).values({name: bindparam(name) for name in _RENEWED})
+)  # fmt: skip
+_SESSIONS: Final = delete(t).where(t.c.uid == bindparam("of_uid"), t.c.kind == "session")
+END_SESSIONS: Final = _SESSIONS.where(t.c.id != bindparam("but"))
+END_OLD_SESSIONS: Final = END_SESSIONS.where(t.c.expires_at <= bindparam("ended"))
 
 ROLES: Final = select(b.c.project, b.c.role).where(b.c.uid == bindparam("uid")).order_by(b.c.project, b.c.role)
 BINDINGS: Final = select(b.c.uid, b.c.role).where(b.c.project == bindparam("project")).order_by(b.c.uid, b.c.role)
 UNBIND: Final = delete(b).where(b.c.uid == bindparam("of_uid"), b.c.project == bindparam("of_project"))
 BIND: Final = insert(b).values(uid=bindparam("uid"), project=bindparam("project"), role=bindparam("role"))
+
+_FAIL: Final = dialect.insert(f).values(name=bindparam("name"), failures=1, since=bindparam("now"))
+FAIL: Final = _FAIL.on_conflict_do_update(
+    index_elements=[f.c.name],
+    set_={
+        "failures": case((f.c.since < bindparam("old"), 1), else_=f.c.failures + 1),
+        "since": case((f.c.since < bindparam("old"), bindparam("now")), else_=f.c.since),
+    },
+)
+FORGET_FAILURES: Final = delete(f).where(f.c.since < bindparam("old"))
+FAILURES: Final = select(f.c.failures, f.c.since).where(f.c.name == bindparam("name"), f.c.since >= bindparam("old"))
+FORGIVE: Final = update(f).where(f.c.name == bindparam("at")).values(failures=f.c.failures - 1)
+FORGIVE_ALL: Final = delete(f).where(f.c.name == bindparam("at"))
+CAME: Final = select(p.c.at).where(p.c.uid == bindparam("uid"), p.c.address == bindparam("address"))
+COME: Final = (
+    dialect.insert(p)
+    .values(uid=bindparam("uid"), address=bindparam("address"), at=bindparam("at"))
+    .on_conflict_do_update(index_elements=[p.c.uid, p.c.address], set_={"at": bindparam("at")})
+)
+FORGET_PLACES: Final = delete(p).where(p.c.uid == bindparam("of_uid"), p.c.at < bindparam("old"))
 
 
 def _user(row: AnyRow) -> User:
@@ -69,8 +117,14 @@ def _user(row: AnyRow) -> User:
 def _token(row: AnyRow) -> Token:
     return Token(
         row.token_id, row.token_uid, row.token_name, row.token_hash, row.token_prefix, row.token_create_at,
-        row.token_expires_at, row.token_last_used_at, tuple(json_of(row.token_scopes)),
+        row.token_expires_at, row.token_last_used_at, tuple(json_of(row.token_scopes)), row.token_kind,
+        tuple(json_of(row.token_projects)),
     )  # fmt: skip
+
+
+def _token_values(token: Token) -> dict[str, Any]:
+    lists = {"scopes": json_text(token.scopes), "projects": json_text(token.projects)}
+    return {name: getattr(token, name) for name in _ADDED_TOKEN} | lists
 
 
 def _values(user: User) -> dict[str, Any]:
@@ -117,26 +171,48 @@ class People:
 
     def add_token(self, token: Token) -> int:
         """``token.id`` is not used; returns the id given."""
-        values = {name: getattr(token, name) for name in _ADDED_TOKEN} | {"scopes": json_text(token.scopes)}
-        token_id: int = self._connection.execute(ADD_TOKEN, values).scalar_one()
+        token_id: int = self._connection.execute(ADD_TOKEN, _token_values(token)).scalar_one()
         return token_id
 
     def by_token_hash(self, digest: str) -> tuple[Token, User] | None:
-        row = self._lane.row(BY_HASH, {"digest": digest})
+        found = self.caller(digest)
+        return found[:2] if found is not None else None
+
+    def caller(self, digest: str) -> tuple[Token, User, int] | None:
+        row = self._lane.row(CALLER, {"digest": digest})
         if row is None:
             return None
         width = len(_TOKEN)
-        token = [*row[: width - 1], tuple(json_of(row[width - 1]))]
-        return Token(*token), User(*row[width:])
+        token, user = list(row[:width]), row[width:-1]
+        for number in _LISTS:
+            token[number] = tuple(json_of(token[number]))
+        return Token(*token), User(*user), row[-1]
 
     def tokens(self, uid: str) -> list[Token]:
         return [_token(row) for row in self._connection.execute(TOKENS, {"uid": uid})]
 
+    def all_tokens(self, *, prefix: str = "", before: int | None = None, limit: int = 50) -> list[tuple[Token, User]]:
+        where = {"prefix": prefix, "before": _LARGEST_ID if before is None else before, "limit": limit}
+        return [(_token(row), _user(row)) for row in self._connection.execute(ALL_TOKENS, where)]
+
     def delete_token(self, uid: str, token_id: int) -> bool:
         return self._connection.execute(DELETE_TOKEN, {"token_id": token_id, "of_uid": uid}).rowcount == 1
 
-    def touch_token(self, token_id: int, at: float) -> None:
-        self._connection.execute(TOUCH, {"token_id": token_id, "at": at})
+    def replace_token(self, token: Token) -> None:
+        values = {name: getattr(token, name) for name in _RENEWED}
+        if self._connection.execute(RENEW, values | {"token_id": token.id}).rowcount != 1:
+            raise NotFound("token", str(token.id))
+
+    def delete_sessions(self, uid: str, *, but: int = 0, ended: float | None = None) -> None:
+        where = {"of_uid": uid, "but": but}
+        if ended is None:
+            self._connection.execute(END_SESSIONS, where)
+        else:
+            self._connection.execute(END_OLD_SESSIONS, where | {"ended": ended})
+
+    def touch_tokens(self, used: Mapping[int, float]) -> None:
+        if used:
+            self._connection.execute(TOUCH, [{"token_id": token_id, "at": at} for token_id, at in used.items()])
 
     def roles(self, uid: str) -> Mapping[str, tuple[str, ...]]:
         return _grouped(self._lane.rows(ROLES, {"uid": uid}))
@@ -152,6 +228,35 @@ class People:
         if roles:
             rows = [{"uid": uid, "project": project, "role": role} for role in dict.fromkeys(roles)]
             self._connection.execute(BIND, rows)
+
+    # -- logging in
+
+    def failures(self, names: Sequence[str], since: float) -> Mapping[str, tuple[int, float]]:
+        found = {}
+        for name in names:
+            row = self._connection.execute(FAILURES, {"name": name, "old": since}).one_or_none()
+            if row is not None:
+                found[name] = (row.failures, row.since)
+        return found
+
+    def fail(self, names: Sequence[str], now: float, since: float) -> None:
+        self._connection.execute(FORGET_FAILURES, {"old": since})
+        for name in sorted(names):  # in one order: two servers that count at once do not wait for each other in a ring
+            self._connection.execute(FAIL, {"name": name, "now": now, "old": since})
+
+    def forgive(self, names: Sequence[str], *, all_of: Sequence[str] = ()) -> None:
+        for name, statement in sorted(
+            [*((name, FORGIVE) for name in names), *((name, FORGIVE_ALL) for name in all_of)], key=itemgetter(0)
+        ):
+            self._connection.execute(statement, {"at": name})
+
+    def has_come_from(self, uid: str, address: str, since: float) -> bool:
+        at = self._connection.execute(CAME, {"uid": uid, "address": address}).scalar_one_or_none()
+        return at is not None and at >= since
+
+    def came_from(self, uid: str, address: str, now: float, since: float) -> None:
+        self._connection.execute(FORGET_PLACES, {"of_uid": uid, "old": since})
+        self._connection.execute(COME, {"uid": uid, "address": address, "at": now})
 
 
 def _grouped(pairs: Sequence[Sequence[Any]]) -> Mapping[str, tuple[str, ...]]:

@@ -46,6 +46,10 @@ Id = BigInteger().with_variant(Integer, "sqlite")
 """64 bits everywhere; SQLite hands out row ids only to a column it calls INTEGER."""
 
 
+Bytewise = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text that is searched by what it begins with: its order must not depend on a language."""
+
+
 def word(text: str) -> ColumnElement[str]:
     """*text* as a literal: conditions of partial indexes fit only what is written the same way in a statement."""
     return literal_column(f"'{text}'", Text)
@@ -546,6 +550,8 @@ role_binding = Table(
     metadata,
     _of_user(primary_key=True),
     _text("project", primary_key=True),
+    _later("kind", Text(), "'api'"),
+    _later("projects", Text(), "'[]'"),
     _text("role", primary_key=True),
     Index(None, "project"),
 )
@@ -560,6 +566,25 @@ audit = Table(
     _text("actor"),
     _text("action"),
     _text("project"),
+login_failure = Table(
+    "login_failure",
+    metadata,
+    _text("name", primary_key=True),
+    _int("failures"),
+    _at("since"),
+    Index(None, "since"),
+    comment="Failed logins by account, address and both: counted here, so that all servers count together",
+)
+
+login_place = Table(
+    "login_place",
+    metadata,
+    _of_user(primary_key=True),
+    _text("address", primary_key=True),
+    _at("at"),
+    comment="Where somebody has logged in from: failures of others from elsewhere do not lock them out there",
+)
+
     _text("target"),
     _text("detail"),
     _text("hash"),
@@ -573,6 +598,9 @@ audit_head = Table(
     _text("hash"),
     CheckConstraint("id = 1", name="one_row"),
     comment="The hash of the newest entry: entries are chained one after the other, and a cut tail shows",
+    Index(None, "actor", "id"),
+    Index(None, "project", "id"),
+    Index(None, "action", "id"),
 )
 
 meta = Table("meta", metadata, _text("name", primary_key=True), _text("value"))

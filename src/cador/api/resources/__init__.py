@@ -5,7 +5,7 @@
 
 from typing import Final
 
-from cador.api.resources import builds, clusters, declarative, groups, kinds, people, projects, services, system
+from cador.api.resources import builds, clusters, declarative, groups, kinds, people, projects, roles, services, system
 from cador.api.routing import Routes
 
 ROUTES: Final[tuple[Routes, ...]] = (
@@ -17,5 +17,6 @@ ROUTES: Final[tuple[Routes, ...]] = (
     kinds.ROUTES,
     people.ROUTES,
     groups.ROUTES,
+    roles.ROUTES,
     declarative.ROUTES,
 )

@@ -1,4 +1,4 @@
-"""Routes of users, API tokens and role bindings. Source: API documents, "Users, groups, roles, API tokens"."""
+"""Routes of users and their API tokens. Source: API documents, "Users, groups, roles, API tokens"."""
 
 from typing import Any, Final
 
@@ -8,14 +8,13 @@ from cador.api.params import integer
 from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, by_operation
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, Conflict, Invalid, NotFound
-from cador.operations import people
-from cador.operations.actor import ROLE_ACTIONS
-from cador.operations.models.system import TokenBody, UserBody, UserChange
+from cador.operations import people, tokens
+from cador.operations.models.permissions import TokenBody
+from cador.operations.models.system import UserBody, UserChange
 from cador.ports.stores import Token, User
 
 ROUTES: Final = Routes("people")
 USERS: Final = "/openapi/users"
-BINDINGS: Final = "/openapi/policy/role-bindings"
 
 
 def _brief(user: User) -> dict[str, Any]:
@@ -85,129 +84,64 @@ def _token(token: Token) -> dict[str, Any]:
     return {
         "id": token.id,
         "name": token.name,
+        "kind": token.kind,
         "prefix": token.prefix,
         "scopes": list(token.scopes),
+        "projects": list(token.projects),
         "create_time": int(token.create_at),
         "expire_time": int(token.expires_at or 0),
         "last_used_time": int(token.last_used_at or 0),
     }
 
 
-@ROUTES.post(
-    f"{USERS}/{{uid}}/tokens", by_operation("admin_system"), faults={NotFound: Operation.FIND_USER}, body=TokenBody
-)
+_TOKENS: Final = f"{USERS}/{{uid}}/tokens"
+_NO_USER: Final = {NotFound: Operation.FIND_USER}
+
+
+@ROUTES.post(_TOKENS, by_operation("admin_system"), faults=_NO_USER, body=TokenBody)
 async def create_token(call: Call) -> dict[str, Any]:
     """Make an API token. It is shown this once."""
     body = await call.object_or_none() or {}
-    text, token = await people.create_token(call.ctx, call.actor, call.path_value("uid"), body)
+    text, token = await tokens.create_token(call.ctx, call.actor, call.path_value("uid"), body)
     return {**_token(token), "token": text}
 
 
-@ROUTES.get(f"{USERS}/{{uid}}/tokens", by_operation("admin_system"), faults={NotFound: Operation.FIND_USER})
+@ROUTES.get(_TOKENS, by_operation("admin_system"), faults=_NO_USER)
 async def list_tokens(call: Call) -> list[dict[str, Any]]:
-    """The API tokens of a user, without their text."""
-    return [_token(token) for token in await people.list_tokens(call.ctx, call.actor, call.path_value("uid"))]
+    """The API tokens and sessions of a user, without their text."""
+    await call.sessions.write_uses()
+    return [_token(token) for token in await tokens.list_tokens(call.ctx, call.actor, call.path_value("uid"))]
 
 
-@ROUTES.delete(f"{USERS}/{{uid}}/tokens/{{id}}", by_operation("admin_system"), faults={NotFound: Operation.FIND_USER})
+@ROUTES.post(f"{_TOKENS}/{{id}}/rotate", by_operation("admin_system"), faults=_NO_USER)
+async def rotate_token(call: Call) -> dict[str, Any]:
+    """Give an API token another text, shown this once; the old one is refused from now on."""
+    text, token = await tokens.rotate_token(call.ctx, call.actor, call.path_value("uid"), _token_id(call))
+    return {**_token(token), "token": text}
+
+
+@ROUTES.delete(f"{_TOKENS}/{{id}}", by_operation("admin_system"), faults=_NO_USER)
 async def delete_token(call: Call) -> None:
-    """End an API token."""
+    """End an API token or a session."""
+    await tokens.delete_token(call.ctx, call.actor, call.path_value("uid"), _token_id(call))
+
+
+def _token_id(call: Call) -> int:
     token_id = integer(call.path_value("id"))
     if token_id is None:
         raise bad_request("id must be an integer")
-    await people.delete_token(call.ctx, call.actor, call.path_value("uid"), token_id)
+    return token_id
 
 
-# -- roles
-
-
-def _namespace(call: Call) -> str:
-    namespace = call.value("namespace")
-    if not namespace:
-        raise bad_request("namespace is empty")
-    return namespace
-
-
-@ROUTES.get("/openapi/policy/roles", LOGGED_IN, query=("namespace!",))
-async def list_roles(call: Call) -> list[dict[str, Any]]:
-    """The built-in roles of a project, or of the system (``*``)."""
-    namespace = _namespace(call)
-    texts = {"admin": "everything"} if namespace == people.SYSTEM_NAMESPACE else people.ROLE_TEXTS
-    return [
-        {"id": number, "name": name, "namespace": namespace, "desc": text, "type": "system"}
-        for number, (name, text) in enumerate(texts.items(), start=1)
-    ]
-
-
-@ROUTES.get("/openapi/policy/roles/{name}", LOGGED_IN, query=("namespace!",))
-async def role(call: Call) -> dict[str, Any]:
-    """One built-in role with its actions."""
-    namespace, name = _namespace(call), call.path_value("name")
-    actions = ROLE_ACTIONS.get(name)
-    if actions is None:
-        raise bad_request(f"role {name} not found")
-    rules: dict[str, list[str]] = {}
-    for action in sorted(actions):
-        rules.setdefault(action.partition("_")[2], []).append(action)
+@ROUTES.get("/api/v1/tokens", SYSTEM_ADMIN, query=("prefix", "before:int", "limit:int"))
+async def all_tokens(call: Call) -> dict[str, Any]:
+    """The tokens of all users, newest first. ``prefix``: how the text begins, or a whole text found somewhere."""
+    await call.sessions.write_uses()
+    limit = min(max(call.number("limit") or 50, 1), 1000)
+    found = await tokens.all_tokens(
+        call.ctx, call.actor, prefix=call.value("prefix"), before=call.number("before"), limit=limit
+    )
     return {
-        "id": list(people.ROLE_TEXTS).index(name) + 1,
-        "name": name,
-        "namespace": namespace,
-        "desc": people.ROLE_TEXTS[name],
-        "type": "system",
-        "rules": [{"resource": resource, "verbs": verbs} for resource, verbs in rules.items()],
+        "tokens": [{**_token(token), "uid": user.uid, "account": user.account} for token, user in found],
+        "next_before": found[-1][0].id if len(found) == limit else None,
     }
-
-
-@ROUTES.get(BINDINGS, by_operation("admin_project"), query=("namespace!",))
-async def list_bindings(call: Call) -> list[dict[str, Any]]:
-    """Who has which roles in a project, or in the system (``*``)."""
-    return [
-        {
-            "binding_type": "user",
-            "user_info": {
-                "identity_type": binding.user.identity_type,
-                "uid": binding.user.uid,
-                "account": binding.user.account,
-                "username": binding.user.name,
-            },
-            "roles": list(binding.roles),
-        }
-        for binding in await people.list_bindings(call.ctx, call.actor, _namespace(call))
-    ]
-
-
-@ROUTES.post(BINDINGS, by_operation("admin_project"), query=("namespace!",))
-async def add_bindings(call: Call) -> None:
-    """Give one role to several users."""
-    namespace = _namespace(call)
-    body = await call.object()
-    identities, name = body.get("identities"), body.get("role")
-    if not isinstance(identities, list) or not identities:
-        raise bad_request("identities cannot be empty")
-    if not isinstance(name, str) or not name:
-        raise bad_request("role cannot be empty")
-    uids = []
-    for number, identity in enumerate(identities):
-        if not isinstance(identity, dict) or identity.get("identity_type", "user") != "user":
-            raise bad_request(f"identities[{number}] identity_type can only be user")
-        if not isinstance(identity.get("uid"), str) or not identity["uid"]:
-            raise bad_request(f"identities[{number}] uid cannot be empty")
-        uids.append(identity["uid"])
-    await people.add_bindings(call.ctx, call.actor, namespace, uids, name)
-
-
-@ROUTES.post(f"{BINDINGS}/user/{{uid}}", by_operation("admin_project"), query=("namespace!",))
-async def set_roles(call: Call) -> None:
-    """Replace all roles of a user in a project."""
-    namespace = _namespace(call)
-    roles = (await call.object()).get("roles")
-    if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
-        raise bad_request("roles must be a list of role names")
-    await people.set_roles(call.ctx, call.actor, namespace, call.path_value("uid"), roles)
-
-
-@ROUTES.delete(f"{BINDINGS}/user/{{uid}}", by_operation("admin_project"), query=("namespace!",))
-async def remove_roles(call: Call) -> None:
-    """Take all roles in a project from a user."""
-    await people.set_roles(call.ctx, call.actor, _namespace(call), call.path_value("uid"), [])

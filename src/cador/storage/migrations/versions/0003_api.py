@@ -26,6 +26,7 @@ def of_task() -> sa.Column[int]:
 
 
 def upgrade() -> None:
+    people()
     deliveries()
 
 
@@ -53,3 +54,31 @@ def deliveries() -> None:
         sa.PrimaryKeyConstraint("task_id", "receiver", "what", "round", name=op.f("pk_delivery")),
         comment="News that a receiver has not heard yet: a command of kind deliver carries it there",
     )
+
+
+def people() -> None:
+    """Kinds and limits of tokens, failed logins counted by all servers together, and lists of the audit record."""
+    later("token", "kind", sa.Text(), "'api'")
+    later("token", "projects", sa.Text(), "'[]'")
+    # Sessions of people who logged in by password were told apart by their name alone.
+    op.execute("UPDATE token SET kind = 'session' WHERE name = 'login' AND expires_at IS NOT NULL")
+    op.create_table(
+        "login_failure",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("since", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_login_failure"),
+        comment="Failed logins by account, address and both: counted here, so that all servers count together",
+    )
+    op.create_index("ix_login_failure_since", "login_failure", ["since"])
+    op.create_table(
+        "login_place",
+        sa.Column("uid", sa.Text(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("uid", "address", name="pk_login_place"),
+        sa.ForeignKeyConstraint(["uid"], ["user.uid"], name="fk_login_place_uid", ondelete="CASCADE"),
+        comment="Where somebody has logged in from: failures of others from elsewhere do not lock them out there",
+    )
+    for name in ("actor", "project", "action"):
+        op.create_index(f"ix_audit_{name}_id", "audit", [name, "id"])
