@@ -51,11 +51,11 @@ ROUTES: Final[tuple[Routes, ...]] = (
     task_report.ROUTES,
     why.ROUTES,
     live_settings.ROUTES,
+    audit.ROUTES,
     *RESOURCE_ROUTES,
 )
 """In order of matching: what is asked most comes first."""
 OPEN: Final = frozenset({"/api/v1/login", "/api/v1/version"})
-    audit.ROUTES,
 """Below ``/api/``, yet without a token."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)

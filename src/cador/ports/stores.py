@@ -536,11 +536,11 @@ class Token:
     expires_at: float | None = None
     last_used_at: float | None = None
     scopes: tuple[str, ...] = ()
+    kind: str = "api"
+    projects: tuple[str, ...] = ()
 
 
 class PeopleStore(Protocol):
-    kind: str = "api"
-    projects: tuple[str, ...] = ()
     def user(self, uid: str) -> User | None: ...
 
     def by_account(self, account: str) -> User | None: ...
@@ -559,12 +559,15 @@ class PeopleStore(Protocol):
 
     def by_token_hash(self, digest: str) -> tuple[Token, User] | None: ...
 
-    def tokens(self, uid: str) -> list[Token]: ...
-
-    def delete_token(self, uid: str, token_id: int) -> bool: ...
     def caller(self, digest: str) -> tuple[Token, User, int] | None:
         """The same with the version of the configuration (``ResourceStore.version``), in one query."""
 
+    def tokens(self, uid: str) -> list[Token]: ...
+
+    def all_tokens(self, *, prefix: str = "", before: int | None = None, limit: int = 50) -> list[tuple[Token, User]]:
+        """Of all users, newest first. *prefix*: what is shown of them begins so; *before*: keyset, smaller ids."""
+
+    def delete_token(self, uid: str, token_id: int) -> bool: ...
 
     def replace_token(self, token: Token) -> None:
         """Give the row of that id another text, beginning and end."""
@@ -574,9 +577,6 @@ class PeopleStore(Protocol):
 
     def touch_tokens(self, used: Mapping[int, float]) -> None:
         """Write down when tokens were used last, by id; an older time changes nothing."""
-    def all_tokens(self, *, prefix: str = "", before: int | None = None, limit: int = 50) -> list[tuple[Token, User]]:
-        """Of all users, newest first. *prefix*: what is shown of them begins so; *before*: keyset, smaller ids."""
-
 
     def roles(self, uid: str) -> Mapping[str, tuple[str, ...]]:
         """Role names by project."""
@@ -587,9 +587,6 @@ class PeopleStore(Protocol):
     def set_roles(self, uid: str, project: str, roles: Sequence[str]) -> None:
         """Replaces all of that user in that project."""
 
-
-class AuditStore(Protocol):
-    def add(
     def failures(self, names: Sequence[str], since: float) -> Mapping[str, tuple[int, float]]:
         """Failed logins by name and when they began; those that began before *since* do not count."""
 
@@ -618,6 +615,9 @@ class AuditCheck:
     broken_id: int = 0
     done: bool = False
 
+
+class AuditStore(Protocol):
+    def add(
         self, *, at: float, actor: str, action: str, project: str, target: str, detail: Mapping[str, Any]
     ) -> None: ...
 

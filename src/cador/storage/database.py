@@ -130,9 +130,9 @@ class Transaction:
     def __init__(self, stores: Stores, now: float, begun: float | None = None) -> None:
         """*begun*: of the monotonic clock, where a transaction may wait for others; else it is over in an instant."""
         self._stores, self._begun = stores, begun
+        self._audit: Audit | None = None
         self.now = now
         self.calls: list[Callable[[], None]] = []
-        self._audit: Audit | None = None
 
     @property
     def connection(self) -> Connection:
@@ -203,16 +203,16 @@ class Transaction:
     def after_commit(self, call: Callable[[], None]) -> None:
         self.calls.append(call)
 
+    def finish(self) -> None:
+        """The function has returned: write what belongs to the end of the transaction."""
+        if self._audit is not None:
+            self._audit.finish()
+
 
 class Work:
     """One transaction on its way: the function bound to its arguments, who waits for it, and what came of it."""
 
     __slots__ = ("brief", "calls", "error", "future", "read_only", "result", "run")
-
-    def finish(self) -> None:
-        """The function has returned: write what belongs to the end of the transaction."""
-        if self._audit is not None:
-            self._audit.finish()
 
     def __init__(
         self, run: Callable[[Tx], Any], future: "asyncio.Future[Any]", *, read_only: bool, brief: bool = False
@@ -232,13 +232,13 @@ class Work:
         self.calls = transaction.calls
         try:
             self.result = self.run(transaction)
+            transaction.finish()
         except Exception as error:  # whatever it is: it aborts the transaction and belongs to its caller
             self.fail(error)
 
     def fail(self, error: BaseException) -> None:
         if isinstance(error, StopIteration):  # a future refuses it
             error = RuntimeError(f"a transaction raised {error!r}")
-            transaction.finish()
         self.result, self.error, self.calls = None, error, []
 
 

@@ -540,6 +540,8 @@ token = Table(
     _when("expires_at"),
     _when("last_used_at"),
     _text("scopes"),
+    _later("kind", Text(), "'api'"),
+    _later("projects", Text(), "'[]'"),
     UniqueConstraint("hash"),
     Index(None, "uid"),
     sqlite_autoincrement=True,
@@ -550,22 +552,10 @@ role_binding = Table(
     metadata,
     _of_user(primary_key=True),
     _text("project", primary_key=True),
-    _later("kind", Text(), "'api'"),
-    _later("projects", Text(), "'[]'"),
     _text("role", primary_key=True),
     Index(None, "project"),
 )
 
-# -- audit, meta
-
-audit = Table(
-    "audit",
-    metadata,
-    _id(never_again=True),
-    _at("at"),
-    _text("actor"),
-    _text("action"),
-    _text("project"),
 login_failure = Table(
     "login_failure",
     metadata,
@@ -585,9 +575,22 @@ login_place = Table(
     comment="Where somebody has logged in from: failures of others from elsewhere do not lock them out there",
 )
 
+# -- audit, meta
+
+audit = Table(
+    "audit",
+    metadata,
+    _id(never_again=True),
+    _at("at"),
+    _text("actor"),
+    _text("action"),
+    _text("project"),
     _text("target"),
     _text("detail"),
     _text("hash"),
+    Index(None, "actor", "id"),
+    Index(None, "project", "id"),
+    Index(None, "action", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -598,9 +601,6 @@ audit_head = Table(
     _text("hash"),
     CheckConstraint("id = 1", name="one_row"),
     comment="The hash of the newest entry: entries are chained one after the other, and a cut tail shows",
-    Index(None, "actor", "id"),
-    Index(None, "project", "id"),
-    Index(None, "action", "id"),
 )
 
 meta = Table("meta", metadata, _text("name", primary_key=True), _text("value"))
