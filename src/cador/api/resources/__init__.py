@@ -5,12 +5,25 @@
 
 from typing import Final
 
-from cador.api.resources import builds, clusters, declarative, groups, kinds, people, projects, roles, services, system
+from cador.api.resources import (
+    builds,
+    clusters,
+    declarative,
+    environments,
+    groups,
+    kinds,
+    people,
+    projects,
+    roles,
+    services,
+    system,
+)
 from cador.api.routing import Routes
 
 ROUTES: Final[tuple[Routes, ...]] = (
     projects.ROUTES,
     services.ROUTES,
+    environments.ROUTES,
     builds.ROUTES,
     system.ROUTES,
     clusters.ROUTES,

@@ -1,0 +1,525 @@
+"""What holds for every kind of configuration object, each kind a row of a table; and what only some have."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from api.site import PROJECT, Site, site
+from cador.operations.resources import KINDS, LOCAL_CLUSTER
+
+pytestmark = pytest.mark.anyio
+
+MANAGER, READER, STRANGER = "manager-token-00000", "reader-token-000000", "stranger-token-0000"
+MASK = "********"
+KUBECONFIG = "apiVersion: v1\nclusters: [{name: c}]\nusers: [{name: u, user: {token: planted-kube}}]\n"
+MANIFEST = """\
+kind: Deployment
+metadata: { name: web, namespace: $Namespace$ }
+spec: { template: { spec: { containers: [{ name: web, image: "x/web:1" }, { name: side, image: "y" }] } } }
+"""
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    async with site(tmp_path_factory.mktemp("site")) as made:
+        for path, body in FIRST:
+            reply = await made.post(path, json=body)
+            assert reply.status_code == 200, reply.text
+        yield made
+
+
+FIRST: tuple[tuple[str, dict[str, Any]], ...] = (
+    (
+        "/openapi/system/codehost",
+        {"name": "git", "type": "gitlab", "address": "https://git.example.com", "access_token": "planted-first"},
+    ),
+    ("/openapi/system/registry", {"address": "https://hub.example.com", "provider": "harbor", "namespace": "first"}),
+    (f"/openapi/service/yaml/raw?projectKey={PROJECT}", {"service_name": "web", "yaml": MANIFEST}),
+    (f"/openapi/service/yaml/production/raw?projectKey={PROJECT}", {"service_name": "web", "yaml": MANIFEST}),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """``path``: of the list and of creating; ``one``: below it, of a single one, with ``{id}`` or ``{name}``.
+    ``change``: another value for one field. ``secrets``: fields that hold ``planted-...``. ``codes``: of a second one
+    of the name, and of one that is not there when it is looked at, changed and deleted. ``shows``: masks, not nothing.
+    ``whole``: the reply holds the fields of the body."""
+
+    kind: str
+    path: str
+    body: Mapping[str, Any]
+    change: tuple[str, Any]
+    one: str = "/{name}"
+    named: str = "name"
+    secrets: tuple[str, ...] = ()
+    codes: tuple[int, int, int, int] = (400, 400, 400, 400)
+    query: Mapping[str, str] = field(default_factory=dict)
+    shows: bool = True
+    change_by_list: bool = False
+    whole: bool = True
+    label: str = ""
+
+    def __str__(self) -> str:
+        return self.label or self.kind
+
+    @property
+    def name(self) -> str:
+        return str(self.body[self.named])
+
+
+IN_PROJECT = {"projectKey": PROJECT}
+SCRIPT = {
+    "project_key": PROJECT,
+    "build_os": "ubuntu 22.04",
+    "repo_info": [{"codehost_name": "git", "repo_namespace": "shop", "repo_name": "web", "branch": "main"}],
+    "parameters": [{"key": "TOKEN", "type": "string", "default_value": "planted-parameter", "is_credential": True}],
+}
+ENVIRONMENT = {
+    "project_key": PROJECT,
+    "env_key": "row",
+    "cluster_id": LOCAL_CLUSTER,
+    "namespace": "shop-row",
+    "services": [{"service_name": "web", "containers": [{"name": "web", "image": "x/web:2"}]}],
+}
+
+ROWS = (
+    Row("baseimage", "/openapi/system/baseimage", {"label": "own 1", "value": "x:1"}, ("value", "x:2"),
+        named="label", codes=(6672, 6671, 6673, 6675)),
+    Row("codehost", "/openapi/system/codehost",
+        {"name": "row-host", "type": "other", "address": "git@git.example.com", "auth_type": "SSH",
+         "ssh_key": "planted-ssh-key"},
+        ("address", "git@git2.example.com"), one="/{id}", secrets=("ssh_key",), shows=False),
+    Row("registry", "/openapi/system/registry",
+        {"name": "row", "address": "https://r.example.com", "provider": "harbor", "namespace": "n", "access_key": "ci",
+         "secret_key": "planted-registry-key"},
+        ("region", "eu"), one="/{id}", secrets=("secret_key",), codes=(400, 6281, 6281, 6281), shows=False,
+        whole=False),
+    Row("cluster", "/openapi/system/cluster",
+        {"name": "row", "type": "kubeconfig", "kube_config": KUBECONFIG, "provider": 4, "project_names": [PROJECT]},
+        ("description", "another"), one="/{id}", secrets=("kube_config",), codes=(6641, 6643, 6643, 6643), shows=False,
+        whole=False),
+    Row("mail", "/openapi/system/mail",
+        {"name": "row", "host": "smtp.example.com", "port": 465, "username": "ci", "password": "planted-mail",
+         "isTLS": True, "address": "ci@example.com"},
+        ("port", 2525), secrets=("password",)),
+    Row("imapp", "/openapi/system/imapp",
+        {"name": "row", "type": "lark", "app_id": "cli_1", "app_secret": "planted-lark", "encrypt_key": "planted-key"},
+        ("app_id", "cli_2"), secrets=("app_secret", "encrypt_key"), codes=(6930, 6933, 6931, 6934)),
+    Row("imapp", "/openapi/system/imapp",
+        {"name": "row-ding", "type": "dingtalk", "dingtalk_app_key": "k", "dingtalk_app_secret": "planted-ding",
+         "dingtalk_aes_key": "planted-aes", "dingtalk_token": "planted-token"},
+        ("dingtalk_app_key", "k2"), secrets=("dingtalk_app_secret", "dingtalk_aes_key", "dingtalk_token"),
+        codes=(6930, 6933, 6931, 6934), label="imapp dingtalk"),
+    Row("imapp", "/openapi/system/imapp",
+        {"name": "row-wx", "type": "workwx", "corp_id": "c", "agent_id": 7, "agent_secret": "planted-wx",
+         "workwx_token": "planted-token", "workwx_aes_key": "planted-aes"},
+        ("agent_id", 8), secrets=("agent_secret", "workwx_token", "workwx_aes_key"), codes=(6930, 6933, 6931, 6934),
+        label="imapp workwx"),
+    Row("proxy", "/openapi/system/proxy",
+        {"type": "http", "address": "proxy.example.com", "port": 3128, "need_password": True, "username": "u",
+         "password": "planted-proxy", "enable_repo_proxy": True},
+        ("port", 8080), named="type", secrets=("password",), codes=(6802, 6801, 6803, 6805)),
+    Row("tool", "/openapi/system/tool",
+        {"label": "go 1.22.3", "name": "go", "version": "1.22.3", "scripts": ["tar xf ${FILEPATH}"],
+         "env": ["GOROOT=/opt/go"], "bin_path": "/opt/go/bin", "download_path": "https://go.example.com/go.tgz"},
+        ("enabled", False), named="label", codes=(6121, 6120, 6122, 6124)),
+    Row("setting", "/openapi/system/setting", {"name": "webhook_secret", "value": "planted-webhook"},
+        ("value", "planted-other"), secrets=("value",)),
+    Row("build", "/openapi/build",
+        {**SCRIPT, "name": "row", "build_script": "make",
+         "services": [{"service_name": "web", "service_module": "web"}]},
+        ("build_script", "make all"), one="/{name}/detail", secrets=("parameters.0.default_value",),
+        codes=(6520, 6523, 6521, 6524), query=IN_PROJECT, change_by_list=True, whole=False),
+    Row("test", "/openapi/quality/testing", {**SCRIPT, "name": "row", "script": "make test", "report_path": "report"},
+        ("pass_rate", 90), secrets=("parameters.0.default_value",), codes=(6529, 6532, 6530, 6533), query=IN_PROJECT,
+        change_by_list=True, whole=False),
+    Row("environment", "/openapi/environments", ENVIRONMENT, ("env_name", "Another"), named="env_key",
+        codes=(6074, 6078, 6076, 6077), query=IN_PROJECT, whole=False),
+    Row("production_environment", "/openapi/environments/production", {**ENVIRONMENT, "namespace": "prod"},
+        ("env_name", "Another"), named="env_key", codes=(6074, 6078, 6076, 6077), query=IN_PROJECT, whole=False),
+)  # fmt: skip
+ELSEWHERE = {"database", "projectmanagement", "scan", "sonar", "storage"}
+"""Kinds with tests of their own."""
+
+
+def all_rows() -> Any:
+    return pytest.mark.parametrize("row", ROWS, ids=str)
+
+
+async def ok(reply: Any) -> Any:
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def refused(reply: Any, code: int, description: str | None = None) -> None:
+    body = reply.json()
+    assert (reply.status_code, body["code"]) == (400, code), reply.text
+    if description is not None:
+        assert body["description"] == description
+
+
+def at(value: Any, path: str) -> Any:
+    for part in path.split("."):
+        value = value[int(part)] if part.isdigit() else value[part]
+    return value
+
+
+async def listed(server: Site, row: Row) -> list[Mapping[str, Any]]:
+    found = await ok(await server.get(row.path, params=row.query))
+    if isinstance(found, dict):
+        found = next(value for value in found.values() if isinstance(value, list))
+    return [one for one in found if one.get(row.named, one.get("name")) == row.name]
+
+
+async def place(server: Site, row: Row, name: str = "") -> str:
+    """The address of the single one."""
+    if "{id}" not in row.one:
+        return row.path + row.one.format(name=name or row.name)
+    found = (await listed(server, row))[0] if not name else {"id": name}
+    ident = found.get("id", found.get("registry_id", found.get("cluster_id")))
+    return row.path + row.one.format(id=ident)
+
+
+async def made(server: Site, row: Row) -> None:
+    if not await listed(server, row):
+        await ok(await server.post(row.path, params=row.query, json=row.body))
+
+
+async def removed(server: Site, row: Row) -> Any:
+    if row.kind == "build":
+        return await server.call("DELETE", row.path, params={**row.query, "name": row.name})
+    return await server.call("DELETE", await place(server, row), params=row.query)
+
+
+async def changed(server: Site, row: Row, body: Mapping[str, Any]) -> Any:
+    path = row.path if row.change_by_list else await place(server, row)
+    return await server.call("PUT", path, params=row.query, json=dict(body))
+
+
+async def stored(server: Site, row: Row) -> Any:
+    project = PROJECT if row.query else ""
+    return await server.world.db.read(lambda tx: tx.resources.find(row.kind, project, row.name))
+
+
+def test_every_kind_has_a_row() -> None:
+    assert set(KINDS) <= {row.kind for row in ROWS} | ELSEWHERE
+
+
+@all_rows()
+async def test_life(server: Site, row: Row) -> None:
+    await made(server, row)
+    refused(await server.post(row.path, params=row.query, json=row.body), row.codes[0])
+    detail = await ok(await server.get(await place(server, row), params=row.query))
+    if row.whole:
+        secret = {path.split(".")[0] for path in row.secrets}
+        assert {key: detail[key] for key in row.body if key not in secret} == {
+            key: value for key, value in row.body.items() if key not in secret
+        }
+    key, value = row.change
+    await ok(await changed(server, row, {**row.body, key: value}))
+    kept = server.world.sealer
+    document = (await stored(server, row)).document
+    found = document[key]
+    assert (kept.open(found) if kept.is_sealed(str(found)) else found) == value
+    path = await place(server, row)
+    await ok(await removed(server, row))
+    assert await listed(server, row) == []
+    refused(await server.get(path, params=row.query), row.codes[1])
+    refused(
+        await server.call("PUT", row.path if row.change_by_list else path, params=row.query, json=dict(row.body)),
+        row.codes[2],
+    )
+    again = (
+        await server.call("DELETE", row.path, params={**row.query, "name": row.name})
+        if row.kind == "build"
+        else await server.call("DELETE", path, params=row.query)
+    )
+    refused(again, row.codes[3])
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.secrets], ids=str)
+async def test_secrets_are_written_only(server: Site, row: Row) -> None:
+    await made(server, row)
+    path = await place(server, row)
+    replies = [await server.get(row.path, params=row.query), await server.get(path, params=row.query)]
+    replies.append(await server.get("/openapi/export", params=row.query))
+    for reply in replies:
+        assert reply.status_code == 200, reply.text
+        assert "planted" not in reply.text
+    audits = await server.world.db.read(lambda tx: tx.audit.list_entries(limit=500))
+    assert "planted" not in repr(audits)
+    detail = replies[1].json()
+    sealer = server.world.sealer
+    before = (await stored(server, row)).document
+    for secret in row.secrets:
+        assert sealer.is_sealed(at(before, secret))
+        if row.shows:
+            assert at(detail, secret) == MASK
+        else:
+            assert secret not in detail
+    # The mask sent back, and nothing sent, leave the secret as it is.
+    masked = {**row.body, **({row.change[0]: row.change[1]} if row.kind != "setting" else {})}
+    for secret in row.secrets:
+        top = secret.split(".")[0]
+        masked[top] = MASK if top == secret else detail[top]
+    await ok(await changed(server, row, masked))
+    absent = {key: value for key, value in row.body.items() if key not in row.secrets}
+    if row.kind != "setting":
+        await ok(await changed(server, row, absent))
+    after = (await stored(server, row)).document
+    for secret in row.secrets:
+        assert sealer.open(at(after, secret)) == sealer.open(at(before, secret)) == at(row.body, secret)
+
+
+@all_rows()
+async def test_unknown_fields_are_dropped_and_wrong_types_named(server: Site, row: Row) -> None:
+    await made(server, row)
+    await ok(await changed(server, row, {**row.body, "no_such_field": "x"}))
+    assert "no_such_field" not in (await stored(server, row)).document
+    key = row.named
+    reply = await server.post(row.path, params=row.query, json={**row.body, key: {"an": "object"}})
+    assert reply.status_code == 400, reply.text
+    assert key in reply.json()["description"]
+    reply = await server.post(row.path, params=row.query, content=b'["not an object"]')
+    refused(reply, 400, "request body must be a JSON object")
+
+
+@all_rows()
+async def test_who_may(server: Site, row: Row) -> None:
+    await made(server, row)
+    path = await place(server, row)
+    reads, writes = (READER, MANAGER) if row.query else (None, None)
+    for token in (STRANGER, READER, MANAGER):
+        reply = await server.post(row.path, token, params=row.query, json={})
+        assert reply.status_code == (400 if token == writes else 403), token
+    for token in (STRANGER, READER):
+        method = "PUT" if not row.change_by_list else "POST"
+        reply = await server.call(method, path if method == "PUT" else row.path, token, params=row.query, json={})
+        assert reply.status_code == 403
+    if reads:
+        assert (await server.get(path, reads, params=row.query)).status_code == 200
+        assert (await server.get(path, STRANGER, params=row.query)).status_code == 403
+    assert (await server.get(row.path, None, params=row.query)).status_code == 401
+
+
+# -- what a row does not say
+
+FAULTS: Mapping[str, tuple[tuple[dict[str, Any], str], ...]] = {
+    "cluster": (
+        ({"name": ""}, "name cannot be empty"),
+        ({"kube_config": ""}, "kube_config cannot be empty"),
+        ({"type": "", "kube_config": ""}, "type must be one of agent, kubeconfig"),
+        ({"type": "magic"}, "type must be one of agent, kubeconfig"),
+        ({"kube_config": "- a list"}, "kube_config is no kubeconfig: it has no list of clusters"),
+        ({"kube_config": "a: [planted"}, "kube_config is no YAML"),
+        ({"kube_config": "[" * 5000}, "kube_config: nested too deep or with too many aliases"),
+        ({"provider": 8}, "provider must be between 0 and 7"),
+        ({"executor": "rocket"}, "executor must be one of kubernetes, container, process"),
+        ({"executor": "process"}, "type and kube_config belong to the executor kubernetes, not to process"),
+    ),
+    "mail": (
+        ({"host": ""}, "host cannot be empty"),
+        ({"host": "https://x"}, "host must be a host name or an address, without scheme and port"),
+        ({"port": 0}, "port must be between 1 and 65535"),
+        ({"address": "nobody"}, "address must be a mail address"),
+        ({"name": "a/b"},
+         "name must be at most 128 characters without slashes, control characters and blanks around it"),
+    ),
+    "imapp": (
+        ({"type": "irc"}, "type must be one of lark, lark_intl, dingtalk, workwx"),
+        ({"app_secret": ""}, "app_secret cannot be empty"),
+        ({"type": "dingtalk"}, "dingtalk_app_key cannot be empty"),
+        ({"type": "workwx", "corp_id": "c", "agent_secret": "s"}, "agent_id cannot be empty"),
+        ({"host": "ftp://x"}, "host needs to be a valid URL"),
+        ({"lark_event_type": "x"}, "lark_event_type: Input should be '', 'sse' or 'callback'"),
+    ),
+    "proxy": (
+        ({"port": 70000}, "port must be between 1 and 65535"),
+        ({"address": "a b"}, "address must be a host name or an address, without scheme and port"),
+        ({"username": ""}, "username cannot be empty"),
+        ({"type": "socks"}, "type: Input should be 'http'"),
+    ),
+    "tool": (
+        ({"name": "", "label": ""}, "name cannot be empty"),
+        ({"label": "", "version": ""}, "version cannot be empty"),
+        ({"label": "go 2"}, "label must be 'go 1.22.3'"),
+        ({"env": ["NOVALUE"]}, "env[0] must be NAME=value"),
+        ({"download_path": "file:///etc/passwd"}, "download_path needs to be a valid URL"),
+    ),
+    "setting": (
+        ({"name": "colour"}, "unknown setting 'colour', known are: base_url, language, webhook_secret"),
+        ({"name": "language", "value": "fr"}, "language is zh or en"),
+        ({"value": ""}, "value cannot be empty"),
+    ),
+    "environment": (
+        ({"env_key": ""}, "env key is required"),
+        ({"cluster_id": ""}, "cluster_id is required"),
+        ({"namespace": ""}, "namespace is required"),
+        ({"namespace": "Not_One"}, "namespace consists of up to 63 lower-case letters, digits and hyphens"),
+        ({"env_key": "production"}, "env key cannot be production"),
+        ({"global_variables": [{"key": "A"}, {"key": "A"}]}, 'global_variables[1] duplicates key "A"'),
+        ({"services": [{"service_name": ""}]}, "service name cannot be empty"),
+        ({"services": [{"service_name": "web", "deploy_strategy": "x"}]},
+         "services[0].deploy_strategy: Input should be 'deploy', 'import' or 'draft'"),
+    ),
+    "production_environment": (
+        ({"namespace": "kube-system"}, "a production environment cannot use the namespace kube-system"),
+    ),
+}  # fmt: skip
+
+
+def _faults() -> Iterator[Any]:
+    for row in ROWS:
+        if not row.label:
+            for change, text in FAULTS.get(row.kind, ()):
+                yield pytest.param(row, change, text, id=f"{row.kind} {text}"[:80])
+
+
+@pytest.mark.parametrize(("row", "change", "text"), [*_faults()])
+async def test_faults(server: Site, row: Row, change: dict[str, Any], text: str) -> None:
+    refused(await server.post(row.path, params=row.query, json={**row.body, row.named: "faulty", **change}
+                              if row.named not in change and row.kind not in ("proxy", "tool", "setting")
+                              else {**row.body, **change}), 400, text)  # fmt: skip
+
+
+async def test_an_environment_refers_to_what_is_there(server: Site) -> None:
+    path, base = "/openapi/environments", {**ENVIRONMENT, "env_key": "refers"}
+    refused(await server.post(path, json={**base, "services": [{"service_name": "nope"}]}), 6074,
+            f"service nope not found in project {PROJECT}")  # fmt: skip
+    refused(await server.post(path, json={**base, "cluster_id": "0" * 24}), 6074,
+            f"failed to find a cluster with name: {'0' * 24}")  # fmt: skip
+    refused(await server.post(path, json={**base, "registry_id": "nope"}), 6074, "image registry nope not found")
+    refused(await server.post(path, json={**base, "project_key": ""}), 400, "project key is required")
+    cluster = {"name": "closed", "type": "kubeconfig", "kube_config": KUBECONFIG, "project_names": ["other"]}
+    await ok(await server.post("/openapi/system/cluster", json=cluster))
+    refused(await server.post(path, json={**base, "cluster_id": "", "cluster_name": "closed"}), 6074,
+            f"cluster closed is not open to project {PROJECT}")  # fmt: skip
+    build = {**SCRIPT, "name": "closed", "advanced_settings": {"cluster_name": "closed"}}
+    refused(await server.post("/openapi/build", json=build), 400, f"cluster closed is not open to project {PROJECT}")
+    names = [one["name"] for one in await ok(await server.get("/openapi/system/cluster", MANAGER))]
+    assert "closed" not in names
+    assert "local" in names
+
+
+async def test_services_of_an_environment(server: Site) -> None:
+    query = IN_PROJECT
+    base = "/openapi/environments"
+    service = "/openapi/service/yaml"
+    variables = [{"key": "replicas", "value": "1", "type": "string"}]
+    await ok(await server.post(f"{service}/raw", params=query,
+                               json={"service_name": "api", "yaml": MANIFEST, "variable_yaml": variables}))  # fmt: skip
+    await ok(await server.post(base, json={**ENVIRONMENT, "env_key": "dev", "services": []}))
+    added = {"env_key": "dev", "service_list": [{"service_name": "api", "variable_kvs": [{"key": "replicas",
+                                                                                         "value": "2"}]}]}  # fmt: skip
+    reply = await ok(await server.post(f"{base}/service/yaml", params=query, json=added))
+    assert reply == [{"env_name": "dev", "status": "unknown", "err_message": ""}]
+    refused(await server.post(f"{base}/service/yaml", params=query, json=added), 6076,
+            "service api is in environment dev already")  # fmt: skip
+    one = await ok(await server.get(f"{base}/dev/services/api", READER, params=query))
+    assert (one["images"], one["variables"][0]["value"], one["status"]) == (["x/web:1", "y"], "2", "unknown")
+    assert one["error"] == "cluster local runs jobs (process), no services"
+    # a new revision is taken when it is asked for, and what was set stays
+    newer = MANIFEST.replace("y", "z:9") + "# newer\n"
+    await ok(await server.call("PUT", f"{service}/api", params=query, json={"type": "k8s", "yaml": newer}))
+    assert (await ok(await server.get(f"{base}/dev/services/api", params=query)))["revision"] == 1
+    await ok(await server.call("PUT", f"{base}/dev/services", params=query,
+                               json={"service_list": [{"service_name": "api"}]}))  # fmt: skip
+    one = await ok(await server.get(f"{base}/dev/services/api", params=query))
+    assert (one["revision"], one["variables"][0]["value"]) == (2, "2")
+    # the environment outlives the service
+    await ok(await server.call("DELETE", f"{service}/api", params=query))
+    detail = await ok(await server.get(f"{base}/dev", params=query))
+    assert [entry["service_name"] for entry in detail["services"]] == ["api"]
+    await ok(await server.call("PUT", f"{base}/dev/services", params=query,
+                               json={"service_list": [{"service_name": "api"}]}))  # fmt: skip
+    removal = {"env_key": "dev", "service_names": ["api"], "not_delete_resource": True}
+    await ok(await server.call("DELETE", f"{base}/service/yaml", params=query, json=removal))
+    refused(await server.call("DELETE", f"{base}/service/yaml", params=query, json=removal), 6076)
+    refused(await server.get(f"{base}/dev/services/api", params=query), 6083)
+    kvs = {"global_variables": [{"key": "G", "value": "1", "related_services": ["api"]}]}
+    await ok(await server.call("PUT", f"{base}/dev/variable", params=query, json=kvs))
+    found = await ok(await server.get(f"{base}/dev/variable", params=query))
+    assert found["global_variables"][0]["related_services"] == ["api"]
+
+
+@pytest.mark.parametrize("base", ["/openapi/environments", "/openapi/environments/production"])
+async def test_what_only_a_cluster_knows_is_refused_with_the_reason(server: Site, base: str) -> None:
+    await ok(await server.post(base, json={**ENVIRONMENT, "env_key": "far", "namespace": "far"}))
+    reason = "cluster local runs jobs (process), no services"
+    scale = {"project_key": PROJECT, "env_key": "far", "service_name": "web", "workload_name": "w",
+             "workload_type": "Deployment", "target_replicas": 2}  # fmt: skip
+    image = {"product_name": PROJECT, "env_name": "far", "service_name": "web", "name": "w", "container_name": "web",
+             "image": "x:3"}  # fmt: skip
+    cases: tuple[tuple[str, str, Any, int, str], ...] = (
+        ("POST", "/scale", scale, 6081, "Deployment w cannot be scaled"),
+        ("POST", "/far/service/web/restart", None, 6080, "service web cannot be restarted"),
+        ("GET", "/far/service/web/pods", None, 6085, "pods of service web cannot be listed"),
+        ("POST", "/far/pod/web-1/restart", None, 6086, "pod web-1 cannot be restarted"),
+        *(("POST", f"/image/{kind}/far", image, 6082, f"the image of {kind} w cannot be changed")
+          for kind in ("deployment", "statefulset", "job", "cronjob")),
+    )  # fmt: skip
+    for method, path, body, code, wish in cases:
+        options = {} if body is None else {"json": body}
+        query = IN_PROJECT if body is None else {}
+        reply = await server.call(method, base + path, params=query, **options)
+        refused(reply, code, f"environment far: {wish}: {reason}")
+    for change, text in (
+        ({"workload_type": "Pod"}, "unsupported workload type: Pod"),
+        ({"target_replicas": -1}, "target_replicas must be greater than or equal to 0"),
+        ({"workload_name": ""}, "workload_name is required"),
+    ):
+        refused(await server.post(f"{base}/scale", json={**scale, **change}), 400, text)
+    refused(await server.post(f"{base}/scale", json={**scale, "service_name": "nope"}), 6081)
+
+
+async def test_an_environment_of_charts(server: Site) -> None:
+    body = {"project_key": PROJECT, "env_name": "charts", "cluster_id": LOCAL_CLUSTER, "namespace": "charts",
+            "alias": "Charts", "production": False}  # fmt: skip
+    await ok(await server.post("/openapi/environments/helm", json=body))
+    found = await ok(await server.get("/openapi/environments", params=IN_PROJECT))
+    assert [one["envName"] for one in found if one["env_key"] == "charts"] == ["Charts"]
+
+
+async def test_clusters_have_their_own_shape(server: Site) -> None:
+    body = {"name": "shape", "type": "kubeconfig", "kube_config": KUBECONFIG, "production": True, "provider": 3}
+    made = await ok(await server.post("/openapi/system/cluster", json=body))
+    cluster = made["cluster"]
+    assert made["agent_cmd"] == ""
+    assert (cluster["provider"], cluster["provider_name"], cluster["project_names"]) == (
+        3, "Huawei CCE", ["<all_projects>"],
+    )  # fmt: skip
+    assert (cluster["status"], cluster["local"], cluster["executor"]) == ("unknown", False, "kubernetes")
+    path = f"/openapi/system/cluster/{cluster['cluster_id']}"
+    await ok(await server.call("PUT", path, json={"name": "shaped", "project_names": [PROJECT]}))
+    found = await ok(await server.get(path))
+    assert (found["name"], found["cluster_id"], found["production"]) == ("shaped", cluster["cluster_id"], True)
+    refused(await server.call("PUT", path, json={"name": "local"}), 6642, "mongo duplicate key error")
+    await ok(await server.post("/openapi/build", json={**SCRIPT, "name": "on-shaped",
+                                                       "advanced_settings": {"cluster_name": "shaped"}}))  # fmt: skip
+    refused(await server.call("PUT", path, json={"name": "other"}), 6642,
+            f"cluster shaped is used by build on-shaped of project {PROJECT}, which knows it by this name")  # fmt: skip
+    refused(await server.call("DELETE", path), 6644, f"cluster shaped is used by build on-shaped of project {PROJECT}")
+    local = f"/openapi/system/cluster/{LOCAL_CLUSTER}"
+    refused(await server.call("DELETE", local), 6644, "cluster local always exists")
+    refused(await server.call("PUT", local, json={"name": "x"}), 6642, "cluster local keeps its name")
+    assert [c["name"] for c in await ok(await server.get("/openapi/system/cluster?projectName=elsewhere"))] == ["local"]
+
+
+async def test_the_default_moves_on_when_it_is_deleted(server: Site) -> None:
+    path = "/openapi/system/mail"
+    for name in ("one", "two"):
+        await ok(await server.post(path, json={"name": name, "host": "smtp.example.com", "is_default": True}))
+    flags = {one["name"]: one["is_default"] for one in await ok(await server.get(path))}
+    assert [name for name, flag in flags.items() if flag] == ["two"]
+    await ok(await server.call("DELETE", f"{path}/two"))
+    flags = {one["name"]: one["is_default"] for one in await ok(await server.get(path))}
+    assert sum(flags.values()) == 1
+    assert "two" not in flags
