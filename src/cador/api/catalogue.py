@@ -80,6 +80,8 @@ class Operation(Enum):
     LIST_TESTS = (6531, "列出测试模块失败", "List tests failed")
     GET_TEST = (6532, "获取测试模块失败", "Get test failed")
     DELETE_TEST = (6533, "删除测试模块失败", "Delete test failed")
+    CREATE_SCAN = (6535, "新建扫描模块失败", "Create scan failed")
+    UPDATE_SCAN = (6536, "更新扫描模块失败", "Update scan failed")
 
     UPSERT_WORKFLOW = (6540, "新建或更新wokflow失败", "Create or update workflow failed")  # sic
     LIST_WORKFLOWS = (6541, "列出workflow失败", "List workflows failed")
@@ -87,6 +89,8 @@ class Operation(Enum):
     DELETE_WORKFLOW = (6543, "删除workflow失败", "Delete workflow failed")
     LINT_WORKFLOW = (6545, "校验workflow失败", "Validate workflow failed")
 
+    STORAGE = (6632, "对象存储参数错误", "Object storage failed")
+    FIND_STORAGE = (6634, "未找到指定对象存储", "Object storage not found")
     LIST_CLUSTERS = (6640, "列出集群列表失败", "List clusters failed")
     CREATE_CLUSTER = (6641, "创建集群失败", "Create cluster failed")
     UPDATE_CLUSTER = (6642, "更新集群失败", "Update cluster failed")

@@ -33,6 +33,7 @@ SECRET_KEYS: Final = frozenset(
         "refresh_token",
         "secret",
         "secret_key",
+        "sk",
         "sonar_token",
         "ssh_key",
         "tapd_client_secret",

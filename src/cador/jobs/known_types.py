@@ -11,7 +11,7 @@ from pydantic import Field
 
 from cador.domain.errors import InvalidDefinition, NotStartable
 from cador.domain.naming import tag_of
-from cador.domain.variables import for_service, references
+from cador.domain.variables import references
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import Doc, Scope
 from cador.jobs.definition import reference
@@ -19,18 +19,9 @@ from cador.jobs.sources import referred_services
 from cador.jobs.unavailable import Part, PerEntry, Unavailable
 from cador.jobs.values import (
     Input,
-    KeyInput,
-    RepoInput,
-    ServiceInput,
-    configured_repos,
     objects,
     parse,
-    set_refs,
-    set_values,
-    shown_repos,
-    shown_variables,
     text,
-    variables,
 )
 
 Object = dict[str, Any]
@@ -197,101 +188,6 @@ class CustomDeploy(Unavailable):
         return parts
 
 
-# -- zadig-scanning
-
-
-class ScanInput(Input):
-    scanning_name: str
-    repo_info: list[RepoInput] = Field(default_factory=list)
-    inputs: list[KeyInput] = Field(default_factory=list)
-
-
-class ScanningInput(Input):
-    scanning_list: list[ScanInput] = Field(default_factory=list)
-    service_list: list[ServiceInput] | None = None
-
-
-class Scanning(Unavailable):
-    """``zadig-scanning``: one job task per scan, or per service module and scan."""
-
-    names_first = True
-
-    def updated(self, job: Job, parameters: Doc, scope: Scope) -> Object:
-        given = parse(ScanningInput, parameters)
-        where = f"job {job.name}"
-        if job.spec.get("scanning_type") != "service_scanning":
-            by_name = {item.scanning_name: item for item in given.scanning_list}
-            scans = [_with_input(scan, by_name.get(text(scan.get("name"))), scope, where) for scan in _scans(job.spec)]
-            return {**job.spec, "scannings": scans}
-        if given.service_list is None:
-            return dict(job.spec)
-        by_pair = {item.pair: item for item in given.service_list}
-        chosen = [
-            _with_input(scan, by_pair[_pair(scan)], scope, where)
-            for scan in objects(job.spec.get("service_and_scannings"))
-            if _pair(scan) in by_pair
-        ]
-        return {**job.spec, "service_and_scannings": chosen, "target_services": []}
-
-    def parts(self, job: Job, scope: Scope) -> list[Part]:
-        where = f"job {job.name}"
-        if job.spec.get("scanning_type") != "service_scanning":
-            return [Part(self._plan("", scan, scope, where), (text(scan.get("name")),)) for scan in _scans(job.spec)]
-        wanted = None
-        if job.spec.get("source") == "fromjob":
-            wanted = {module.pair for module in referred_services(job, scope)}
-        parts = []
-        for scan in objects(job.spec.get("service_and_scannings")):
-            service, module = _pair(scan)
-            if wanted is None or (service, module) in wanted:
-                plan = for_service(self._plan("service_scanning", scan, scope, where), service, module)
-                parts.append(Part(plan, (service, module), service=service, module=module))
-        return parts
-
-    def _plan(self, kind: str, scan: Object, scope: Scope, where: str) -> Object:
-        service, module = _pair(scan)
-        repos = configured_repos(scan.get("repos"), scope, where)
-        return {
-            "scanning_type": kind,
-            "scanning_name": text(scan.get("name")),
-            "service_name": service,
-            "service_module": module,
-            "envs": variables(scan.get("key_vals")),
-            "steps": [{"name": "git", "type": "git", "spec": {"repos": repos}}] if repos else [],
-        }
-
-    def view(self, plan: Doc, outputs: Mapping[str, str], result: Doc, final: bool) -> Object:
-        return {
-            "scanning_type": plan["scanning_type"],
-            "scanning_name": plan["scanning_name"],
-            "service_name": plan["service_name"],
-            "service_module": plan["service_module"],
-            "repos": shown_repos(plan, result),
-            "link_url": "",
-            "is_has_artifact": False,
-            "sonar_metrics": None,
-            "envs": shown_variables(plan["envs"]),
-        }
-
-
-def _scans(spec: Doc) -> list[Object]:
-    return objects(spec.get("scannings")) or objects(spec.get("scanning_options"))
-
-
-def _pair(entry: Doc) -> tuple[str, str]:
-    return text(entry.get("service_name")), text(entry.get("service_module"))
-
-
-def _with_input(entry: Object, given: ScanInput | ServiceInput | None, scope: Scope, where: str) -> Object:
-    if given is None:
-        return entry
-    return {
-        **entry,
-        "repos": set_refs(objects(entry.get("repos")), given.repo_info, scope, where),
-        "key_vals": set_values(variables(entry.get("key_vals")), given.inputs, scope, where),
-    }
-
-
 # -- zadig-distribute-image
 
 
@@ -356,6 +252,10 @@ class Distribute(Unavailable):
             targets.append({**entry, "source_image": source, "target_tag": entry["target_tag"] or tag_of(source)})
         registries = {key: plan[key] for key in ("source_registry_id", "target_registry_id")}
         return {**registries, "distribute_target": targets}
+
+
+def _pair(entry: Doc) -> tuple[str, str]:
+    return text(entry.get("service_name")), text(entry.get("service_module"))
 
 
 # -- sql, tapd
@@ -437,7 +337,6 @@ _SERVICE: Final = ("service_name", "service_module")
 KNOWN: Final[tuple[Unavailable, ...]] = (
     Deploy("zadig-deploy", _CLUSTER),
     CustomDeploy("custom-deploy", _CLUSTER),
-    Scanning("zadig-scanning", _UNSUPPORTED),
     Distribute("zadig-distribute-image", _CONTAINER),
     Sql("sql", "needs a database driver, which this server does not have"),
     Tapd("tapd", "needs a connection to TAPD, which this server does not have"),

@@ -19,6 +19,8 @@ from cador.jobs.steps.archive import compile_archive
 from cador.jobs.steps.base import StepParts
 from cador.jobs.steps.git import commits_found, compile_git
 from cador.jobs.steps.shell import check_script_type, compile_shell, script_of
+from cador.jobs.steps.sonar import compile_report, compile_scanner
+from cador.jobs.steps.tar_archive import compile_tar_archive
 from cador.jobs.steps.tools import compile_tools
 from cador.jobs.values import mapping, namespace_of, objects, repos_of_plan, shown_repos, shown_variables, text
 from cador.ports.executor import JobFolder, Limits
@@ -232,6 +234,12 @@ class SandboxType:
                     parts.append(compile_shell(name, spec, plan["outputs"]))
                 case "archive":
                     parts.append(compile_archive(spec, env))
+                case "tar_archive":
+                    parts.append(compile_tar_archive(name, spec, env))
+                case "sonar_scanner":
+                    parts.append(compile_scanner(name, spec, env))
+                case "sonar_get_metrics":
+                    parts.append(compile_report(name, spec, env))
                 case "debug_before" | "debug_after":
                     pass
                 case _:

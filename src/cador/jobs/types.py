@@ -10,11 +10,12 @@ from cador.jobs.freestyle import FREESTYLE
 from cador.jobs.known_types import KNOWN
 from cador.jobs.plugin import PLUGIN
 from cador.jobs.zadig_build import BUILD
+from cador.jobs.zadig_scanning import SCANNING
 from cador.jobs.zadig_test import TEST
 
 ENTRY_POINTS: Final = "cador.job_types"
 
-BUILT_IN: Final[tuple[JobType, ...]] = (BUILD, FREESTYLE, TEST, PLUGIN, APPROVAL, *KNOWN)
+BUILT_IN: Final[tuple[JobType, ...]] = (BUILD, FREESTYLE, TEST, SCANNING, PLUGIN, APPROVAL, *KNOWN)
 
 
 def load_types() -> Mapping[str, JobType]:

@@ -28,6 +28,8 @@ from cador.operations.models.cluster import ALL_PROJECTS, ClusterBody
 from cador.operations.models.codehost import CodeHostBody
 from cador.operations.models.integrations import ImAppBody, MailBody, ProxyBody, ToolBody
 from cador.operations.models.registry import RegistryBody
+from cador.operations.models.scans import ScanBody, SonarBody
+from cador.operations.models.storage import StorageBody
 from cador.operations.models.system import BaseImageBody, SettingBody
 from cador.operations.references import users_of
 from cador.ports.sealing import Sealer
@@ -66,9 +68,12 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind("imapp", ImAppBody),
         Kind("proxy", ProxyBody, named="type"),
         Kind("tool", ToolBody, named="label"),
+        Kind("sonar", SonarBody, named="system_identity"),
+        Kind("storage", StorageBody, one_default=True),
         Kind("setting", SettingBody),
         Kind("build", BuildBody, in_project=True),
         Kind("test", TestBody, in_project=True),
+        Kind("scan", ScanBody, in_project=True),
     )
 }
 
@@ -206,10 +211,10 @@ def open_to(cluster: Resource, project: str) -> bool:
 
 
 def check_references(tx: Tx, kind: str, project: str, document: Doc) -> None:
-    """What a build or test names must be there. Raises: Invalid with the documented texts."""
-    if kind not in ("build", "test"):
+    """What a build, test or scan names must be there. Raises: Invalid with the documented texts."""
+    if kind not in ("build", "test", "scan"):
         return
-    label = document["build_os"]
+    label = document["image_name" if kind == "scan" else "build_os"]
     if tx.resources.find("baseimage", "", label) is None:
         raise Invalid(f"failed to find the basic image of name: {label}, error is: {NO_DOCUMENTS}")
     for repo in document["repo_info"]:
@@ -222,6 +227,9 @@ def check_references(tx: Tx, kind: str, project: str, document: Doc) -> None:
         raise Invalid(f"failed to find cluster with name: {name}, error is: {NO_DOCUMENTS}")
     if not open_to(cluster, project):
         raise Invalid(f"cluster {name} is not open to project {project}")
+    sonar = document.get("sonar_system")
+    if sonar and tx.resources.find("sonar", "", sonar) is None:
+        raise Invalid(f"failed to find sonar system with name: {sonar}, error is: {NO_DOCUMENTS}")
 
 
 def default_flags(tx: Tx, hand: Hand, kind: str, name: str, document: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from cador.api.resources import (
     people,
     projects,
     roles,
+    scans,
     services,
     system,
 )
@@ -25,6 +26,7 @@ ROUTES: Final[tuple[Routes, ...]] = (
     services.ROUTES,
     environments.ROUTES,
     builds.ROUTES,
+    scans.ROUTES,
     system.ROUTES,
     clusters.ROUTES,
     kinds.ROUTES,

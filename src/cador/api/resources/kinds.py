@@ -137,6 +137,17 @@ SYSTEM_KINDS: Final = (
         Operation.DELETE_TOOL,
         read=LOGGED_IN,
     ),
+    SystemKind("sonar", "/openapi/system/sonar", "a SonarQube server", also="/api/aslan/system/sonar/integration"),
+    SystemKind(
+        "storage",
+        "/openapi/system/storage",
+        "a record of an object storage",
+        Operation.FIND_STORAGE,
+        Operation.STORAGE,
+        Operation.FIND_STORAGE,
+        Operation.FIND_STORAGE,
+        also="/api/aslan/system/s3storage",
+    ),
     SystemKind("setting", "/openapi/system/setting", "a setting"),
 )
 

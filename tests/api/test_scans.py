@@ -1,0 +1,184 @@
+"""Code scans and what they need, through the whole application."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from api.site import PROJECT, Site, site
+
+pytestmark = pytest.mark.anyio
+
+READER, MANAGER, STRANGER = "reader-token-000000", "manager-token-00000", "stranger-token-0000"
+SCAN = "/openapi/quality/codescan"
+SONAR = {"system_identity": "sq", "server_address": "https://sonar.example.com/", "token": "squ_hidden-token"}
+STORAGE = {"endpoint": "s3.example.com", "bucket": "kept", "ak": "key-id", "sk": "hidden-storage-key"}
+OF_PROJECT = {"projectKey": PROJECT}
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    async with site(tmp_path_factory.mktemp("scans")) as made:
+        reply = await made.post("/openapi/system/sonar", json=SONAR)
+        assert reply.status_code == 200, reply.text
+        yield made
+
+
+def scan(name: str = "lint", **fields: Any) -> dict[str, Any]:
+    base = {"name": name, "project_key": PROJECT, "scanner_type": "other", "image_name": "ubuntu 22.04"}
+    return {**base, "script": "echo scanned", **fields}
+
+
+def job(name: str) -> dict[str, Any]:
+    spec = {"scanning_type": "", "scannings": [{"name": name, "project_name": PROJECT}]}
+    return {"name": "check", "type": "zadig-scanning", "spec": spec}
+
+
+async def test_a_scan_from_creation_to_deletion(server: Site) -> None:
+    secret = {"key": "TOKEN", "default_value": "hidden-in-scan", "is_credential": True}
+    body = scan(parameters=[secret], description="first")
+    assert (await server.post(SCAN, MANAGER, json=body)).json() == {"message": "success"}
+    again = await server.post(SCAN, MANAGER, json=body)
+    assert (again.status_code, again.json()["code"]) == (400, 6535)
+    listed = (await server.get(SCAN, READER, params=OF_PROJECT)).json()
+    assert [(one["name"], one["scanner_type"]) for one in listed["scans"]] == [("lint", "other")]
+    assert listed["total"] == 1
+    detail = await server.get(f"{SCAN}/lint", READER, params=OF_PROJECT)
+    assert detail.json()["parameters"][0]["default_value"] == "********"
+    changed = {**body, "script": "echo new", "parameters": [{**secret, "default_value": "********"}]}
+    assert (await server.call("PUT", SCAN, MANAGER, json=changed)).status_code == 200
+    stored = await server.world.db.read(lambda tx: tx.resources.find("scan", PROJECT, "lint"))
+    assert stored is not None
+    assert server.world.sealer.open(stored.document["parameters"][0]["default_value"]) == "hidden-in-scan"
+    assert stored.document["script"] == "echo new"
+    missing = await server.call("PUT", SCAN, MANAGER, json=scan("none"))
+    assert (missing.status_code, missing.json()["code"]) == (400, 6536)
+    stages = [{"name": "one", "jobs": [job("lint")]}]
+    await server.create("uses-lint", stages=stages)
+    refused = await server.call("DELETE", f"{SCAN}/lint", MANAGER, params=OF_PROJECT)
+    assert (refused.status_code, refused.json()["description"]) == (400, "scan lint is used by workflow uses-lint")
+    gone = {"workflowKey": "uses-lint", "projectKey": PROJECT}
+    assert (await server.call("DELETE", "/openapi/workflows/custom", params=gone)).status_code == 200
+    assert (await server.call("DELETE", f"{SCAN}/lint", MANAGER, params=OF_PROJECT)).status_code == 200
+    assert (await server.get(f"{SCAN}/lint", params=OF_PROJECT)).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"name": ""}, "scanning name cannot be empty"),
+        ({"name": "a/b"}, "scanning name should match regex: ^[a-zA-Z0-9-_]+$"),
+        ({"scanner_type": "sonar"}, "scanner_type can only be sonarQube or other"),
+        ({"image_name": ""}, "image name cannot be empty"),
+        (
+            {"image_name": "beos"},
+            "failed to find the basic image of name: beos, error is: mongo: no documents in result",
+        ),
+        ({"scanner_type": "sonarQube"}, "sonar_system cannot be empty"),
+        (
+            {"scanner_type": "sonarQube", "sonar_system": "sq"},
+            "sonar_parameter cannot be empty when the scanner is run",
+        ),
+        (
+            {"scanner_type": "sonarQube", "sonar_system": "no", "enable_scanner": False},
+            "failed to find sonar system with name: no, error is: mongo: no documents in result",
+        ),
+        ({"advanced_settings": {}}, "cluster_name cannot be empty"),
+        ({"advanced_settings": {"cluster_name": "local", "concurrency_limit": -2}},
+         "advanced_settings.concurrency_limit: Input should be greater than or equal to -1"),
+        ({"artifact_paths": "out"}, "artifact_paths: must be a list"),
+    ],
+)  # fmt: skip
+async def test_scans_that_are_refused(server: Site, fields: dict[str, Any], reason: str) -> None:
+    reply = await server.post(SCAN, json=scan(**fields))
+    assert (reply.status_code, reply.json()["code"], reply.json()["description"]) == (400, 400, reason)
+
+
+async def test_who_may(server: Site) -> None:
+    for method, path in (("POST", SCAN), ("PUT", SCAN)):
+        assert (await server.call(method, path, READER, json=scan())).status_code == 403
+    for path in (SCAN, f"{SCAN}/lint"):
+        assert (await server.get(path, STRANGER, params=OF_PROJECT)).status_code == 403
+    empty = await server.get(SCAN)
+    assert (empty.status_code, empty.json()["description"]) == (400, "project key cannot be empty")
+    assert (await server.post("/openapi/system/sonar", MANAGER, json=SONAR)).status_code == 403
+    assert (await server.get("/openapi/system/storage", MANAGER)).status_code == 403
+
+
+async def test_sonar_servers_hide_their_tokens(server: Site) -> None:
+    for path in ("/openapi/system/sonar", "/api/aslan/system/sonar/integration"):
+        [shown] = (await server.get(path)).json()
+        assert (shown["system_identity"], shown["server_address"]) == ("sq", "https://sonar.example.com")
+        assert shown["token"] == "********"
+    kept = {**SONAR, "server_address": "https://new.example.com", "token": "********"}
+    assert (await server.call("PUT", "/openapi/system/sonar/sq", json=kept)).status_code == 200
+    stored = await server.world.db.read(lambda tx: tx.resources.find("sonar", "", "sq"))
+    assert stored is not None
+    assert server.world.sealer.open(stored.document["token"]) == "squ_hidden-token"
+    body = scan("quality", scanner_type="sonarQube", sonar_system="sq", sonar_parameter="sonar.projectKey=x")
+    assert (await server.post(SCAN, json=body)).status_code == 200
+    used = await server.call("DELETE", "/openapi/system/sonar/sq")
+    assert used.json()["description"] == f"sonar sq is used by scan quality of project {PROJECT}"
+    for change, reason in (
+        ({"server_address": "ftp://x"}, "server_address needs to be a valid URL"),
+        ({"server_address": "https://me:pw@x"}, "server_address must not hold user names or passwords"),
+        ({"token": ""}, "token cannot be empty"),
+        ({"token": "a\nb"}, "token cannot hold blanks or control characters"),
+    ):
+        wrong = await server.post("/openapi/system/sonar", json={**SONAR, "system_identity": "other", **change})
+        assert (wrong.status_code, wrong.json()["description"]) == (400, reason)
+
+
+async def test_records_of_object_storages(server: Site) -> None:
+    path = "/openapi/system/storage"
+    assert (await server.post(path, json=STORAGE)).status_code == 200
+    assert (await server.post(path, json={**STORAGE, "name": "second", "is_default": True})).status_code == 200
+    shown = {one["name"]: one for one in (await server.get("/api/aslan/system/s3storage")).json()}
+    assert {name: one["is_default"] for name, one in shown.items()} == {"s3.example.com-kept": False, "second": True}
+    assert {one["sk"] for one in shown.values()} == {"********"}
+    ident = shown["second"]["id"]
+    assert (await server.get(f"{path}/{ident}")).json()["bucket"] == "kept"
+    again = await server.post(path, json=STORAGE)
+    assert (again.status_code, again.json()["code"]) == (400, 6632)
+    assert (await server.get(f"{path}/none")).json()["code"] == 6634
+    for change, reason in (
+        ({"bucket": "a/b"}, "bucket consists of letters, digits, dots, hyphens and underscores"),
+        ({"endpoint": "no where"}, "endpoint needs to be a valid URL"),
+        ({"subfolder": "../up"}, "subfolder must stay inside the bucket"),
+        ({"sk": ""}, "sk cannot be empty"),
+    ):
+        wrong = await server.post(path, json={**STORAGE, "name": "x", **change})
+        assert wrong.json()["description"] == reason
+    assert (await server.call("DELETE", f"{path}/second")).status_code == 200
+    assert (await server.get(f"{path}/s3.example.com-kept")).json()["is_default"] is True
+
+
+async def test_a_scan_runs_and_shows_what_it_left(server: Site) -> None:
+    body = scan("real", script="mkdir out; echo found >out/report; echo done", artifact_paths=["out"])
+    assert (await server.post(SCAN, json=body)).status_code == 200
+    await server.create("scans", stages=[{"name": "one", "jobs": [job("real")]}])
+    number = await server.run("scans", "check")
+    detail = await server.done("scans", number)
+    [shown] = detail["stages"][0]["jobs"]
+    assert (shown["name"], shown["status"], shown["error"]) == ("real-check", "passed", "")
+    assert shown["spec"]["is_has_artifact"] is True
+    assert shown["spec"]["scanning_name"] == "real"
+    assert shown["spec"]["sonar_metrics"] is None
+    found = await server.get(f"/api/v1/tasks/scans/{number}/artifacts")
+    assert "scanning-result/artifactResultOut.tar.gz" in found.text
+
+
+async def test_nothing_of_the_secrets_is_shown(server: Site) -> None:
+    await server.post("/openapi/system/storage", json={**STORAGE, "name": "audited"})
+    audit = await server.world.db.read(lambda tx: tx.audit.list_entries(limit=200))
+    seen = repr(audit)
+    for path in ("/openapi/system/sonar", "/openapi/system/storage"):
+        seen += (await server.get(path)).text
+    assert "sonar" in seen
+    assert "hidden-storage-key" not in seen
+    assert "squ_hidden-token" not in seen
