@@ -99,6 +99,11 @@ def pull_requests(repo: Mapping[str, Any]) -> list[int]:
     return numbers or ([single] if single else [])
 
 
+def commits_of(repos: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Ids of the commits of repositories, each once, as far as they are known."""
+    return tuple(dict.fromkeys(str(repo["commit_id"]) for repo in repos if repo.get("commit_id")))
+
+
 def repo_identifier(name: str) -> str:
     """Name of a repository as part of the names of variables: leading digits 0-9 become A-J, ``-`` and ``.`` ``_``."""
     digits = len(name) - len(name.lstrip("0123456789"))

@@ -14,6 +14,7 @@ import structlog
 from cador.domain import events as ev
 from cador.domain.errors import CadorError, NotFound, Unavailable
 from cador.domain.masking import Masker
+from cador.domain.naming import commits_of
 from cador.domain.task import WorkflowTask
 from cador.engine.hearing import Claim, Ear, Fenced, NotHere, Outcome
 from cador.engine.preparing import Loaded, Prepared, Preparer
@@ -652,6 +653,8 @@ def _ended(
             tx.tasks.set_outputs(row.job_id, outputs)
         if facts:
             tx.tasks.merge_result(row.job_id, facts)
+        if checked_out := commits_of(facts.get("repos", ())):
+            tx.commits.add(row.task_id, tx.tasks.row(row.task_id).project, checked_out)
         tx.tasks.set_steps(row.job_id, row.attempt, steps)
 
     ear = Ear(tx, claim)

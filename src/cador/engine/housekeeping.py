@@ -256,6 +256,7 @@ def _put_away(tx: Tx, places: list[Place]) -> tuple[Place | None, int]:
         return None, 0
     ids = [place.id for place in places]
     tx.housekeeping.archive(ids, tx.now)
+    tx.commits.forget(ids)
     tx.housekeeping.leave(ids, tx.now)
     return places[-1], len(ids)
 

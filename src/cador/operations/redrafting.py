@@ -14,7 +14,7 @@ import msgspec
 from cador.domain.errors import Conflict, Invalid
 from cador.domain.events import Edit
 from cador.domain.masking import MASK
-from cador.domain.naming import unique
+from cador.domain.naming import commits_of, unique
 from cador.domain.task import JOB_FINAL, JobStatus, TaskStatus, WorkflowTask
 from cador.domain.workflow import Param, Workflow
 from cador.engine.preparing import Catalogues
@@ -66,7 +66,7 @@ class Redraft:
     """New plans by id of their job task, and the new snapshot; None: nothing was edited, only plans were behind.
 
     ``basis``: how often the task had been edited before. ``jobs``: names of jobs whose inputs were edited; ``params``:
-    whether workflow variables were. ``changes``: what was edited, for the event.
+    whether workflow variables were. ``changes``: what was edited, for the event. ``commits``: of all repositories.
     """
 
     plans: Mapping[int, Mapping[str, Any]]
@@ -75,6 +75,7 @@ class Redraft:
     jobs: tuple[str, ...] = ()
     params: bool = False
     changes: tuple[Edit, ...] = ()
+    commits: tuple[str, ...] = ()
 
     def store(self, tx: Tx, before: WorkflowTask, after: WorkflowTask) -> None:
         """Write what the jobs that begin, or begin again, run with from now on; in the transaction of the event.
@@ -98,6 +99,7 @@ class Redraft:
             old, plan = rows[job_id].plan, self.plans[job_id]
             if self.snapshot is not None or old.get(EDITS, 0) < plan[EDITS]:
                 tx.tasks.set_plan(job_id, {**plan, **({"run_policy": skip} if (skip := old.get("run_policy")) else {})})
+        tx.commits.add(after.id, tx.tasks.row(after.id).project, self.commits)
         if self.snapshot is not None:
             tx.tasks.set_snapshot(after.id, self.snapshot)
 
@@ -157,17 +159,19 @@ async def redraft(ctx: Context, original: Original, edits: Edits) -> Redraft:
     frozen = _keep_commits(draft, original)
     await freeze_commits(ctx, original.catalogue, draft, lambda repo: id(repo) in frozen)
     jobs, secrets = new_jobs(draft)
+    commits = commits_of(draft.repositories())
     number = row.edits + bool(edits)
     plans = {
         old.id: {**filled(new.plan, row.number), **_asked(old), EDITS: number}
         for old, new in zip(original.jobs, jobs, strict=True)
     }
     if not edits:
-        return Redraft(plans, None, row.edits)
+        return Redraft(plans, None, row.edits, commits=commits)
     kept = {**filled(snapshot_of(draft, start, secrets), row.number), "task_url": snapshot.get("task_url", "")}
     kept["warnings"] = list(dict.fromkeys((*snapshot.get("warnings", ()), *kept["warnings"])))
     changes = (*_param_changes(workflow, draft.params), *_input_changes(old_inputs, inputs, jobs))
-    return Redraft(plans, kept, row.edits, tuple(e.job_name for e in edits.inputs), bool(edits.parameters), changes)
+    edited = tuple(entry.job_name for entry in edits.inputs)
+    return Redraft(plans, kept, row.edits, edited, bool(edits.parameters), changes, commits)
 
 
 def _asked(job: JobRow) -> Mapping[str, Any]:

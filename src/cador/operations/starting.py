@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from cador.domain.errors import Invalid, NotStartable
-from cador.domain.naming import unique
+from cador.domain.naming import commits_of, unique
 from cador.domain.variables import (
     TaskFacts,
     creation_variables,
@@ -233,6 +233,7 @@ def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, 
         auto_cancel=request.auto_cancel,
         timeout_s=workflow.task_timeout_min * 60.0,
         manual=manual,
+        commits=commits_of(draft.repositories()),
         receivers=(callback_receiver(request.callback, draft.seal),) if request.callback is not None else (),
     )
 

@@ -14,6 +14,7 @@ from cador.domain.task import WorkflowTask
 from cador.ports.admission import AdmissionStore
 from cador.ports.admission import Blocker as Blocker
 from cador.ports.admission import QueueFacts as QueueFacts
+from cador.ports.commits import CommitStore
 from cador.ports.deliveries import DeliveryStore, Receiver
 from cador.ports.homes import HomeStore
 from cador.ports.housekeeping import HousekeepingStore
@@ -137,6 +138,8 @@ class NewTask:
     """Of the whole task; 0: none."""
     manual: Mapping[int, str] = field(default_factory=dict)
     """JSON text of the manual execution of stages, by index."""
+    commits: tuple[str, ...] = ()
+    """Ids of the commits its jobs work on, as far as they are known."""
     receivers: tuple[Receiver, ...] = ()
     """Who outside hears of it."""
 
@@ -668,6 +671,8 @@ class Tx(Protocol):
     def outlook(self) -> OutlookStore: ...
     @property
     def deliveries(self) -> DeliveryStore: ...
+    @property
+    def commits(self) -> CommitStore: ...
     @property
     def audit(self) -> AuditStore: ...
     @property

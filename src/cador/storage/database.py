@@ -22,6 +22,7 @@ from cador.ports.stores import Database, Tx
 from cador.storage.admission import AdmissionQueue
 from cador.storage.audit import Audit
 from cador.storage.commands import Commands
+from cador.storage.commits import Commits
 from cador.storage.deliveries import Deliveries
 from cador.storage.errors import DatabaseTooNew, OutcomeUnknown
 from cador.storage.executions import Executions
@@ -115,6 +116,7 @@ class Stores:
         self.resources = Resources(connection)
         self.people = People(connection)
         self.outlook = Outlook(connection)
+        self.commits = Commits(connection)
         self.deliveries = Deliveries(connection)
         self.replicas = Replicas(connection)
         self.homes = Homes(connection)
@@ -177,6 +179,10 @@ class Transaction:
     @property
     def deliveries(self) -> Deliveries:
         return self._stores.deliveries
+
+    @property
+    def commits(self) -> Commits:
+        return self._stores.commits
 
     @property
     def replicas(self) -> Replicas:

@@ -240,6 +240,16 @@ task_snapshot = Table(
     "task_snapshot", metadata, _of_task(primary_key=True), Column("body", LargeBinary, nullable=False)
 )
 
+task_commit = Table(
+    "task_commit",
+    metadata,
+    Column("commit_id", Bytewise, primary_key=True, nullable=False),
+    _text("project", primary_key=True),
+    _of_task(primary_key=True),
+    Index(None, "task_id", "commit_id"),
+    comment="Commits of the repositories its jobs work on. project: of the task",
+)
+
 stage_task = Table(
     "stage_task",
     metadata,

@@ -27,6 +27,8 @@ from cador.domain.task import (
 )
 from cador.ports.stores import AttemptRow, EventRow, JobRow, NewTask, TaskFilter, TaskRow
 from cador.storage import task_statements as sql
+from cador.storage.commits import ADD as ADD_COMMIT
+from cador.storage.commits import commit_values
 from cador.storage.deliveries import ADD_RECEIVER, receiver_values
 from cador.storage.dialect import AnyRow, Packer, json_of, json_text, kind_of
 from cador.storage.lane import Lane
@@ -83,6 +85,7 @@ class Tasks:
                 for new in task.approvals
             ],
         )  # fmt: skip
+        lane.change_each(ADD_COMMIT, commit_values(task_id, task.project, task.commits))
         lane.change_each(ADD_RECEIVER, [receiver_values(task_id, one) for one in task.receivers])
         data = {"creator": task.creator, "trigger": task.trigger}
         lane.change(

@@ -28,6 +28,7 @@ def of_task() -> sa.Column[int]:
 def upgrade() -> None:
     people()
     deliveries()
+    commits()
 
 
 def deliveries() -> None:
@@ -82,3 +83,17 @@ def people() -> None:
     )
     for name in ("actor", "project", "action"):
         op.create_index(f"ix_audit_{name}_id", "audit", [name, "id"])
+
+
+def commits() -> None:
+    """Tasks are found by the commits they work on."""
+    op.create_table(
+        "task_commit",
+        sa.Column("commit_id", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        text("project"),
+        of_task(),
+        sa.ForeignKeyConstraint(["task_id"], ["workflow_task.id"], op.f("fk_task_commit_task_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("commit_id", "project", "task_id", name=op.f("pk_task_commit")),
+        comment="Commits of the repositories its jobs work on. project: of the task",
+    )
+    op.create_index(op.f("ix_task_commit_task_id_commit_id"), "task_commit", ["task_id", "commit_id"])
