@@ -71,6 +71,8 @@ class World:
     resources: list[Resource] = field(default_factory=list)
     hosts: dict[int, CodeHostAccess] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Warnings that strict mode lets pass."""
 
     def scope(self, workflow: Workflow, plans: Mapping[str, Sequence[JobTaskPlan]] | None = None) -> Scope:
         return Scope(
@@ -81,6 +83,7 @@ class World:
             creator=("u-1", "Ann"),
             plans=plans or {},
             warn=self.warnings.append,
+            note=self.notes.append,
             seal=lambda text: f"sealed:{text}",
         )
 

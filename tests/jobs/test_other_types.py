@@ -96,9 +96,13 @@ def test_the_documented_workflow_starts_and_says_what_is_missing(world: World) -
     world.resources.append(resource("test", "smoke-test", "voting-app"))
     document = {**deepcopy(DOCUMENTED), "project": "shop"}
     document["stages"][0]["jobs"][0]["spec"]["docker_registry_id"] = ""
+    release = document["stages"][4]["jobs"][0]["spec"]
+    with pytest.raises(NotStartable, match="failed to find docker registry: 630xxxxxxxxxxxx"):
+        world.expand(parse_workflow(normalise(document)), {"image-release": {}})
+    release.update(source_registry_id="", target_registry_id="")
     inputs: dict[str, dict[str, Any]] = {name: {} for name in ("build", "deploy", "test", "common", "image-release")}
     definition = parse_workflow(normalise(document))
-    document["stages"][4]["jobs"][0]["spec"]["targets"] = []
+    release["targets"] = []
     plans = world.expand(parse_workflow(normalise(document)), inputs)
     assert [plan.name for job in plans.values() for plan in job] == [
         "service1-service1-build",
@@ -108,7 +112,7 @@ def test_the_documented_workflow_starts_and_says_what_is_missing(world: World) -
         "image-release",
     ]
     assert "job deploy: a job of type zadig-deploy needs a Kubernetes cluster, which this server does not have" in (
-        world.warnings
+        world.notes
     )
     assert "job common: failed to find base image: 630xxxxxxxxxxxx" in world.warnings
     [deploy] = plans["deploy"]
@@ -162,6 +166,22 @@ def test_custom_deploy(world: World) -> None:
         "namespace": "n",
         "skip_check_run_status": False,
     }
+
+
+def test_scanning(world: World) -> None:
+    repo = {"codehost_id": 23, "repo_namespace": "o", "repo_name": "r", "branch": "main"}
+    listed = {"scannings": [{"name": "lint", "repos": [repo], "key_vals": [{"key": "K", "value": "1"}]}]}
+    other = {"codehost_name": "github", "repo_namespace": "o", "repo_name": "r", "branch": "b"}
+    scan = {"scanning_name": "lint", "inputs": [{"key": "K", "value": "2"}], "repo_info": [other]}
+    given = {"scanning_list": [scan]}
+    plan = only(world, "zadig-scanning", listed, given)
+    view = TYPES["zadig-scanning"].view(plan.plan, {}, {}, False)
+    assert (plan.name, view["repos"][0]["branch"], view["envs"][0]["value"]) == ("lint-job", "b", "2")
+    assert (view["sonar_metrics"], view["scanning_name"]) == (None, "lint")
+    served = {"scanning_type": "service_scanning", "service_and_scannings": [
+        {"service_name": "a", "service_module": m, "name": "lint"} for m in ("x", "y")]}  # fmt: skip
+    plan = only(world, "zadig-scanning", served, {"service_list": [{"service_name": "a", "service_module": "y"}]})
+    assert (plan.name, plan.key) == ("a-y-job", "job.a.y")
 
 
 def test_sql_and_tapd(world: World) -> None:

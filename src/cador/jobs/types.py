@@ -6,16 +6,30 @@ from typing import Final
 
 from cador.jobs.approval import APPROVAL
 from cador.jobs.base import JobType
+from cador.jobs.custom_deploy import CUSTOM_DEPLOY
 from cador.jobs.freestyle import FREESTYLE
 from cador.jobs.known_types import KNOWN
 from cador.jobs.plugin import PLUGIN
+from cador.jobs.release_types import RELEASES
 from cador.jobs.zadig_build import BUILD
-from cador.jobs.zadig_scanning import SCANNING
+from cador.jobs.zadig_deploy import DEPLOY
+from cador.jobs.zadig_distribute_image import DISTRIBUTE
 from cador.jobs.zadig_test import TEST
 
 ENTRY_POINTS: Final = "cador.job_types"
 
-BUILT_IN: Final[tuple[JobType, ...]] = (BUILD, FREESTYLE, TEST, SCANNING, PLUGIN, APPROVAL, *KNOWN)
+BUILT_IN: Final[tuple[JobType, ...]] = (
+    BUILD,
+    FREESTYLE,
+    TEST,
+    PLUGIN,
+    APPROVAL,
+    DEPLOY,
+    CUSTOM_DEPLOY,
+    DISTRIBUTE,
+    *RELEASES,
+    *KNOWN,
+)
 
 
 def load_types() -> Mapping[str, JobType]:

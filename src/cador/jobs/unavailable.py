@@ -5,8 +5,8 @@ What is common is here; the shapes of the documented types are in ``known_types`
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from cador.domain.errors import Invalid
 from cador.domain.naming import norm
@@ -17,6 +17,8 @@ from cador.jobs.values import mapping, objects, text
 from cador.ports.executor import JobFolder
 
 Object = dict[str, Any]
+CLUSTER: Final = "needs a Kubernetes cluster, which this server does not have"
+CONTAINER: Final = "needs a container executor, which this server does not have"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Part:
     """Of the key and the display name, when they differ from ``names``."""
     service: str = ""
     module: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What later jobs may refer to, by full path."""
 
 
 class Unavailable:
@@ -63,7 +67,7 @@ class Unavailable:
     def expand(self, job: Job, scope: Scope) -> list[JobTaskPlan]:
         parts = self.parts(job, scope)
         if parts:
-            scope.warn(f"job {job.name}: {self.reason}")
+            scope.note(f"job {job.name}: {self.reason}")
         return [self._task(job, part) for part in parts]
 
     def parts(self, job: Job, scope: Scope) -> list[Part]:
@@ -81,6 +85,7 @@ class Unavailable:
             timeout_s=timeout_s(_minutes(job.spec)),
             plan=part.plan,
             info={key: value for key, value in info.items() if value},
+            variables=part.variables,
         )
 
     def renew(self, plan: Doc, local_time: str) -> Object:
@@ -103,15 +108,15 @@ class PerEntry(Unavailable):
         self, name: str, reason: str, entries: str, fields: tuple[str, ...], *, first: bool, runnable: bool = True
     ) -> None:
         super().__init__(name, reason, runnable=runnable)
-        self._entries, self._fields, self.names_first = entries, fields, first
+        self.entries, self._fields, self.names_first = entries, fields, first
 
     def parts(self, job: Job, scope: Scope) -> list[Part]:
         parts = []
-        for entry in objects(job.spec.get(self._entries)):
+        for entry in objects(job.spec.get(self.entries)):
             names = tuple(text(entry.get(field)) for field in self._fields)
             parts.append(
                 Part(
-                    {**job.spec, self._entries: [entry]},
+                    {**job.spec, self.entries: [entry]},
                     tuple(filter(None, names)),
                     service=text(entry.get("service_name")),
                     module=text(entry.get("service_module")),

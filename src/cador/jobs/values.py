@@ -141,7 +141,7 @@ def set_values(stored: Iterable[Object], given: Sequence[KeyInput], scope: Scope
         options = [text(option) for option in item.get("choice_option") or ()]
         chosen = value.split(",") if item["type"] == "multi-select" and value else [value]
         if item["type"] in ("choice", "multi-select") and options and any(one not in options for one in chosen):
-            scope.warn(f"{where}: the value of {item['key']} is none of its options")
+            scope.note(f"{where}: the value of {item['key']} is none of its options")
         if item["is_credential"]:
             value = item["value"] if value == MASK else scope.seal(value)
         changed = {**item, "value": value}
