@@ -168,22 +168,6 @@ def test_custom_deploy(world: World) -> None:
     }
 
 
-def test_scanning(world: World) -> None:
-    repo = {"codehost_id": 23, "repo_namespace": "o", "repo_name": "r", "branch": "main"}
-    listed = {"scannings": [{"name": "lint", "repos": [repo], "key_vals": [{"key": "K", "value": "1"}]}]}
-    other = {"codehost_name": "github", "repo_namespace": "o", "repo_name": "r", "branch": "b"}
-    scan = {"scanning_name": "lint", "inputs": [{"key": "K", "value": "2"}], "repo_info": [other]}
-    given = {"scanning_list": [scan]}
-    plan = only(world, "zadig-scanning", listed, given)
-    view = TYPES["zadig-scanning"].view(plan.plan, {}, {}, False)
-    assert (plan.name, view["repos"][0]["branch"], view["envs"][0]["value"]) == ("lint-job", "b", "2")
-    assert (view["sonar_metrics"], view["scanning_name"]) == (None, "lint")
-    served = {"scanning_type": "service_scanning", "service_and_scannings": [
-        {"service_name": "a", "service_module": m, "name": "lint"} for m in ("x", "y")]}  # fmt: skip
-    plan = only(world, "zadig-scanning", served, {"service_list": [{"service_name": "a", "service_module": "y"}]})
-    assert (plan.name, plan.key) == ("a-y-job", "job.a.y")
-
-
 def test_sql_and_tapd(world: World) -> None:
     plan = only(world, "sql", {"id": "1", "type": "mysql", "sql": ""}, {"sql": "select 1;", "database_name": "db"})
     assert TYPES["sql"].view(plan.plan, {}, {}, False) == {

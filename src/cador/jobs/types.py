@@ -14,6 +14,7 @@ from cador.jobs.release_types import RELEASES
 from cador.jobs.zadig_build import BUILD
 from cador.jobs.zadig_deploy import DEPLOY
 from cador.jobs.zadig_distribute_image import DISTRIBUTE
+from cador.jobs.zadig_scanning import SCANNING
 from cador.jobs.zadig_test import TEST
 
 ENTRY_POINTS: Final = "cador.job_types"
@@ -22,6 +23,7 @@ BUILT_IN: Final[tuple[JobType, ...]] = (
     BUILD,
     FREESTYLE,
     TEST,
+    SCANNING,
     PLUGIN,
     APPROVAL,
     DEPLOY,
