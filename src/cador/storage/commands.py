@@ -184,10 +184,10 @@ class Commands:
         self._connection.execute(HURRY, {"now": now})
 
     def delete(self, command_id: int, me: str) -> bool:
-        return self._lane.change(DELETE, {"command_id": command_id, "me": me}) == 1
+        return self._lane.changed(DELETE, {"command_id": command_id, "me": me}) == 1
 
     def delete_admits(self) -> int:
-        return self._lane.change(DELETE_ADMITS)
+        return self._lane.changed(DELETE_ADMITS)
 
     def postpone(self, command_id: int, me: str, due_at: float, place: str = "") -> bool:
         values = {"command_id": command_id, "me": me, "at": due_at, "where_begun": place}

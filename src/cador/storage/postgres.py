@@ -15,7 +15,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import psycopg
 from psycopg import errors as pg
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
@@ -25,6 +25,7 @@ from cador.ports.stores import Tx
 from cador.storage.database import Jobs, OutcomeUnknown, Stores, ThreadedDatabase, Work, bind
 from cador.storage.migrations import migrate_connection
 from cador.storage.tables import for_postgresql
+from cador.storage.wire import wire_of
 
 for_postgresql()
 
@@ -42,11 +43,14 @@ ASK_S: Final = 10.0
 _MIGRATE_KEY: Final = 0x6361646F72  # "cador"
 
 _BEGIN_WRITE: Final = (
-    "BEGIN; SELECT pg_current_xact_id()::text, extract(epoch FROM clock_timestamp())::float8"  # one round trip
+    ("BEGIN", ()),
+    ("SELECT pg_current_xact_id()::text, extract(epoch FROM clock_timestamp())::float8", ()),
 )
 _BEGIN_READ: Final = (
-    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT '', extract(epoch FROM clock_timestamp())::float8"
+    ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ()),
+    ("SELECT ''::text, extract(epoch FROM clock_timestamp())::float8", ()),
 )
+_COMMIT: Final = ("COMMIT", ())
 
 _AGAIN: Final = (pg.SerializationFailure, pg.DeadlockDetected, pg.UniqueViolation)
 """Another transaction was in the way; run again, this one sees what the other did. A unique key that is really taken
@@ -66,7 +70,7 @@ _AWAY: Final = (
 
 def engine_for(url: str) -> Engine:
     """An engine whose connections begin and end transactions only when told to."""
-    return create_engine(
+    engine = create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT",
@@ -80,6 +84,13 @@ def engine_for(url: str) -> Engine:
             "tcp_user_timeout": 15_000,
         },
     )
+    event.listen(engine, "before_cursor_execute", _say_what_waits)
+    return engine
+
+
+def _say_what_waits(connection: Connection, *_: object) -> None:
+    """What waits in the short lane was said before this statement."""
+    wire_of(connection).say()
 
 
 def connect(engine: Engine) -> Connection:
@@ -167,12 +178,10 @@ class Worker:
         try:
             if self._stores is None:
                 self._stores = Stores(connect(self._engine))
-            raw = driver(self._stores.connection)
-            begin = raw.execute(_BEGIN_READ if work.read_only else _BEGIN_WRITE, prepare=False)
-            begin.nextset()
-            row = begin.fetchone()
-            assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-            xid, now = row
+            wire = wire_of(self._stores.connection)
+            wire.forget()
+            _, begun = wire.say(*(_BEGIN_READ if work.read_only else _BEGIN_WRITE))
+            ((xid, now),) = begun.rows()
             if self._clock is None:
                 work.attempt(self._stores, now, time.monotonic())
             else:
@@ -183,7 +192,7 @@ class Worker:
             self._drop()
             work.fail(error if isinstance(error, Unavailable) else Unavailable("database: PostgreSQL is away"))
             return False
-        return self._commit(raw, xid, work)
+        return self._commit(self._stores.connection, xid, work)
 
     def _failed(self, work: Work) -> bool:
         """Take the transaction back, and judge whether another try is worth it."""
@@ -192,6 +201,7 @@ class Worker:
         if _broken(cause):
             self._drop()
             return False
+        wire_of(self._stores.connection).forget()
         try:
             driver(self._stores.connection).execute("ROLLBACK", prepare=False)
         except psycopg.Error:
@@ -205,13 +215,13 @@ class Worker:
                 self._drop()  # after a failover the name leads to another server
         return True
 
-    def _commit(self, raw: "psycopg.Connection[Any]", xid: str, work: Work) -> bool:
+    def _commit(self, connection: Connection, xid: str, work: Work) -> bool:
         try:
-            raw.execute("COMMIT", prepare=False)
+            wire_of(connection).say(_COMMIT)
         except psycopg.Error as error:
             if not _broken(error):
                 with contextlib.suppress(psycopg.Error):
-                    raw.execute("ROLLBACK", prepare=False)
+                    driver(connection).execute("ROLLBACK", prepare=False)
                 work.fail(unavailable(error) or error)
                 return not isinstance(error, _AGAIN)
             self._drop()

@@ -159,15 +159,17 @@ class Tasks:
         )
 
     def _parts(self, of: Mapping[str, Any]) -> Parts:
+        stage_rows, job_rows = self._lane.rows_of_all((sql.STAGES, sql.JOBS), of)
         stages = tuple(
             StageTask(name, parallel, _STAGE_STATUS[status], error, start, end, manual, executed_by)
-            for name, parallel, status, error, start, end, manual, executed_by in self._lane.rows(sql.STAGES, of)
+            for name, parallel, status, error, start, end, manual, executed_by in stage_rows
         )
-        return stages, tuple(map(_job, self._lane.rows(sql.JOBS, of)))
+        return stages, tuple(map(_job, job_rows))
 
     def _approvals(self, of: Mapping[str, Any]) -> tuple[Approval, ...]:
         votes: dict[int, list[Vote]] = {}
-        for approval_id, user_id, user_name, approve, comment, at in self._lane.rows(sql.VOTES, of):
+        given, found = self._lane.rows_of_all((sql.VOTES, sql.APPROVALS), of)
+        for approval_id, user_id, user_name, approve, comment, at in given:
             votes.setdefault(approval_id, []).append(Vote(user_id, user_name, approve, comment, at))
         return tuple(
             Approval(
@@ -184,9 +186,7 @@ class Tasks:
                 start_at=start_at,
                 end_at=end_at,
             )
-            for approval_id, stage, job_id, needed, approvers, timeout_s, status, number, start_at, end_at in (
-                self._lane.rows(sql.APPROVALS, of)
-            )
+            for approval_id, stage, job_id, needed, approvers, timeout_s, status, number, start_at, end_at in found
         )
 
     def save(self, before: WorkflowTask, after: WorkflowTask) -> None:
@@ -382,7 +382,7 @@ class Tasks:
         self._set(sql.SET_STEPS, job_id, {"number": attempt, "steps": json_text(steps)})
 
     def _set(self, statement: Any, job_id: int, values: dict[str, Any]) -> None:
-        if self._lane.change(statement, values | {"of": job_id}) != 1:
+        if self._lane.changed(statement, values | {"of": job_id}) != 1:
             raise NotFound("job task", str(job_id))
 
     def worded(self, workflow_key: str, word: str) -> list[int]:

@@ -1,0 +1,192 @@
+"""Statements to PostgreSQL in few round trips, over the connection of psycopg and beside its cursors.
+
+A round trip to the database server costs two switches between processes and, in a program of threads, two turns at the
+interpreter lock; a job causes some sixty statements. So what only writes waits here, in order, until an answer is
+wanted or the transaction ends, and goes along then; several statements travel as one libpq pipeline. Statements are
+prepared once per connection. Values go as text, bytes as they are; rows come in binary and are read by psycopg.
+"""
+
+import select
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import psycopg
+from psycopg import pq
+from psycopg.adapt import Transformer
+from psycopg.errors import error_from_result
+from sqlalchemy import Connection
+
+Said: TypeAlias = tuple[str, Sequence[Any]]
+"""A statement with ``$1``, ``$2`` ... and the values for these."""
+
+_OK: Final = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
+_READ: Final = select.POLLIN | select.POLLERR | select.POLLHUP
+
+
+class Answer:
+    """What one statement came to."""
+
+    __slots__ = ("_result", "_transformer")
+
+    def __init__(self, result: "pq.abc.PGresult", transformer: Any) -> None:
+        self._result, self._transformer = result, transformer
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        result = self._result
+        if not result.ntuples:
+            return []
+        self._transformer.set_pgresult(result, set_loaders=True, format=pq.Format.BINARY)
+        rows: list[tuple[Any, ...]] = self._transformer.load_rows(0, result.ntuples, tuple)
+        return rows
+
+    def changed(self) -> int:
+        return self._result.command_tuples or 0
+
+
+class Wire:
+    """One connection's. Of one thread."""
+
+    __slots__ = ("_connection", "_names", "_poll", "_transformer", "_waiting")
+
+    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
+        self._connection = connection
+        self._transformer = Transformer(connection)
+        self._names: dict[str, bytes] = {}
+        self._waiting: list[Said] = []
+        self._poll = select.poll()
+        self._poll.register(connection.pgconn.socket, _READ)
+
+    def later(self, text: str, values: Sequence[Any]) -> None:
+        """Say this with what is said next."""
+        self._waiting.append((text, values))
+
+    def forget(self) -> None:
+        """For a transaction that is taken back."""
+        self._waiting.clear()
+
+    def say(self, *more: Said) -> list[Answer]:
+        """Say what waits, then *more*; the answers to *more*.
+
+        Raises: psycopg.Error: of the first statement that failed; those after it were not carried out."""
+        waiting, self._waiting = self._waiting, []
+        said = [*waiting, *more]
+        if not said:
+            return []
+        if len(said) == 1 and (name := self._names.get(said[0][0])) is not None:
+            values, formats = _wired(said[0][1])
+            results = [self._connection.pgconn.exec_prepared(name, values, formats, pq.Format.BINARY)]  # type: ignore[arg-type]  # None is NULL
+            self._look(results)
+        else:
+            results = self._pipeline(said)
+        return [Answer(result, self._transformer) for result in results[len(waiting) :]]
+
+    def _pipeline(self, said: list[Said]) -> "list[pq.abc.PGresult]":
+        connection = self._connection.pgconn
+        new: dict[str, bytes] = {}
+        steps: list[str] = []
+        """What each result belongs to: the text of a PREPARE, empty for a statement."""
+        wired = [_wired(values) for _, values in said]  # a value that cannot be said leaves nothing half said
+        connection.enter_pipeline_mode()
+        try:
+            for (text, _), (values, formats) in zip(said, wired, strict=True):
+                name = self._names.get(text) or new.get(text)
+                if name is None:
+                    word = text if text.isalpha() else f"cador_{len(self._names) + len(new)}"
+                    name = new[text] = word.encode()
+                    connection.send_prepare(name, text.encode())
+                    steps.append(text)
+                connection.send_query_prepared(name, values, formats, pq.Format.BINARY)
+                steps.append("")
+            connection.pipeline_sync()
+            self._flush()
+            results = [self._result() for _ in steps]
+            self._sync()
+        except psycopg.Error:
+            if connection.status == pq.ConnStatus.OK:
+                self._connection.close()  # nobody can say any more which answer belongs to what
+            raise
+        connection.exit_pipeline_mode()
+        for text, result in zip(steps, results, strict=True):
+            if text and result.status in _OK:
+                self._names[text] = new[text]
+        self._look(results)
+        return [result for text, result in zip(steps, results, strict=True) if not text]
+
+    def _look(self, results: "Sequence[pq.abc.PGresult]") -> None:
+        for result in results:
+            if result.status not in _OK:
+                if result.error_field(pq.DiagnosticField.SQLSTATE) is None:
+                    raise psycopg.OperationalError(result.get_error_message() or "the connection is lost")
+                raise error_from_result(result, encoding="utf-8")
+
+    def _flush(self) -> None:
+        connection = self._connection.pgconn
+        while connection.flush():
+            self._poll.modify(connection.socket, _READ | select.POLLOUT)
+            try:
+                if self._poll.poll()[0][1] & _READ:
+                    connection.consume_input()
+            finally:
+                self._poll.modify(connection.socket, _READ)
+
+    def _result(self) -> "pq.abc.PGresult":
+        """The result of the next statement, without holding the interpreter while it is awaited."""
+        connection = self._connection.pgconn
+        self._await()
+        result = connection.get_result()
+        if result is None:
+            raise psycopg.OperationalError("the connection is lost")
+        self._await()
+        if connection.get_result() is not None:
+            raise psycopg.OperationalError("the database server answered something else")
+        return result
+
+    def _sync(self) -> None:
+        self._await()
+        result = self._connection.pgconn.get_result()
+        if result is None or result.status != pq.ExecStatus.PIPELINE_SYNC:
+            raise psycopg.OperationalError("the connection is lost")
+
+    def _await(self) -> None:
+        connection = self._connection.pgconn
+        while connection.is_busy():
+            self._poll.poll()
+            connection.consume_input()
+
+
+def wire_of(connection: Connection) -> Wire:
+    """Of a connection to PostgreSQL."""
+    found: Wire | None = connection.info.get(Wire)
+    if found is None:
+        raw: Any = connection.connection.driver_connection
+        found = connection.info[Wire] = Wire(raw)
+    return found
+
+
+def _wired(values: Sequence[Any]) -> tuple[list[bytes | None], list[pq.Format]]:
+    return [_KINDS.get(type(value), _other)(value) for value in values], [
+        pq.Format.BINARY if type(value) is bytes else pq.Format.TEXT for value in values
+    ]
+
+
+def _other(value: Any) -> bytes:
+    """Words of enumerations."""
+    if isinstance(value, str):
+        return _text(value)
+    raise TypeError(f"no value for PostgreSQL: {value!r}")
+
+
+def _text(value: str) -> bytes:
+    if "\0" in value:
+        raise psycopg.DataError("PostgreSQL text cannot hold the character NUL")
+    return value.encode()
+
+
+_KINDS: Final[Mapping[type, Callable[[Any], bytes | None]]] = {
+    bool: lambda value: b"t" if value else b"f",
+    bytes: lambda value: value,
+    float: lambda value: repr(value).encode(),
+    int: lambda value: b"%d" % value,
+    str: _text,
+    type(None): lambda value: None,
+}
