@@ -37,6 +37,7 @@ def known_names(tx: Tx, project: str) -> Names:
         },
         builds=builds,
         tests=frozenset(test.name for test in tx.resources.list_kind("test", project)),
+        scans=frozenset(scan.name for scan in tx.resources.list_kind("scan", project)),
         project=project,
         ids={kind: {one.name: one.uid for one in tx.resources.list_kind(kind, "")} for kind in sorted(REFERRED)},
         made_by=makers(builds),

@@ -14,7 +14,9 @@ from cador.operations.models.codehost import CodeHostBody
 from cador.operations.models.groups import GroupBody
 from cador.operations.models.project import ProjectBody
 from cador.operations.models.registry import RegistryBody
+from cador.operations.models.scans import ScanBody, SonarBody
 from cador.operations.models.service import ServiceBody
+from cador.operations.models.storage import StorageBody
 from cador.operations.models.system import BaseImageBody, SettingBody, UserBody
 
 API_VERSION: Final = "cador.dev/v1"
@@ -43,6 +45,8 @@ FORMS: Final[Mapping[str, KindForm]] = {
     "BaseImage": KindForm("baseimage", BaseImageBody, named="label"),
     "CodeHost": KindForm("codehost", CodeHostBody),
     "Registry": KindForm("registry", RegistryBody),
+    "Sonar": KindForm("sonar", SonarBody, named="system_identity"),
+    "Storage": KindForm("storage", StorageBody),
     "User": KindForm("user", UserBody, named="account"),
     "Group": KindForm("group", GroupBody),
     "Project": KindForm("project", ProjectBody, named="project_key"),
@@ -50,6 +54,7 @@ FORMS: Final[Mapping[str, KindForm]] = {
     "Service": KindForm("service", ServiceBody, named="service_name", project="project_key", extra=("production",)),
     "Build": KindForm("build", BuildBody, project="project_key"),
     "Test": KindForm("test", TestBody, project="project_key"),
+    "Scan": KindForm("scan", ScanBody, project="project_key"),
     "Workflow": KindForm("workflow", None, project="project"),
 }
 """In the order of applying."""
@@ -64,9 +69,6 @@ LATER: Final = (
     "Plugin",
     "ProjectManagement",
     "Role",
-    "Scan",
-    "Sonar",
-    "Storage",
     "Trigger",
     "WorkflowView",
 )
@@ -306,7 +308,7 @@ def check_references(documents: Sequence[Document]) -> tuple[list[Misfit], list[
         _, missing = resolve(document.kind, body_of(document), names.of(document.project))
         for kind, name in dict.fromkeys(missing):
             text = f"{kind} {name!r} is not in these files"
-            if kind in ("service", "build", "test") and document.project in projects:
+            if kind in ("service", "build", "test", "scan") and document.project in projects:
                 faults.append(document.misfit(text))
             else:
                 warnings.append(f"{document.kind}/{document.name}: {text}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from cador.operations.declarative import project_sections, shapes, system_sections
+from cador.operations.declarative import project_sections, scan_sections, shapes, system_sections
 from cador.operations.declarative.documents import UNSUPPORTED, Document
 from cador.operations.declarative.nodes import Misfit, Node, unknown_key
 from cador.operations.declarative.reader import Reader, empty_mapping
@@ -19,6 +19,8 @@ SYSTEM_SECTIONS: Final[tuple[Section, ...]] = (
     system_sections.BASE_IMAGES,
     system_sections.CODE_HOSTS,
     system_sections.REGISTRIES,
+    scan_sections.SONAR,
+    scan_sections.STORAGE,
     system_sections.USERS,
     system_sections.GROUPS,
 )
@@ -26,10 +28,11 @@ PROJECT_SECTIONS: Final[tuple[Section, ...]] = (
     project_sections.SERVICES,
     project_sections.BUILDS,
     project_sections.TESTS,
+    scan_sections.SCANS,
     project_sections.WORKFLOWS,
 )
-LATER: Final = ("scans", "environments", "views")
-SYSTEM_LATER: Final = ("clusters", "databases", "mail", "imapps", "projectmanagement", "sonar", "storage", "plugins")
+LATER: Final = ("environments", "views")
+SYSTEM_LATER: Final = ("clusters", "databases", "mail", "imapps", "projectmanagement", "plugins")
 
 PROJECT: Final[Shape] = {
     "key": shapes.text("Small letters, digits and hyphens.", needed=True),

@@ -47,8 +47,8 @@ _ID: Final = re.compile(r"[0-9a-f*]{24}|[0-9a-z]*\*+[0-9a-z*]*")
 @dataclass(frozen=True, slots=True)
 class Names:
     """What names mean. ``registries``: by name, address with namespace and id. ``users``: account to uid and display
-    name. ``services``: modules of each. ``builds``: the modules each makes. ``tests``: names. Ids of code hosts: with
-    their type. ``ids``: of the kinds in :data:`REFERRED`, by kind and name."""
+    name. ``services``: modules of each. ``builds``: the modules each makes. ``tests``, ``scans``: names. Ids of code
+    hosts: with their type. ``ids``: of the kinds in :data:`REFERRED`, by kind and name."""
 
     codehosts: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     registries: Mapping[str, str] = field(default_factory=dict)
@@ -57,6 +57,7 @@ class Names:
     services: Mapping[str, Sequence[str]] = field(default_factory=dict)
     builds: Mapping[str, Sequence[Pair]] = field(default_factory=dict)
     tests: frozenset[str] = frozenset()
+    scans: frozenset[str] = frozenset()
     project: str = ""
     ids: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     made_by: Mapping[Pair, str] = field(default_factory=dict)
@@ -77,6 +78,7 @@ class AllNames:
             services=own.services,
             builds=own.builds,
             tests=own.tests,
+            scans=own.scans,
             made_by=own.made_by,
             project=project,
         )
@@ -91,6 +93,7 @@ def names_of(documents: "Iterable[Document]") -> AllNames:
     services: dict[str, dict[str, Sequence[str]]] = {}
     builds: dict[str, dict[str, Sequence[Pair]]] = {}
     tests: dict[str, set[str]] = {}
+    scans: dict[str, set[str]] = {}
     ids: dict[str, dict[str, str]] = {"cluster": {"local": LOCAL_CLUSTER}}
     for document in documents:
         spec, name, project = document.spec, document.name, document.project
@@ -110,6 +113,8 @@ def names_of(documents: "Iterable[Document]") -> AllNames:
                 builds.setdefault(project, {})[name] = pairs(spec.get("services") or (), services.get(project, {}))
             case "Test":
                 tests.setdefault(project, set()).add(name)
+            case "Scan":
+                scans.setdefault(project, set()).add(name)
             case _ if document.form.kind in REFERRED:
                 ids.setdefault(document.form.kind, {})[name] = name
     projects = {
@@ -117,9 +122,10 @@ def names_of(documents: "Iterable[Document]") -> AllNames:
             services=services.get(project, {}),
             builds=builds.get(project, {}),
             tests=frozenset(tests.get(project, ())),
+            scans=frozenset(scans.get(project, ())),
             made_by=makers(builds.get(project, {})),
         )
-        for project in {*services, *builds, *tests}
+        for project in {*services, *builds, *tests, *scans}
     }
     return AllNames(Names(codehosts, registries, images, users, ids=ids), projects)
 
@@ -158,7 +164,7 @@ def pairs(targets: Sequence[Mapping[str, Any]], services: Mapping[str, Sequence[
 def resolve(kind: str, body: Mapping[str, Any], names: Names) -> tuple[dict[str, Any], list[Missing]]:
     """*body* with ids for names, and what was not found. Deterministic; twice is as good as once."""
     missing: list[Missing] = []
-    if kind in ("Build", "Test"):
+    if kind in ("Build", "Test", "Scan"):
         return _script(kind, body, names, missing), missing
     if kind == "Workflow":
         return _Workflow(names, missing).resolved(body), missing
@@ -186,8 +192,12 @@ def _script(kind: str, body: Mapping[str, Any], names: Names, missing: list[Miss
     for repo in body.get("repo_info") or ():
         if isinstance(repo, Mapping) and repo.get("codehost_name") not in names.codehosts:
             missing.append(("code host", str(repo.get("codehost_name"))))
-    if body.get("build_os") and body["build_os"] not in names.base_images:
-        missing.append(("base image", str(body["build_os"])))
+    image = body.get("image_name" if kind == "Scan" else "build_os")
+    if image and image not in names.base_images:
+        missing.append(("base image", str(image)))
+    sonar = body.get("sonar_system")
+    if sonar and sonar not in names.ids.get("sonar", {}):
+        missing.append(("sonar", str(sonar)))
     return result
 
 
@@ -236,7 +246,7 @@ class _Workflow:
         if not isinstance(job, Mapping) or not isinstance(job.get("spec"), Mapping):
             return job
         spec = self._walk(job["spec"])
-        for key in ("service_and_builds", "service_and_images", "service_and_tests"):
+        for key in ("service_and_builds", "service_and_images", "service_and_tests", "service_and_scannings"):
             if isinstance(spec.get(key), list):
                 spec[key] = _targets(spec[key], self._names, self._missing)
         if job.get("type") == "zadig-build":
@@ -244,7 +254,11 @@ class _Workflow:
         if job.get("type") == "zadig-test":
             for key in ("test_modules", "service_and_tests"):
                 if isinstance(spec.get(key), list):
-                    spec[key] = [self._test(test) for test in spec[key]]
+                    spec[key] = [self._of_project("test", self._names.tests, test) for test in spec[key]]
+        if job.get("type") == "zadig-scanning":
+            for key in ("scannings", "service_and_scannings"):
+                if isinstance(spec.get(key), list):
+                    spec[key] = [self._of_project("scan", self._names.scans, scan) for scan in spec[key]]
         for (kind, key), of in JOB_IDS.items():
             if job.get("type") == kind and isinstance(spec.get(key), str):
                 spec[key] = self._id(of, spec[key])
@@ -264,13 +278,14 @@ class _Workflow:
         self._missing.append(("build", f"for {'/'.join(pair)}"))
         return target
 
-    def _test(self, test: Any) -> Any:
-        if not isinstance(test, Mapping):
-            return test
-        project = test.get("project_name") or self._names.project
-        if project == self._names.project and test.get("name") not in self._names.tests:
-            self._missing.append(("test", str(test.get("name"))))
-        return {**test, "project_name": project}
+    def _of_project(self, kind: str, known: frozenset[str], entry: Any) -> Any:
+        """A test or scan, with the project it is of."""
+        if not isinstance(entry, Mapping):
+            return entry
+        project = entry.get("project_name") or self._names.project
+        if project == self._names.project and entry.get("name") not in known:
+            self._missing.append((kind, str(entry.get("name"))))
+        return {**entry, "project_name": project}
 
     def _walk(self, value: Any) -> Any:
         if isinstance(value, list):

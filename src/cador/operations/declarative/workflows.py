@@ -213,6 +213,19 @@ def _test(entry: Reader) -> dict[str, Any]:
     return spec
 
 
+def _scan(entry: Reader) -> dict[str, Any]:
+    scans = [{"name": name} for name in entry.texts("scans")]
+    if not scans:
+        raise entry.misfit("'scans' is missing")
+    if "services" not in entry and "from" not in entry:
+        return {"scanning_type": "", "scannings": scans}
+    spec: dict[str, Any] = {"scanning_type": "service_scanning", "source": "runtime"}
+    if "from" in entry:
+        spec |= {"source": "fromjob", "job_name": entry.text("from")}
+    spec["service_and_scannings"] = [{**module(text), **scan} for text in entry.texts("services") for scan in scans]
+    return spec
+
+
 def _deploy(entry: Reader) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "env": entry.need("env"),
@@ -312,6 +325,7 @@ SHORT_JOBS: Final[Mapping[str, tuple[Shape, Callable[[Reader], Mapping[str, Any]
         _deploy,
     ),
     "zadig-test": ({"tests": shapes.texts(needed=True), "services": _MODULES, "from": _FROM}, _test),
+    "zadig-scanning": ({"scans": shapes.texts(needed=True), "services": _MODULES, "from": _FROM}, _scan),
     "freestyle": (_FREESTYLE, _freestyle),
     "approval": ({key: part for key, part in _APPROVAL.items() if key != "type"}, _approval_job),
 }
