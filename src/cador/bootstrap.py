@@ -247,9 +247,10 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         if files.uploads is not None:
             checks.append(Check("store", files.store_problem, needed=False))
             metrics.watch_store(files.uploads.figures)
+        sessions = Sessions(ctx, session_s=settings.auth.session_hours * 3600.0)
         app = create_app(
             ctx,
-            sessions=Sessions(ctx, session_s=settings.auth.session_hours * 3600.0),
+            sessions=sessions,
             metrics=metrics,
             checks=checks,
             limits=HttpLimits(settings.max_body_bytes),
@@ -282,6 +283,8 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             finally:
                 http.should_exit = True
                 await asyncio.wait([serving])
+                with contextlib.suppress(CadorError):  # a database that is away keeps nobody from stopping
+                    await sessions.write_uses()
                 watching.cancel()
                 await files.flush()
                 copying.cancel()

@@ -41,6 +41,8 @@ DEADLINE_S = 30.0
 LIMITS = QueueLimits(100)
 ADMIN = Actor("admin", "Admin", "admin", admin=True)
 
+USER = Actor(uid="u", name="U", account="u")
+
 
 @pytest.fixture
 async def servers(postgres_url: str) -> AsyncIterator[list[Database]]:
@@ -168,7 +170,7 @@ async def test_starts_cancels_passes_and_deletes_get_by_each_other(servers: list
         await attempt(database.write(_admit, claim))
         if outcome is not None:
             other = servers[(number + 1) % 2]
-            await attempt(other.write(_cancel, Claim("other", LIMITS), outcome.value, "u", "U"))
+            await attempt(other.write(_cancel, Claim("other", LIMITS), outcome.value, USER))
 
     async def attempt(work: Any) -> Any:
         try:

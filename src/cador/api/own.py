@@ -19,6 +19,7 @@ from cador.api.statuses import job_status, task_detail_status, task_status
 from cador.api.streams import bytes_answer
 from cador.api.task_shapes import param_document, queue_document
 from cador.operations import tasks
+from cador.operations.actions import PROJECT_ADMIN, ROLE_ACTIONS, SYSTEM, SYSTEM_ACTIONS
 from cador.operations.artifacts import find_artifact
 from cador.operations.notify_inputs import recipients_of
 from cador.operations.sessions import NotAuthenticated, TooManyAttempts
@@ -61,6 +62,25 @@ class Me(BaseModel):
     admin: bool
     roles: dict[str, list[str]]
     scopes: list[str]
+
+
+class ProjectPermissions(BaseModel):
+    """``workflows``: what single workflows are shared for, beside ``actions``, which holds for all."""
+
+    roles: list[str]
+    actions: list[str]
+    workflows: dict[str, list[str]]
+
+
+class Permissions(BaseModel):
+    """``admin``: everything, in every project; ``projects`` names those with a role of one's own. ``scopes``,
+    ``limited_to_projects``: limits of the token, empty without any."""
+
+    admin: bool
+    scopes: list[str]
+    limited_to_projects: list[str]
+    system: list[str]
+    projects: dict[str, ProjectPermissions]
 
 
 class LoginReply(BaseModel):
@@ -107,6 +127,12 @@ async def log_in(call: Call) -> Any:
     return {"token": login.token, "expires_at": time(login.expires_at), "user": user}
 
 
+@ROUTES.post("/api/v1/logout", LOGGED_IN)
+async def log_out(call: Call) -> None:
+    """End the session of the token that this request carries. API tokens stay: they are deleted one by one."""
+    await call.sessions.log_out(call.actor)
+
+
 @ROUTES.get("/api/v1/me", LOGGED_IN, reply=Me)
 async def me(call: Call) -> Any:
     """Who I am and what I may do."""
@@ -119,6 +145,29 @@ async def me(call: Call) -> Any:
         "admin": actor.admin,
         "roles": {project: list(roles) for project, roles in actor.roles.items()},
         "scopes": list(actor.scopes),
+    }
+
+
+@ROUTES.get("/api/v1/me/permissions", LOGGED_IN, reply=Permissions)
+async def my_permissions(call: Call) -> Any:
+    """What I may do, by my roles and those of my groups, within the limits of this token."""
+    actor = call.actor
+    return {
+        "admin": actor.admin,
+        "scopes": list(actor.scopes),
+        "limited_to_projects": list(actor.projects),
+        "system": sorted(action for action in (*SYSTEM_ACTIONS, SYSTEM) if actor.may(action)),
+        "projects": {
+            project: {
+                "roles": list(actor.roles.get(project, ())),
+                "actions": sorted(action for action in ROLE_ACTIONS[PROJECT_ADMIN] if actor.may(action, project)),
+                "workflows": {
+                    key: sorted(action for action in actions if actor.carries(action, project))
+                    for key, actions in actor.shared.get(project, {}).items()
+                },
+            }
+            for project in sorted(actor.places())
+        },
     }
 
 

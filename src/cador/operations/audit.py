@@ -26,6 +26,14 @@ class Verdict:
     broken_id: int
 
 
+def note_task(
+    tx: Tx, actor: Actor, action: str, project: str, workflow: str, number: int, detail: Mapping[str, Any] | None = None
+) -> None:
+    """Write down what somebody did to a task; part of a transaction. *detail* holds no values: they may be secret."""
+    target = f"task/{workflow}/{number}"
+    tx.audit.add(at=tx.now, actor=actor.account, action=action, project=project, target=target, detail=detail or {})
+
+
 async def list_entries(
     ctx: Context, actor: Actor, *, before: int | None, limit: int, account: str, project: str, action: str
 ) -> list[Mapping[str, Any]]:

@@ -10,6 +10,7 @@ from cador.domain.manual import NOT_ALLOWED
 from cador.domain.task import STAGE_KEPT, StageStatus, TaskStatus, WorkflowTask
 from cador.engine.hearing import Claim, Ear, Outcome
 from cador.operations.actor import Actor
+from cador.operations.audit import note_task
 from cador.operations.context import Context
 from cador.operations.finding import is_public, task_row
 from cador.operations.redrafting import SKIP, Edited, Redraft, load_original, redraft
@@ -138,6 +139,8 @@ def _execute(
 
     changes = draft.changes if draft is not None else ()
     ear.hear(task_id, ev.StageExecuted(tx.now, index, actor.uid, actor.name, skipped, changes), also)
+    detail = {"stage": request.stage, "left_out": sorted(left_out), "changed": len(changes)}
+    note_task(tx, actor, "execute_stage", row.project, row.workflow_key, row.number, detail)
     return ear.outcome(None)
 
 

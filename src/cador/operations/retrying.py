@@ -6,6 +6,7 @@ from cador.domain.task import JOB_KEPT, TaskStatus
 from cador.domain.task_machine import advance
 from cador.engine.hearing import Claim, Ear, Outcome
 from cador.operations.actor import Actor
+from cador.operations.audit import note_task
 from cador.operations.context import Context
 from cador.operations.finding import find_task
 from cador.operations.redrafting import Edited, Redraft, begins, behind, left_out, load_original, redraft
@@ -31,7 +32,7 @@ async def retry_task(
     for again in (False, True):
         draft = await _redraft(ctx, task_id, request)
         try:
-            await ctx.engine.transact(_retry, task_id, actor.uid, actor.name, request, draft)
+            await ctx.engine.transact(_retry, task_id, actor, request, draft)
         except Edited:
             if again:
                 raise
@@ -76,7 +77,7 @@ def _chosen(tx: Tx, task_id: int, request: RetryRequest) -> tuple[tuple[int, ...
 
 
 def _retry(
-    tx: Tx, claim: Claim, task_id: int, uid: str, name: str, request: RetryRequest, draft: Redraft | None
+    tx: Tx, claim: Claim, task_id: int, actor: Actor, request: RetryRequest, draft: Redraft | None
 ) -> Outcome[None]:
     ear = Ear(tx, claim)
     row = tx.tasks.row(task_id)
@@ -85,8 +86,10 @@ def _retry(
         raise NotStartable(not_executable(row.workflow_key))
     jobs, first = _chosen(tx, task_id, request)
     changes = draft.changes if draft is not None else ()
-    event = ev.RetryRequested(tx.now, uid, name, jobs, first, changes)
+    event = ev.RetryRequested(tx.now, actor.uid, actor.name, jobs, first, changes)
     ear.hear(task_id, event, draft.store if draft is not None else None)
+    detail = {"jobs": list(request.jobs), "from": request.from_job, "changed": len(changes)}
+    note_task(tx, actor, "retry_task", row.project, row.workflow_key, row.number, detail)
     return ear.outcome(None)
 
 

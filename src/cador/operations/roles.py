@@ -21,7 +21,7 @@ from cador.operations.actor import EVERYWHERE, SYSTEM, Actor
 from cador.operations.context import Context
 from cador.operations.finding import is_public
 from cador.operations.models.body import read_body
-from cador.operations.models.permissions import (
+from cador.operations.models.roles import (
     BindingBody,
     CollaborationBody,
     Identity,
@@ -30,7 +30,8 @@ from cador.operations.models.permissions import (
     RolesBody,
 )
 from cador.operations.people import all_users, get_user, write_user
-from cador.operations.policy import COLLABORATION, GROUP, GROUP_ROLES, ROLE
+from cador.operations.policy import COLLABORATION, GROUP, GROUP_ROLES
+from cador.operations.policy import ROLE as ROLE
 from cador.operations.resources import Doc, Hand, by_id, get, need_project, put_new, put_over
 from cador.ports.stores import Resource, Tx, User
 

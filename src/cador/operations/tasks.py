@@ -9,13 +9,23 @@ import msgspec
 
 from cador.domain import events as ev
 from cador.domain.commands import Admit, Tell
-from cador.domain.errors import AlreadyExists, NotAnApprover, NotFound, NothingToApprove, NotStartable, WrongStatus
+from cador.domain.errors import (
+    AlreadyExists,
+    Forbidden,
+    NotAnApprover,
+    NotFound,
+    NothingToApprove,
+    NotStartable,
+    WrongStatus,
+)
 from cador.domain.task import ApprovalStatus, StageStatus, TaskStatus, WorkflowTask
 from cador.domain.workflow import Workflow
 from cador.engine.hearing import Claim, Ear, Outcome
 from cador.engine.preparing import Catalogues
 from cador.jobs.definition import parse_workflow
+from cador.operations.actions import APPROVE
 from cador.operations.actor import Actor
+from cador.operations.audit import note_task
 from cador.operations.commits import freeze_commits
 from cador.operations.context import Context
 from cador.operations.finding import find_task
@@ -77,7 +87,7 @@ async def start_task(ctx: Context, actor: Actor, request: StartRequest) -> Start
         task = new_task(draft, ground, request, actor, ctx.options().max_jobs_per_stage)
         try:
             revoker = (actor.uid, actor.name) if request.trigger == "openapi" else ("", request.trigger)
-            number = await ctx.engine.transact(_store, task, ground.revision, revoker)
+            number = await ctx.engine.transact(_store, actor, task, ground.revision, revoker)
         except (_Moved, AlreadyExists):
             if again:
                 raise NotStartable("the workflow is being changed, try again") from None
@@ -131,7 +141,7 @@ def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) ->
 
 
 @brief
-def _store(tx: Tx, claim: Claim, task: NewTask, revision: int, revoker: tuple[str, str]) -> Outcome[int]:
+def _store(tx: Tx, claim: Claim, actor: Actor, task: NewTask, revision: int, revoker: tuple[str, str]) -> Outcome[int]:
     """Number and store the task, and let it in at once if that can be decided here. *revoker*: uid and name of who
     cancels the older tasks with its ``auto_cancel`` word."""
     ear = Ear(tx, claim)
@@ -152,6 +162,7 @@ def _store(tx: Tx, claim: Claim, task: NewTask, revision: int, revoker: tuple[st
     for older_id in older:
         ear.hear(older_id, ev.CancelRequested(tx.now, *revoker))
     ear.command(task_id, (Tell("created", 0), Admit()))
+    note_task(tx, actor, "run_workflow", task.project, task.workflow_key, number, {"trigger": task.trigger})
     return ear.outcome(number)
 
 
@@ -164,30 +175,29 @@ async def cancel_task(ctx: Context, actor: Actor, workflow_key: str, number: int
     Raises: NotFound, Forbidden; WrongStatus: the task has passed.
     """
     task_id = await find_task(ctx, actor, "run_workflow", workflow_key, number)
-    await ctx.engine.transact(_cancel, task_id, actor.uid, actor.name)
+    await ctx.engine.transact(_cancel, task_id, actor)
 
 
-def _cancel(tx: Tx, claim: Claim, task_id: int, uid: str, name: str) -> Outcome[None]:
+def _cancel(tx: Tx, claim: Claim, task_id: int, actor: Actor) -> Outcome[None]:
     ear = Ear(tx, claim)
     task = tx.tasks.lock(task_id)
     if not task.final or task.status is TaskStatus.PASSED:
-        ear.hear(task_id, ev.CancelRequested(tx.now, uid, name))
+        ear.hear(task_id, ev.CancelRequested(tx.now, actor.uid, actor.name))
+    row = tx.tasks.row(task_id)
+    note_task(tx, actor, "cancel_task", row.project, row.workflow_key, row.number)
     return ear.outcome(None)
 
 
 async def set_remark(ctx: Context, actor: Actor, workflow_key: str, number: int, remark: str) -> None:
     """Change the remark of a task, whatever its status. Raises: NotFound, Forbidden."""
     task_id = await find_task(ctx, actor, "run_workflow", workflow_key, number)
-    await ctx.db.write(_remark, task_id, remark, actor.account)
+    await ctx.db.write(_remark, task_id, remark, actor)
 
 
-def _remark(tx: Tx, task_id: int, remark: str, account: str) -> None:
+def _remark(tx: Tx, task_id: int, remark: str, actor: Actor) -> None:
     tx.tasks.set_remark(task_id, remark)
     row = tx.tasks.row(task_id)
-    target = f"task/{row.workflow_key}/{row.number}"
-    tx.audit.add(
-        at=tx.now, actor=account, action="edit_remark", project=row.project, target=target, detail={"remark": remark}
-    )
+    note_task(tx, actor, "edit_remark", row.project, row.workflow_key, row.number, {"remark": remark})
 
 
 # -- approve, decide
@@ -196,25 +206,32 @@ def _remark(tx: Tx, task_id: int, remark: str, account: str) -> None:
 async def approve(ctx: Context, actor: Actor, ballot: Ballot) -> None:
     """Vote. Being a listed approver is what it takes, no role.
 
-    Raises: NothingToApprove, NotAnApprover, VotedAlready.
+    A limited token needs the scope ``approve_workflow``.
+
+    Raises: NothingToApprove, NotAnApprover, VotedAlready, Forbidden.
     """
-    await ctx.engine.transact(_vote, ballot, actor.uid, actor.name)
+    await ctx.engine.transact(_vote, ballot, actor)
 
 
-def _vote(tx: Tx, claim: Claim, ballot: Ballot, uid: str, name: str) -> Outcome[None]:
+def _vote(tx: Tx, claim: Claim, ballot: Ballot, actor: Actor) -> Outcome[None]:
     ear = Ear(tx, claim)
     nothing = NothingToApprove(ballot.workflow_key, ballot.number, ballot.stage)
     task_id = tx.tasks.find_id(ballot.workflow_key, ballot.number)
     if task_id is None:
         raise nothing
     task = tx.tasks.lock(task_id)
-    approval_id = _open_approval(tx, task, ballot.stage, uid)
+    row = tx.tasks.row(task_id)
+    if not actor.carries(APPROVE, row.project):
+        raise Forbidden(APPROVE, project=row.project)
+    approval_id = _open_approval(tx, task, ballot.stage, actor.uid)
     if approval_id is None:
         raise nothing
     try:
-        ear.hear(task_id, ev.Voted(tx.now, approval_id, uid, name, ballot.approve, ballot.comment))
+        ear.hear(task_id, ev.Voted(tx.now, approval_id, actor.uid, actor.name, ballot.approve, ballot.comment))
     except WrongStatus:
         raise nothing from None
+    verdict = "approve" if ballot.approve else "reject"
+    note_task(tx, actor, f"{verdict}_task", row.project, row.workflow_key, row.number, {"stage": ballot.stage})
     return ear.outcome(None)
 
 
@@ -258,10 +275,15 @@ def _decide(
     if task_id is None:
         raise NotFound("task", f"{workflow_key}:{number}")
     tx.tasks.lock(task_id)
+    row = tx.tasks.row(task_id)
+    if not actor.carries(APPROVE, row.project):
+        raise Forbidden(APPROVE, project=row.project)
     job = tx.tasks.find_job(task_id, name)
     if job is None:
         raise NotFound("job", name)
     if not actor.admin and actor.uid not in job.plan.get("deciders", ()):
         raise NotAnApprover(actor.name)
     ear.hear(task_id, ev.Decided(tx.now, job.id, ignore, actor.uid, actor.name))
+    detail = {"job": job.name, "ignore": ignore}
+    note_task(tx, actor, "decide_task", row.project, row.workflow_key, row.number, detail)
     return ear.outcome(None)

@@ -8,7 +8,7 @@ from cador.operations.actions import TICKET
 from cador.operations.actor import SYSTEM, Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
-from cador.operations.models.permissions import TokenBody
+from cador.operations.models.tokens import TokenBody
 from cador.operations.people import get_user
 from cador.operations.resources import Doc, Hand, need_project
 from cador.operations.sessions import SESSION, SHOWN_PREFIX, new_token, token_hash

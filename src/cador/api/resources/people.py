@@ -5,12 +5,12 @@ from typing import Any, Final
 from cador.api.catalogue import Operation
 from cador.api.errors import bad_request
 from cador.api.params import integer
-from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, by_operation
+from cador.api.permissions import SYSTEM_ADMIN, by_operation
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, Conflict, Invalid, NotFound
 from cador.operations import people, tokens
-from cador.operations.models.permissions import TokenBody
 from cador.operations.models.system import UserBody, UserChange
+from cador.operations.models.tokens import TokenBody
 from cador.ports.stores import Token, User
 
 ROUTES: Final = Routes("people")

@@ -10,7 +10,7 @@ from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, Conflict, NotFound
 from cador.operations import roles
 from cador.operations.actions import PROJECT_SUBJECTS, alias
-from cador.operations.models.permissions import BindingBody, CollaborationBody, RoleBody, RoleChange, RolesBody
+from cador.operations.models.roles import BindingBody, CollaborationBody, RoleBody, RoleChange, RolesBody
 from cador.operations.roles import Binding, Role
 from cador.ports.stores import User
 
