@@ -1,9 +1,11 @@
 """Requests about tasks and what is answered, as values. Wire names and shapes are the business of ``api/``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+from cador.domain.workflow import Workflow
+from cador.jobs.base import Catalogue
 from cador.operations.stage_executors import StageExecutors
 from cador.operations.why import Why
 from cador.ports.stores import AttemptRow, EventRow, JobRow, TaskRow
@@ -20,6 +22,18 @@ class JobInput:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     breakpoints: tuple[str, ...] = ()
     """``before``, ``after``: kept with the task, never stopped at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Inputs that were found out. ``warnings``: names of the request that mean nothing in this workflow."""
+
+    inputs: tuple[JobInput, ...]
+    warnings: tuple[str, ...] = ()
+
+
+Choose: TypeAlias = Callable[[Workflow, Catalogue], Chosen]
+"""Raises: Invalid, NotStartable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,8 @@ class StartRequest:
     debug: bool = False
     trigger: str = "openapi"
     callback: Callback | None = None
+    choose: Choose | None = None
+    """Finds out which jobs run from the definition as it is when the task is made; ``inputs`` are not looked at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,9 +82,9 @@ async def start_task(ctx: Context, actor: Actor, request: StartRequest) -> Start
         ground, repeated = await ctx.db.read(_ground, ctx.catalogues, request, actor.uid)
         if repeated is not None:
             return Started(repeated.workflow_key, repeated.project, repeated.number)
-        draft = _draft(ctx, actor, ground, request)
+        draft, made = _draft(ctx, actor, ground, request)
         await freeze_commits(ctx, ground.catalogue, draft)
-        task = new_task(draft, ground, request, actor, ctx.options().max_jobs_per_stage)
+        task = new_task(draft, ground, made, actor, ctx.options().max_jobs_per_stage)
         try:
             revoker = (actor.uid, actor.name) if request.trigger == "openapi" else ("", request.trigger)
             number = await ctx.engine.transact(_store, actor, task, ground.revision, revoker)
@@ -117,7 +117,8 @@ def _ground(tx: Tx, catalogues: Catalogues, request: StartRequest, uid: str) -> 
     return Ground(workflow, row.revision, catalogue, name, users, groups), repeated
 
 
-def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) -> Draft:
+def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) -> tuple[Draft, StartRequest]:
+    """The draft, and the request with the inputs it was made with."""
     workflow = ground.workflow
     if workflow.disabled:
         raise NotStartable("workflow is disabled")
@@ -128,16 +129,25 @@ def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) ->
     if workflow.enable_approval_ticket:
         raise NotStartable("workflow need approval ticket to run, which is not supported by openAPI right now.")
     options = ctx.options()
-    return draft_task(
+    strict = options.strict_inputs if request.strict is None else request.strict
+    unknown: tuple[str, ...] = ()
+    if request.choose is not None:
+        chosen = request.choose(workflow, ground.catalogue)
+        request, unknown = replace(request, inputs=chosen.inputs), chosen.warnings
+        if strict and unknown:
+            raise NotStartable(unknown[0])
+    draft = draft_task(
         ground,
         request,
         actor,
         ctx.types,
         at=ctx.clock.now(),
         base_url=options.base_url,
-        strict=options.strict_inputs if request.strict is None else request.strict,
+        strict=strict,
         seal=lambda value: ctx.sealer.seal(value, f"task/{workflow.key}"),
     )
+    draft.warnings[:0] = unknown
+    return draft, request
 
 
 @brief
