@@ -36,9 +36,12 @@ from cador.engine.engine import Engine, Limits
 from cador.engine.housekeeping import Retention
 from cador.engine.preparing import Catalogues, Preparer
 from cador.executors.process import ProcessExecutor
+from cador.executors.server import ServerExecutor
 from cador.integrations.addresses import Rules
 from cador.integrations.git_refs import resolve_commits
 from cador.integrations.outgoing import HttpOutgoing, OutgoingLimits
+from cador.integrations.sql import run_sql
+from cador.integrations.tapd import Tapd
 from cador.jobs.types import load_types
 from cador.operations.context import Context, Options
 from cador.operations.first_start import bootstrap_data, stored_settings
@@ -65,6 +68,9 @@ GRACE_S: Final = 3
 """How long open requests have at shutdown; log streams are cut then and resumed by their readers."""
 STALLED_S: Final = 30.0
 SWITCH_S: Final = 0.001
+DRAIN_S: Final = 5.0
+"""How long jobs that the server itself carries out, and that may not be done twice, have at shutdown to come to their
+end; after that they are broken off and fail with the reason."""
 
 
 class CannotStart(CadorError):
@@ -178,6 +184,9 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         stack.push_async_callback(outgoing.aclose)
         types = load_types()
         catalogues = Catalogues()
+        actions = {"sql": run_sql, "tapd": Tapd(outgoing).run}
+        own = ServerExecutor(actions, place=executor.place, clock=clock.now)
+        stack.push_async_callback(own.close)
         metrics = Metrics()
 
         def collected(
@@ -195,7 +204,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             clock=clock,
             logs=files.own_logs,
             blobs=files.own_blobs,
-            executors={executor.name: executor},
+            executors={executor.name: executor, own.name: own},
             preparer=Preparer(
                 types=types,
                 sealer=sealer,
@@ -285,6 +294,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
                 await asyncio.wait([serving])
                 with contextlib.suppress(CadorError):  # a database that is away keeps nobody from stopping
                     await sessions.write_uses()
+                await own.drain(DRAIN_S)
                 watching.cancel()
                 await files.flush()
                 copying.cancel()

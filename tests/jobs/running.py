@@ -119,6 +119,7 @@ class World:
             opened[text.removeprefix("sealed:")] = None
             return text.removeprefix("sealed:")
 
+        catalogue = Catalogue("shop", self.resources)
         return Run(
             workflow="ship",
             project="shop",
@@ -129,6 +130,7 @@ class World:
             open=opener,
             codehost=self.hosts.get,
             secrets=lambda: tuple(opened),
+            resource=lambda kind, ident: catalogue.by_id(kind, ident) or catalogue.find(kind, ident),
         )
 
 

@@ -168,27 +168,6 @@ def test_custom_deploy(world: World) -> None:
     }
 
 
-def test_sql_and_tapd(world: World) -> None:
-    plan = only(world, "sql", {"id": "1", "type": "mysql", "sql": ""}, {"sql": "select 1;", "database_name": "db"})
-    assert TYPES["sql"].view(plan.plan, {}, {}, False) == {
-        "id": "1",
-        "type": "mysql",
-        "sql": "select 1;",
-        "results": [],
-    }
-    with pytest.raises(NotStartable, match="SQL is empty"):
-        only(world, "sql", {})
-    given = {
-        "status": "done",
-        "iteration_ids": ["1", "2"],
-        "iterations": [{"iteration_id": "2", "iteration_name": "n"}],
-    }
-    view = TYPES["tapd"].view(only(world, "tapd", {"tapd_id": "t"}, given).plan, {}, {}, False)
-    assert [(entry["iteration_id"], entry["iteration_name"]) for entry in view["iterations"]] == [("1", ""), ("2", "n")]
-    with pytest.raises(NotStartable, match="no iteration specified"):
-        only(world, "tapd", {})
-
-
 @pytest.mark.parametrize(
     ("kind", "spec", "name", "key"),
     [

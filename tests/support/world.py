@@ -18,6 +18,7 @@ from cador.engine.alone import Alone
 from cador.engine.engine import Engine, Limits
 from cador.engine.preparing import Catalogues, Preparer
 from cador.executors.scripted import Script, ScriptedExecutor, ScriptedWorld
+from cador.executors.server import ServerExecutor
 from cador.integrations.addresses import Rules
 from cador.integrations.git_refs import GitRefs
 from cador.integrations.outgoing import HttpOutgoing
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from cador.engine.housekeeping import Retention
 
 PROJECT = "shop"
+    from cador.ports.actions import Action
 PEOPLE = ("admin", "ann", "ben", "cid", "eve")
 DEADLINE_S = 60.0
 
@@ -78,6 +80,7 @@ class World:
         self.scripts: dict[str, Script] = {}
         self.installation = f"test{uuid.uuid4().hex[:8]}"
         self._stack: contextlib.AsyncExitStack | None = None
+        self.actions: dict[str, Action] = {}
         self.boots = 0
 
     @classmethod
@@ -126,13 +129,14 @@ class World:
             self.executor = await self._processes()
         catalogues, kept = Catalogues(), self.retention
         self.engine = Engine(
+        self.server = ServerExecutor(self.actions, place=self.executor.place, clock=self.clock)
             peers=Alone(self.db),
             installation=self.installation,
             db=self.db,
             clock=Ticking(self.clock),
             logs=self.logs,
             blobs=self.blobs,
-            executors={self.executor.name: self.executor},
+            executors={self.executor.name: self.executor, self.server.name: self.server},
             preparer=Preparer(
                 types=self.types,
                 sealer=self.sealer,
@@ -176,6 +180,7 @@ class World:
             await self.executor.close()
 
     async def restart(self) -> None:
+            await self.server.close()
         await self.kill()
         await self.boot()
 

@@ -18,6 +18,7 @@ from cador.domain.naming import commits_of
 from cador.domain.task import WorkflowTask
 from cador.engine.hearing import Claim, Ear, Fenced, NotHere, Outcome
 from cador.engine.preparing import Loaded, Prepared, Preparer
+from cador.ports.actions import SERVER
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
 from cador.ports.executor import End, Executor, Gone, Output, StartRefused, StepMark, StepState, Unreachable
@@ -569,7 +570,8 @@ class Executions:
                 return
             if any(_same_host(row.place, one.place) for one in neighbours):
                 until = _time() + self._lost_after_s
-        await self._tell_lost(row, f"lost executor: {row.place}")
+        # What the server itself did ended with it: nobody followed it for all of the time.
+        await self._tell_lost(row, "" if row.executor == SERVER else f"lost executor: {row.place}")
 
 
 def _time() -> float:

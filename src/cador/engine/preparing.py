@@ -14,6 +14,7 @@ from cador.domain.task import JOB_FINAL, JobStatus, TaskStatus, WorkflowTask
 from cador.domain.variables import JobFacts, Lookup, job_variables, may_run, render, render_text
 from cador.domain.workflow import ExecutePolicy
 from cador.jobs.base import Catalogue, CodeHostAccess, Conclusion, JobType, Run
+from cador.ports.actions import SERVER
 from cador.ports.blobs import BlobStore
 from cador.ports.executor import End, Executor, Harvest, JobFolder, Keep, Limits
 from cador.ports.logs import LogName
@@ -156,6 +157,7 @@ class Preparer:
             open=opener.open,
             codehost=lambda ident: _access(loaded.catalogue, ident, opener),
             secrets=opener.secrets,
+            resource=lambda kind, ident: loaded.catalogue.by_id(kind, ident) or loaded.catalogue.find(kind, ident),
         )
         for value in snapshot.get("secret_variables", {}).values():
             opener.open(value)
@@ -167,7 +169,7 @@ class Preparer:
             spec,
             folder,
             LogName(task.workflow_key, task.number, job.name, job.attempt),
-            self._default_executor,
+            SERVER if folder.action is not None else self._default_executor,
             tuple(str(reference) for reference in unresolved),
         )
 

@@ -107,6 +107,8 @@ class Run:
     codehost: Callable[[int], CodeHostAccess | None]
     secrets: Callable[[], tuple[str, ...]]
     """All values opened so far: what must be masked."""
+    resource: Callable[[str, str], Resource | None] = lambda kind, ident: None
+    """Configuration the project sees, by kind and id (or name), as it is now; credentials sealed."""
 
 
 class Collected(Protocol):

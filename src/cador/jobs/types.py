@@ -11,6 +11,8 @@ from cador.jobs.freestyle import FREESTYLE
 from cador.jobs.known_types import KNOWN
 from cador.jobs.plugin import PLUGIN
 from cador.jobs.release_types import RELEASES
+from cador.jobs.sql import SQL
+from cador.jobs.tapd import TAPD
 from cador.jobs.zadig_build import BUILD
 from cador.jobs.zadig_deploy import DEPLOY
 from cador.jobs.zadig_distribute_image import DISTRIBUTE
@@ -26,6 +28,8 @@ BUILT_IN: Final[tuple[JobType, ...]] = (
     SCANNING,
     PLUGIN,
     APPROVAL,
+    SQL,
+    TAPD,
     DEPLOY,
     CUSTOM_DEPLOY,
     DISTRIBUTE,

@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from cador.ports.actions import ActionCall
+
 
 @dataclass(frozen=True, slots=True)
 class FolderStep:
@@ -61,6 +63,7 @@ class JobFolder:
     stored. ``outputs``: declared names; files ``$RESULTS_DIR/<name>`` are read at the end. ``files``: path below the
     private folder ``$CADOR_JOB_DIR/files`` -> content (credentials, JSON for ``cador step``), mode 0600.
     ``image``: ignored by the process executor. ``report_s``: time that ``on_failure`` steps have after a time-out.
+    ``action``: what the executor ``server`` does; there are no steps then, and no other executor gets the folder.
     """
 
     steps: tuple[FolderStep, ...]
@@ -72,6 +75,7 @@ class JobFolder:
     image: str = ""
     limits: Limits = Limits()
     report_s: float = 60.0
+    action: ActionCall | None = None
 
 
 class StepState(StrEnum):
@@ -148,7 +152,7 @@ class Executor(Protocol):
     """
 
     name: str
-    """Word in settings and rows: ``process``, ``docker``, ``kubernetes``, ``scripted``."""
+    """Word in settings and rows: ``process``, ``docker``, ``kubernetes``, ``server``, ``scripted``."""
 
     @property
     def place(self) -> str:
