@@ -43,6 +43,8 @@ from cador.integrations.outgoing import HttpOutgoing, OutgoingLimits
 from cador.integrations.sql import run_sql
 from cador.integrations.tapd import Tapd
 from cador.jobs.types import load_types
+from cador.operations.callbacks import KIND as CALLBACK
+from cador.operations.callbacks import CallbackCourier
 from cador.operations.context import Context, Options
 from cador.operations.first_start import bootstrap_data, stored_settings
 from cador.operations.sessions import Sessions
@@ -218,6 +220,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             meter=metrics,
             home=files.home,
             retention=lambda: _retention(settings),
+            couriers={CALLBACK: CallbackCourier(outgoing, sealer)},
         )
         options = Options(
             base_url=(settings.base_url or url).rstrip("/"),

@@ -75,7 +75,12 @@ class Simulation:
         self.trace: deque[str] = deque(maxlen=trace)
         self.figures: Counter[str] = Counter()
         self.violation = ""
-        self.told: Counter[tuple[int, str]] = Counter()
+        self.told: Counter[str] = Counter()
+        """How often the outside was told something, by the key of the delivery."""
+        self.said: dict[str, set[str]] = {}
+        """In what words, by the same key."""
+        self.heard_by: dict[str, tuple[Server, str]] = {}
+        """Which server, under which id, heard last that it had been told."""
         self._digest = hashlib.sha256()
         self.loop = SeededLoop(dice_of(seed, "order"), self._step)
         self._armed: list[tuple[int, Fault]] = []
@@ -341,10 +346,16 @@ class Simulation:
         self.figures["executions"] += 1
         self.judge.began(key)
 
-    async def tell(self, process: Process, task_id: int, what: str) -> None:
-        await self.way.there(process, "tell", f"{task_id}")
-        self.told[task_id, what] += 1
+    async def tell(self, server: Server, key: str, status: str) -> None:
+        """A call to the outside arrives there, and its answer goes back."""
+        process = server.process
+        await self.way.there(process, "tell", key)
+        if self.heard_by.get(key) == (server, server.engine.me):
+            self.fail(f"{process.name} tells once more what it knows to be told: {status} under {key}")
+        self.told[key] += 1
+        self.said.setdefault(key, set()).add(status)
         await self.way.back(process, "tell")
+        self.heard_by[key] = server, server.engine.me
 
     # -- faults
 

@@ -3,7 +3,10 @@
 from typing import TYPE_CHECKING, Any, Final
 
 from cador.domain import events as ev
+from cador.domain.commands import Deliver
 from cador.domain.replaying import Told, replay
+from cador.engine.delivering import delivery_key
+from cador.operations.callbacks import KIND as CALLBACK
 from cador.ports.logs import LogName
 from cador.ports.stores import Tx
 
@@ -90,10 +93,20 @@ def _histories(sim: "Simulation") -> None:
 
 
 def _told(sim: "Simulation") -> None:
-    """The outside was told of every end."""
-    for (task_id, number), status in sim.judge.ended.items():
-        if not sim.told[task_id, status]:
+    """The outside was told of every end, of nothing else, and how it was."""
+    ends = {
+        delivery_key(sim.installation, f"{task_id}/{Deliver(CALLBACK, status, number).key}"): (task_id, number, status)
+        for (task_id, number), status in sim.judge.ended.items()
+    }
+    for key, (task_id, number, status) in ends.items():
+        if not sim.told[key]:
             sim.fail(f"task {task_id} became {status} in round {number}, and nobody was told")
+        elif sim.said[key] != {"failed" if status == "reject" else status}:
+            sim.fail(f"task {task_id} became {status} in round {number}, and was told to be {sim.said[key]}")
+    for key in sim.told:
+        if key not in ends:
+            sim.fail(f"something was told that never was: {sim.said[key]} under {key}")
+    sim.figures["told"] += sum(sim.told.values())
 
 
 def _logs(sim: "Simulation") -> None:

@@ -10,7 +10,7 @@ from cador.domain.errors import CadorError, Unavailable
 from cador.operations import manual_stages, system_settings, tasks, workflows
 from cador.operations.actor import Actor
 from cador.operations.context import Context
-from cador.operations.task_values import Ballot, ExecuteRequest, JobInput, RetryRequest, Started, StartRequest
+from cador.operations.task_values import Ballot, Callback, ExecuteRequest, JobInput, RetryRequest, Started, StartRequest
 from simulation import definitions
 from simulation.dice import dice_of
 from simulation.loop import OUTSIDE
@@ -183,6 +183,7 @@ class Users:
             inputs=tuple(JobInput(name) for name in chosen),
             idempotency_key=wish.word,
             auto_cancel="pr" if self.dice.random() < 0.1 else "",
+            callback=Callback("http://hook.example/"),
         )
         actor = Actor("admin", "Admin", "admin", admin=True)
         for _ in range(4):

@@ -16,13 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import MetaData, Table, insert, select, text
 
+from cador.domain.commands import Deliver
 from cador.domain.errors import CadorError
+from cador.domain.events import DeliveryTried
+from cador.domain.replaying import Told, decoded
+from cador.ports.deliveries import Delivery, Receiver
 from cador.ports.logs import LogName
-from cador.ports.stores import Resource, Tx, User
+from cador.ports.stores import EventRow, Resource, Tx, User
 from cador.storage import backup_tables, sqlite
 from cador.storage.backup import Place, backup, restore, verify
 from cador.storage.backup_archive import ArchiveWriter, BackupError, read_archive
 from cador.storage.database import open_database
+from cador.storage.deliveries import receiver_values
 from cador.storage.folders import UNFINISHED
 from cador.storage.log_files import path_of
 from cador.storage.logs import FileLogs
@@ -423,3 +428,39 @@ def test_an_archive_is_read_in_the_order_it_was_written(made: tuple[Place, Path]
     names = [member.name for member in read_archive(made[1], quiet)]
     assert names.index("tables/workflow/000001.jsonl") < names.index("tables/workflow_task/000001.jsonl")
     assert names[-1] == "key"
+
+
+def test_what_was_on_its_way_to_the_outside_is_not_said_again(tmp_path: Path) -> None:
+    """Its server has long said it, or it is late; the events of the task say that nobody will."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    place = make(source, f"sqlite:///{source / 'cador.db'}")
+
+    def end(tx: Tx) -> None:
+        receiver = Receiver("callback", "callback", ("passed",), "sealed")
+        connection = tx.connection  # type: ignore[attr-defined]
+        connection.execute(insert(metadata.tables["receiver"]).values(receiver_values(1, receiver)))
+        tx.deliveries.add(Delivery(1, "callback", "passed", 0, "{}"))
+        tx.commands.add(1, (Deliver("callback", "passed", 0),), 1.0)
+
+    async def change() -> None:
+        database = await open_database(place.database, pool=1)
+        await database.write(end)
+        await database.close()
+
+    asyncio.run(change())
+    file, _ = backup(place, tmp_path, with_key=True, cador="1", progress=quiet)
+    after = put_back(Place(target, f"sqlite:///{target / 'cador.db'}"), target, file)
+    assert not after["delivery"]
+    assert len(after["receiver"]) == 1
+    assert not [row for row in after["command"] if "deliver" in row]
+
+    async def look() -> list[EventRow]:
+        database = await open_database(f"sqlite:///{target / 'cador.db'}", pool=1)
+        found = await database.read(lambda tx: tx.tasks.events(1))
+        await database.close()
+        return found
+
+    (event,) = [event for event in asyncio.run(look()) if event.kind == "delivery_tried"]
+    told = decoded(Told(event.id, event.at, event.kind, event.data))
+    assert isinstance(told, DeliveryTried)
+    assert (told.ok, told.again_at, told.reason) == (False, None, "this server was restored from a backup")

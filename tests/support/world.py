@@ -26,6 +26,8 @@ from cador.jobs.definition import check_workflow, normalise, parse_workflow
 from cador.jobs.types import load_types
 from cador.operations import tasks
 from cador.operations.actor import Actor
+from cador.operations.callbacks import KIND as CALLBACK
+from cador.operations.callbacks import CallbackCourier
 from cador.operations.context import Context, Options
 from cador.operations.manual_stages import execute_stage
 from cador.operations.retrying import retry_task
@@ -148,6 +150,7 @@ class World:
             limits=lambda: Limits(self.max_running_tasks, self.max_jobs),
             stop_grace_s=1.0,
             retention=None if kept is None else lambda: kept,
+            couriers={CALLBACK: CallbackCourier(self.outgoing, self.sealer)},
         )
         self.ctx = Context(
             db=self.db,

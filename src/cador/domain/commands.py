@@ -133,7 +133,8 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Tell the outside (notifications, callbacks, commit statuses): ``what`` is ``created``, ``wait_for_approval:...``,
+    """News for the outside (callbacks, notifications, commit statuses), of which becomes a ``Deliver`` for each who
+    wants to hear it: ``what`` is ``created``, ``wait_for_approval:...``,
     ``pause:<stage>`` or the final status of the task. ``round`` is the task's retry number, so that each round is told
     once."""
 
@@ -143,6 +144,19 @@ class Tell:
     @property
     def key(self) -> str:
         return f"tell:{self.what}:{self.round}"
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Carry a piece of news (see ``Tell``) to one of those who want to hear it."""
+
+    receiver: str
+    what: str
+    round: int
+
+    @property
+    def key(self) -> str:
+        return f"deliver:{self.receiver}:{self.what}:{self.round}"
 
 
 Timer = WatchDeadline | WaitRetry | WatchApproval | WatchTask | Housekeep | Bury
@@ -158,6 +172,7 @@ Command = (
     | Forget
     | Admit
     | Tell
+    | Deliver
     | Housekeep
     | Bury
 )

@@ -155,6 +155,27 @@ class JobAllowed:
     job_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryTried:
+    """Somebody outside was told of the task, or should have been. Changes nothing of the task.
+
+    ``receiver``, ``what``, ``round``: as in the command ``Deliver``; ``number``: of the try, from 1. ``place``: whom it
+    was for, as everybody may see it. ``status``: of HTTP, 0 where there was none; ``reason``: why it failed.
+    ``again_at``: when it is tried again; None: never, because it was said or is given up.
+    """
+
+    at: float
+    receiver: str
+    what: str
+    round: int
+    number: int
+    place: str
+    ok: bool
+    status: int = 0
+    reason: str = ""
+    again_at: float | None = None
+
+
 Event = (
     Admitted
     | JobStarted
@@ -170,4 +191,5 @@ Event = (
     | RetryRequested
     | StageExecuted
     | JobAllowed
+    | DeliveryTried
 )

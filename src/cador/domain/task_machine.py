@@ -288,4 +288,5 @@ _HEAR: Final[Mapping[type[Any], Callable[[Change, Any], None]]] = {
     ev.RetryRequested: _retry_requested,
     ev.StageExecuted: stage_executed,
     ev.JobAllowed: _job_allowed,
+    ev.DeliveryTried: lambda change, event: None,
 }

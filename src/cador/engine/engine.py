@@ -13,6 +13,7 @@ import structlog
 
 from cador.domain.errors import Unavailable
 from cador.domain.sharing import QueueLimits
+from cador.engine.delivering import Deliverer, FanOut
 from cador.engine.executions import Executions
 from cador.engine.handlers import Handlers
 from cador.engine.hearing import Claim, Fenced, NotHere, Outcome
@@ -20,6 +21,7 @@ from cador.engine.housekeeping import Housekeeping, Retention
 from cador.engine.preparing import Loaded, Preparer
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
+from cador.ports.deliveries import Courier
 from cador.ports.executor import Executor
 from cador.ports.logs import LogStore
 from cador.ports.metrics import Meter, SilentMeter
@@ -97,18 +99,18 @@ class Engine:
         stop_grace_s: float = 1.5,
         max_artifact_bytes: int = 2 << 30,
         lost_after_s: float = 60.0,
-        tell: Callable[[int, str], Coroutine[Any, Any, None]] | None = None,
+        couriers: Mapping[str, Courier] | None = None,
         meter: Meter | None = None,
         home: str = "",
         retention: Callable[[], Retention] | None = None,
     ) -> None:
-        """*home*, *retention*: see :class:`Housekeeping`."""
+        """*couriers*: by the kind of receivers they speak to. *home*, *retention*: see :class:`Housekeeping`."""
         self._peers = peers
         self._me = ""
         self.meter: Meter = meter or SilentMeter()
         self._db, self._clock = db, clock
         self._limits = limits
-        self._tell = tell
+        self._fan_out = FanOut(couriers) if couriers else None
         self._load = preparer.load
         self._renew = preparer.renew
         self._busy = 0
@@ -143,7 +145,8 @@ class Engine:
             home=home,
         )
         self.housekeeping = Housekeeping(self, logs=logs, blobs=blobs, home=home, retention=retention)
-        self._handlers = Handlers(self, self.executions, self.housekeeping, tell)
+        deliverer = Deliverer(self, couriers or {}, installation)
+        self._handlers = Handlers(self, self.executions, self.housekeeping, deliverer)
 
     # -- what operations know (operations.context.Waker)
 
@@ -206,7 +209,7 @@ class Engine:
         me = self._me
         reserved = min(self.room(), starts) if me and self._group is not None and not self._closing else 0
         self._busy += reserved
-        claim = Claim(me, self.queue_limits(), reserved, self._tell is not None, self._load, self._renew)
+        claim = Claim(me, self.queue_limits(), reserved, self._fan_out, self._load, self._renew)
         taken = 0
         with self._write():
             try:

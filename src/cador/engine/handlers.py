@@ -2,11 +2,11 @@
 removal of the command, its effect outside is idempotent under the command's key."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cador.domain import events as ev
 from cador.domain.errors import Unavailable
+from cador.engine.delivering import Deliverer
 from cador.engine.executions import AGAIN_S, Executions
 from cador.engine.hearing import Claim, Ear, Outcome
 from cador.engine.housekeeping import Housekeeping
@@ -23,10 +23,10 @@ class Handlers:
         engine: "Engine",
         executions: Executions,
         housekeeping: Housekeeping,
-        tell: Callable[[int, str], Coroutine[Any, Any, None]] | None,
+        deliverer: Deliverer,
     ) -> None:
-        self._engine, self._executions, self._tell = engine, executions, tell
-        self._housekeeping = housekeeping
+        self._engine, self._executions = engine, executions
+        self._housekeeping, self._deliverer = housekeeping, deliverer
 
     async def handle(self, row: CommandRow, room: "Room | None" = None, loaded: Loaded | None = None) -> None:
         """*room*, *loaded*: of a ``start``. Raises: Fenced, and errors of the outside: the command is tried again."""
@@ -43,10 +43,8 @@ class Handlers:
                 await self._housekeeping.bury(row)
             case "admit":
                 await self._engine.transact(_admit, starts=self._engine.room())
-            case "tell":
-                if self._tell is not None:
-                    await self._tell(row.task_id, str(row.payload["what"]))
-                await self._engine.transact(_done, row, starts=0)
+            case "deliver":
+                await self._deliverer.deliver(row)
             case _:
                 await self._engine.transact(_timer, row)
 
@@ -65,8 +63,8 @@ class Handlers:
         if row.kind == "start":
             await self._executions.give_up(row, error)
             return True
-        if row.kind == "tell":
-            await self._engine.transact(_done, row, starts=0)
+        if row.kind == "deliver":
+            await self._deliverer.give_up(row, error)
             return True
         return False
 
@@ -83,13 +81,6 @@ def _admit(tx: Tx, claim: Claim) -> Outcome[None]:
 def _look_at_queue(tx: Tx, claim: Claim) -> Outcome[None]:
     ear = Ear(tx, claim)
     ear.admit()
-    return ear.outcome(None)
-
-
-@brief
-def _done(tx: Tx, claim: Claim, row: CommandRow) -> Outcome[None]:
-    ear = Ear(tx, claim)
-    ear.settle(row)
     return ear.outcome(None)
 
 

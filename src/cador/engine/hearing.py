@@ -33,14 +33,14 @@ class NotHere(Exception):
 class Claim:
     """How much of what a transaction causes its process takes on at once: ``starts`` executions, all the rest.
 
-    ``tell``: somebody listens to what tasks become; else such commands are not even stored.
+    ``fan_out``: makes of a piece of news what is to be delivered to whom; None: nobody outside hears anything.
     """
 
     me: str
     limits: QueueLimits
     """Of the settings, where the admission row says nothing."""
     starts: int = 0
-    tell: bool = False
+    fan_out: Callable[[Tx, int, Tell], list[Command]] | None = None
     load: Callable[[Tx, int, int], Any] | None = None
     """Reads what a start needs (task id, job id): a claimed start is begun without asking the database again."""
     renew: Callable[[Tx, WorkflowTask, WorkflowTask], None] | None = None
@@ -128,7 +128,12 @@ class Ear:
 
     def command(self, task_id: int, commands: tuple[Command, ...]) -> None:
         """Store *commands*, taking on as many as the claim allows."""
-        wanted = [c for c in commands if self._claim.tell or not isinstance(c, Tell)]
+        wanted: list[Command] = []
+        for one in commands:
+            if not isinstance(one, Tell):
+                wanted.append(one)
+            elif self._claim.fan_out is not None:
+                wanted += self._claim.fan_out(self._tx, task_id, one)
         if any(isinstance(c, Admit) for c in wanted):
             self._wish = task_id
             wanted = [c for c in wanted if not isinstance(c, Admit)]

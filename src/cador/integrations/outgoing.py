@@ -273,7 +273,7 @@ async def _read(answer: "httpcore2.Response", headers: Mapping[str, str], told: 
     async for piece in answer.aiter_stream():
         body += piece
         if len(body) > max_bytes:
-            raise AnswerTooLarge(f"{told} answers with more than {max_bytes} bytes")
+            raise AnswerTooLarge(f"{told} answers with more than {max_bytes} bytes", answer.status)
     return bytes(body)
 
 

@@ -160,6 +160,17 @@ def _plainly(data: Mapping[str, Any]) -> str:
     return " ".join(said)
 
 
+def _delivery(data: Mapping[str, Any]) -> str:
+    place = f" ({data['place']})" if data.get("place") else ""
+    told = f"{data.get('receiver')}{place}"
+    if data.get("ok"):
+        return f"{told} was told: {data.get('what')}"
+    text = f"{told} could not be told: {data.get('what')}{_because(data.get('reason'))}"
+    if data.get("again_at") is None:
+        return f"{text}; it is given up after {data.get('number')} tries"
+    return f"{text}; it is tried again at {_moment(data['again_at'])}"
+
+
 _SENTENCES: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     CREATED: _created,
     "admitted": lambda data: "let in",
@@ -175,6 +186,7 @@ _SENTENCES: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "cancel_requested": lambda data: f"{data['who']} cancelled it",
     "retry_requested": _retry,
     "stage_executed": _executed,
+    "delivery_tried": _delivery,
     "job_allowed": lambda data: f"the execute policy of {data['about']} lets people be asked",
 }
 

@@ -1,8 +1,11 @@
-"""Who is told what becomes of a task, and what is still to be said to them."""
+"""Who is told what becomes of a task, what is still to be said to them, and who says it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from cador.ports.stores import Tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +46,30 @@ class DeliveryStore(Protocol):
 
     def remove(self, delivery: Delivery) -> None:
         """It was said, or never will be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What came of one try. ``place``: whom it was for, as everybody may see it. ``status``: of HTTP, 0 where there was
+    none. ``reason``: why it failed, one line; ``final``: and will whenever it is tried."""
+
+    ok: bool
+    place: str
+    status: int = 0
+    reason: str = ""
+    final: bool = False
+
+
+class Courier(Protocol):
+    """Speaks to receivers of one kind. May be called at once for any number of them."""
+
+    @property
+    def pauses(self) -> Sequence[float]:
+        """Seconds before the second try, the third, and so on; after the last one it is given up."""
+
+    def compose(self, tx: "Tx", task_id: int, what: str) -> str:
+        """The body of a delivery, from the tables as they are when it happens. Reads only, and little."""
+
+    async def say(self, receiver: Receiver, delivery: Delivery, key: str) -> Said:
+        """Try once. *key* is the same for every try of one delivery and for no other one: a receiver that has heard it
+        already can tell. Raises nothing that is the receiver's fault."""

@@ -34,9 +34,13 @@ class NoAnswer(OutgoingError):
 
 
 class AnswerTooLarge(OutgoingError):
-    """The answer was longer than the caller takes."""
+    """The answer was longer than the caller takes. ``status``: its status."""
 
     final = True
+
+    def __init__(self, what: str, status: int) -> None:
+        super().__init__(what)
+        self.status = status
 
 
 class NotJson(OutgoingError):

@@ -8,6 +8,7 @@ import base64
 import contextlib
 import itertools
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -251,11 +252,32 @@ class Loader:
         for facts in self._tables.values():
             if facts.last_id:
                 self._go_on(facts)
+        self._silence()
         for name in ("command", "execution"):
             self._connection.execute(table(name, column("owner")).update().values(owner=""))
         meta = table("meta", column("name"), column("value"))
         self._connection.execute(meta.delete().where(meta.c.name == "installation"))
         self._connection.execute(insert(meta).values(name="installation", value=installation))
+
+    def _silence(self) -> None:
+        """What was on its way to receivers outside when the backup was made has long been said by the server of that
+        time, or is late by now: it is not said again. Each task's events tell so."""
+        names = ("id", "kind", "task_id", "payload", "tries")
+        commands = table("command", *map(column, names))
+        pending = self._connection.execute(select(commands).where(commands.c.kind == "deliver")).all()
+        if not pending:
+            return
+        at = time.time()
+        events = table("event", *map(column, ("task_id", "at", "kind", "data")))
+        for row in pending:
+            data = {
+                **msgspec.json.decode(row.payload), "number": row.tries + 1, "place": "", "ok": False, "status": 0,
+                "reason": "this server was restored from a backup", "again_at": None,
+            }  # fmt: skip
+            told = {"task_id": row.task_id, "at": at, "kind": "delivery_tried", "data": _encode(data).decode()}
+            self._connection.execute(insert(events).values(told))
+        self._connection.execute(commands.delete().where(commands.c.kind == "deliver"))
+        self._connection.execute(table("delivery").delete())
 
     def _go_on(self, facts: TableFacts) -> None:
         if self._connection.dialect.name == "sqlite":

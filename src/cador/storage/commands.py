@@ -18,7 +18,8 @@ from cador.storage.tables import command as c
 KINDS: Final[Mapping[type, str]] = {kind: kind_of(kind) for kind in get_args(Command) if kind is not Forget}
 
 LONGEST_PAUSE_S: Final = 90.0
-"""No command but a timer is put off for longer than this."""
+"""No command but a timer and a delivery is put off for longer than this."""
+LONGEST_DELIVERY_PAUSE_S: Final = 4 * 3600.0
 
 _VALUES: Final[dict[str, Any]] = {
     name: bindparam(name) for name in ("key", "kind", "task_id", "payload", "due_at", "owner", "tries")
@@ -92,7 +93,11 @@ HURRY: Final = (
     .where(
         c.c.owner == word(""),
         c.c.kind.in_(_AT_ONCE),
-        or_(and_(c.c.tries == 0, c.c.due_at > bindparam("now")), c.c.due_at > bindparam("now") + LONGEST_PAUSE_S),
+        or_(
+            and_(c.c.tries == 0, c.c.due_at > bindparam("now")),
+            and_(c.c.kind != word("deliver"), c.c.due_at > bindparam("now") + LONGEST_PAUSE_S),
+            c.c.due_at > bindparam("now") + LONGEST_DELIVERY_PAUSE_S,
+        ),
     )
     .values(due_at=bindparam("now"))
 )
