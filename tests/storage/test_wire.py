@@ -52,7 +52,8 @@ def test_other_statements_of_the_connection_see_what_waits(connection: Connectio
 
 def test_what_is_forgotten_is_never_said(wire: Wire) -> None:
     wire.later(PUT, ("w1", "one"))
-    wire.forget()
+    wire.begin(read_only=False)
+    wire.commit()
     assert count(wire) == 0
 
 
@@ -136,3 +137,49 @@ def test_a_connection_that_breaks_is_told_as_lost(postgres_url: str) -> None:
     connection.invalidate()
     connection.close()
     proxy.close()
+
+
+def test_a_transaction_in_which_nothing_is_said_costs_nothing(wire: Wire, connection: Connection) -> None:
+    for read_only in (True, False):
+        wire.begin(read_only=read_only)
+        if read_only:
+            wire.leave()
+        else:
+            wire.commit()
+        assert wire.xid == ""
+    assert driver(connection).info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def test_writes_alone_are_committed(wire: Wire, connection: Connection) -> None:
+    wire.begin(read_only=False)
+    wire.later(PUT, ("w1", "one"))
+    wire.commit()
+    assert wire.xid
+    assert driver(connection).info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    assert count(wire) == 1
+
+
+def test_what_is_taken_back_leaves_nothing(wire: Wire) -> None:
+    wire.begin(read_only=False)
+    wire.say((PUT, ("w1", "one")))
+    wire.later(PUT, ("w2", "two"))
+    wire.roll_back()
+    wire.begin(read_only=False)
+    wire.later(PUT, ("w3", "three"))
+    wire.roll_back()
+    assert count(wire) == 0
+
+
+def test_the_end_of_reading_is_heard_before_the_next_statement(connection: Connection, wire: Wire) -> None:
+    for _ in range(3):
+        wire.begin(read_only=True)
+        assert count(wire) == 0
+        wire.leave()
+    wire.begin(read_only=True)
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        wire.say((PUT, ("w1", "one")))
+    wire.roll_back()
+    wire.begin(read_only=True)
+    assert count(wire) == 0
+    wire.leave()
+    assert connection.execute(text("SELECT 7")).scalar() == 7

@@ -127,13 +127,15 @@ class Stores:
 class Transaction:
     """What a transaction function gets. ``connection`` is for migrations, backups and tests of this package."""
 
-    __slots__ = ("_audit", "_begun", "_stores", "calls", "now")
+    __slots__ = ("_asked", "_audit", "_now", "_stores", "calls")
 
-    def __init__(self, stores: Stores, now: float, begun: float | None = None) -> None:
-        """*begun*: of the monotonic clock, where a transaction may wait for others; else it is over in an instant."""
-        self._stores, self._begun = stores, begun
+    def __init__(self, stores: Stores, now: float | Callable[[], float]) -> None:
+        """*now*: a function where it has to be asked for and the transaction may wait for others; else it is over in
+        an instant."""
+        self._stores, self._now = stores, now
+        self._asked: float | None = None
+        """When, by the monotonic clock."""
         self._audit: Audit | None = None
-        self.now = now
         self.calls: list[Callable[[], None]] = []
 
     @property
@@ -141,8 +143,16 @@ class Transaction:
         return self._stores.connection
 
     @property
+    def now(self) -> float:
+        if callable(self._now):
+            self._now = self._now()
+            self._asked = time.monotonic()
+        return self._now
+
+    @property
     def later(self) -> float:
-        return self.now if self._begun is None else self.now + time.monotonic() - self._begun
+        now = self.now
+        return now if self._asked is None else now + time.monotonic() - self._asked
 
     @property
     def workflows(self) -> Workflows:
@@ -231,9 +241,9 @@ class Work:
         self.error: BaseException | None = None
         self.calls: list[Callable[[], None]] = []
 
-    def attempt(self, stores: Stores, now: float, begun: float | None = None) -> None:
+    def attempt(self, stores: Stores, now: float | Callable[[], float]) -> None:
         """Run the function once; what it raises is kept for its caller."""
-        transaction = Transaction(stores, now, begun)
+        transaction = Transaction(stores, now)
         self.result, self.error = None, None
         self.calls = transaction.calls
         try:

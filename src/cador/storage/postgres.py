@@ -25,7 +25,7 @@ from cador.ports.stores import Tx
 from cador.storage.database import Jobs, OutcomeUnknown, Stores, ThreadedDatabase, Work, bind
 from cador.storage.migrations import migrate_connection
 from cador.storage.tables import for_postgresql
-from cador.storage.wire import wire_of
+from cador.storage.wire import Wire, wire_of
 
 for_postgresql()
 
@@ -41,16 +41,6 @@ MIGRATE_LOCK_S: Final = 60
 ASK_S: Final = 10.0
 """How long to ask for the outcome of a COMMIT before the caller is told that it is unknown."""
 _MIGRATE_KEY: Final = 0x6361646F72  # "cador"
-
-_BEGIN_WRITE: Final = (
-    ("BEGIN", ()),
-    ("SELECT pg_current_xact_id()::text, extract(epoch FROM clock_timestamp())::float8", ()),
-)
-_BEGIN_READ: Final = (
-    ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ()),
-    ("SELECT ''::text, extract(epoch FROM clock_timestamp())::float8", ()),
-)
-_COMMIT: Final = ("COMMIT", ())
 
 _AGAIN: Final = (pg.SerializationFailure, pg.DeadlockDetected, pg.UniqueViolation)
 """Another transaction was in the way; run again, this one sees what the other did. A unique key that is really taken
@@ -179,20 +169,15 @@ class Worker:
             if self._stores is None:
                 self._stores = Stores(connect(self._engine))
             wire = wire_of(self._stores.connection)
-            wire.forget()
-            _, begun = wire.say(*(_BEGIN_READ if work.read_only else _BEGIN_WRITE))
-            ((xid, now),) = begun.rows()
-            if self._clock is None:
-                work.attempt(self._stores, now, time.monotonic())
-            else:
-                work.attempt(self._stores, self._clock())
+            wire.begin(read_only=work.read_only)
+            work.attempt(self._stores, self._clock() if self._clock is not None else lambda: wire.begun()[1])
             if work.error is not None:
                 return self._failed(work)
         except (psycopg.Error, Unavailable) as error:
             self._drop()
             work.fail(error if isinstance(error, Unavailable) else Unavailable("database: PostgreSQL is away"))
             return False
-        return self._commit(self._stores.connection, xid, work)
+        return self._commit(wire, work)
 
     def _failed(self, work: Work) -> bool:
         """Take the transaction back, and judge whether another try is worth it."""
@@ -201,9 +186,8 @@ class Worker:
         if _broken(cause):
             self._drop()
             return False
-        wire_of(self._stores.connection).forget()
         try:
-            driver(self._stores.connection).execute("ROLLBACK", prepare=False)
+            wire_of(self._stores.connection).roll_back()
         except psycopg.Error:
             self._drop()  # the server takes back what a lost connection left
         if isinstance(cause, _AGAIN):
@@ -215,19 +199,27 @@ class Worker:
                 self._drop()  # after a failover the name leads to another server
         return True
 
-    def _commit(self, connection: Connection, xid: str, work: Work) -> bool:
+    def _commit(self, wire: Wire, work: Work) -> bool:
         try:
-            wire_of(connection).say(_COMMIT)
+            if work.read_only:
+                wire.leave()
+            else:
+                wire.commit()
         except psycopg.Error as error:
+            if work.read_only:
+                self._drop()
+                return True
             if not _broken(error):
                 with contextlib.suppress(psycopg.Error):
-                    driver(connection).execute("ROLLBACK", prepare=False)
+                    wire.roll_back()
                 work.fail(unavailable(error) or error)
                 return not isinstance(error, _AGAIN)
+            xid = wire.xid
             self._drop()
-            if work.read_only:
-                return True
-            return self._find_out(xid, work)
+            if xid:
+                return self._find_out(xid, work)
+            work.fail(Unavailable("database: PostgreSQL is away"))
+            return False
         return True
 
     def _find_out(self, xid: str, work: Work) -> bool:
