@@ -131,6 +131,16 @@ ROWS = (
         {"label": "go 1.22.3", "name": "go", "version": "1.22.3", "scripts": ["tar xf ${FILEPATH}"],
          "env": ["GOROOT=/opt/go"], "bin_path": "/opt/go/bin", "download_path": "https://go.example.com/go.tgz"},
         ("enabled", False), named="label", codes=(6121, 6120, 6122, 6124)),
+    Row("database", "/openapi/system/dbinstance",
+        {"name": "row", "type": "mysql", "projects": ["demo"], "host": "db.example.com", "port": "3306",
+         "username": "ci", "password": "planted-db", "database": ""},
+        ("host", "db2.example.com"), one="/{id}", secrets=("password",)),
+    Row("projectmanagement", "/openapi/system/projectmanagement",
+        {"system_identity": "row", "type": "tapd",
+         "spec": {"tapd_address": "https://tapd.example.com", "tapd_client_id": "me",
+                  "tapd_client_secret": "planted-tapd", "tapd_company_id": "7"}},
+        ("type", "tapd"), named="system_identity", secrets=("spec.tapd_client_secret",),
+        codes=(6950, 6953, 6951, 6954)),
     Row("setting", "/openapi/system/setting", {"name": "webhook_secret", "value": "planted-webhook"},
         ("value", "planted-other"), secrets=("value",)),
     Row("build", "/openapi/build",
@@ -146,7 +156,18 @@ ROWS = (
     Row("production_environment", "/openapi/environments/production", {**ENVIRONMENT, "namespace": "prod"},
         ("env_name", "Another"), named="env_key", codes=(6074, 6078, 6076, 6077), query=IN_PROJECT, whole=False),
 )  # fmt: skip
-ELSEWHERE = {"database", "projectmanagement", "scan", "sonar", "storage"}
+TEMPLATES = "/api/v1/templates"
+ROWS += (
+    Row("dockerfiletemplate", f"{TEMPLATES}/dockerfile", {"name": "row", "dockerfile": "FROM scratch"},
+        ("dockerfile", "FROM x"), codes=(6040, 6043, 6041, 6044)),
+    Row("buildtemplate", f"{TEMPLATES}/build",
+        {"name": "row", "build_os": "ubuntu 22.04", "build_script": "make", "parameters": SCRIPT["parameters"]},
+        ("build_script", "make all"), secrets=("parameters.0.default_value",), codes=(6040, 6043, 6041, 6044),
+        whole=False),
+    Row("servicetemplate", f"{TEMPLATES}/service", {"name": "row", "yaml": MANIFEST},
+        ("yaml", MANIFEST + "# more"), codes=(6040, 6043, 6041, 6044)),
+)  # fmt: skip
+ELSEWHERE = {"scan", "sonar", "storage"}
 """Kinds with tests of their own."""
 
 
@@ -161,7 +182,12 @@ async def ok(reply: Any) -> Any:
 
 def refused(reply: Any, code: int, description: str | None = None) -> None:
     body = reply.json()
-    assert (reply.status_code, body["code"]) == (400, code), reply.text
+    if reply.headers["content-type"] == "application/problem+json":
+        assert reply.status_code in (400, 404, 409)
+        body = {"code": body.get("code", reply.status_code), "description": body["detail"]}
+    else:
+        assert reply.status_code == 400, reply.text
+    assert body["code"] == code, reply.text
     if description is not None:
         assert body["description"] == description
 
@@ -287,7 +313,7 @@ async def test_unknown_fields_are_dropped_and_wrong_types_named(server: Site, ro
     key = row.named
     reply = await server.post(row.path, params=row.query, json={**row.body, key: {"an": "object"}})
     assert reply.status_code == 400, reply.text
-    assert key in reply.json()["description"]
+    assert key in reply.text
     reply = await server.post(row.path, params=row.query, content=b'["not an object"]')
     refused(reply, 400, "request body must be a JSON object")
 
@@ -307,6 +333,7 @@ async def test_who_may(server: Site, row: Row) -> None:
     if reads:
         assert (await server.get(path, reads, params=row.query)).status_code == 200
         assert (await server.get(path, STRANGER, params=row.query)).status_code == 403
+    assert (await server.get(path, None, params=row.query)).status_code == 401
     assert (await server.get(row.path, None, params=row.query)).status_code == 401
 
 
@@ -523,3 +550,99 @@ async def test_the_default_moves_on_when_it_is_deleted(server: Site) -> None:
     flags = {one["name"]: one["is_default"] for one in await ok(await server.get(path))}
     assert sum(flags.values()) == 1
     assert "two" not in flags
+
+
+# -- templates
+
+
+async def test_a_service_follows_its_template(server: Site) -> None:
+    template = {
+        "name": "web-service",
+        "yaml": MANIFEST.replace("name: web,", "name: $T-Service$, app: $T-Project$,"),
+        "variable_yaml": [{"key": "replicas", "value": "1", "type": "string"}],
+    }
+    await ok(await server.post(f"{TEMPLATES}/service", json=template))
+    load = {"service_name": "follower", "project_key": PROJECT, "template_name": "web-service", "auto_sync": True,
+            "variable_yaml": [{"key": "replicas", "value": "3"}]}  # fmt: skip
+    path = "/openapi/service/template/load/yaml"
+    refused(await server.post(path, json={**load, "template_name": "nope"}), 400,
+            "failed to find service template with name: nope")  # fmt: skip
+    refused(await server.post(path, json={**load, "project_key": ""}), 400, "project name cannot be empty")
+    await ok(await server.post(path, json=load))
+    refused(await server.post(path, json=load), 6040)
+    await ok(await server.post("/openapi/service/template/production/load/yaml", json={**load, "auto_sync": False}))
+    base = "/openapi/service/yaml"
+    one = await ok(await server.get(f"{base}/follower", params=IN_PROJECT))
+    assert (one["source"], one["template_name"]) == ("template", "web-service")
+    assert f"name: follower, app: {PROJECT}," in one["yaml"]
+    assert [(kv["key"], kv["value"]) for kv in one["service_variable_kvs"]] == [("replicas", "3")]
+    newer = {
+        **template,
+        "yaml": template["yaml"].replace("x/web:1", "x/web:2"),  # type: ignore[attr-defined]
+        "variable_yaml": [*template["variable_yaml"], {"key": "port", "value": "80", "type": "string"}],  # type: ignore[misc]
+    }
+    await ok(await server.call("PUT", f"{TEMPLATES}/service/web-service", json=newer))
+    one = await ok(await server.get(f"{base}/follower", params=IN_PROJECT))
+    assert one["containers"][0]["image"] == "x/web:2"
+    assert [(kv["key"], kv["value"]) for kv in one["service_variable_kvs"]] == [("replicas", "3"), ("port", "80")]
+    production = await ok(await server.get(f"{base}/production/follower", params=IN_PROJECT))
+    assert production["containers"][0]["image"] == "x/web:1", "it does not follow"
+    reply = await server.call("DELETE", f"{TEMPLATES}/service/web-service")
+    assert reply.status_code == 409
+    assert f"is used by service follower of project {PROJECT}" in reply.json()["detail"]
+    # a manifest of its own ends it
+    await ok(await server.call("PUT", f"{base}/follower", params=IN_PROJECT, json={"type": "k8s", "yaml": MANIFEST}))
+    one = await ok(await server.get(f"{base}/follower", params=IN_PROJECT))
+    assert (one["source"], one["template_name"]) == ("spock", "")
+
+
+async def test_a_build_from_a_template(server: Site) -> None:
+    template = {
+        "name": "make",
+        "build_os": "ubuntu 22.04",
+        "build_script": "make $GOAL",
+        "parameters": [
+            {"key": "GOAL", "type": "string", "default_value": "all"},
+            {"key": "KEY", "type": "string", "default_value": "planted-default", "is_credential": True},
+        ],
+        "advanced_settings": {"cluster_name": "local", "timeout": 7},
+    }
+    await ok(await server.post(f"{TEMPLATES}/build", json=template))
+    target = {"service_name": "web", "service_module": "web", "repo_info": SCRIPT["repo_info"],
+              "inputs": [{"key": "GOAL", "value": "web"}, {"key": "KEY", "value": "planted-input"}]}  # fmt: skip
+    body = {"name": "templated", "project_key": PROJECT, "template_name": "make", "target_services": [target]}
+    path, query = "/openapi/build", {"source": "template", **IN_PROJECT}
+    for change, text in (
+        ({"target_services": []}, "target_service must have at least one item in it"),
+        ({"template_name": ""}, "template_name cannot be empty"),
+        ({"template_name": "no"},
+         "failed to find build template with name: no, error is: mongo: no documents in result"),
+        ({"target_services": [{**target, "inputs": [{"key": "NO", "value": "x"}]}]},
+         "build template make has no variable NO"),
+        ({"target_services": [{**target, "service_module": ""}]},
+         "services[0] service_name and service_module cannot be empty"),
+    ):  # fmt: skip
+        refused(await server.post(path, params=query, json={**body, **change}), 400, text)
+    await ok(await server.post(path, params=query, json=body))
+    detail_path = f"{path}/templated/detail"
+    reply = await server.get(detail_path, READER, params={**IN_PROJECT, "serviceName": "web", "serviceModule": "web"})
+    assert "planted" not in reply.text
+    detail = reply.json()
+    assert (detail["template_name"], detail["build_script"], detail["advanced_settings"]["timeout"]) == (
+        "make", "make $GOAL", 7,
+    )  # fmt: skip
+    assert [(p["key"], p["default_value"]) for p in detail["parameters"]] == [("GOAL", "web"), ("KEY", MASK)]
+    assert [repo["repo_name"] for repo in detail["repos"]] == ["web"]
+    assert detail["target_services"] == [{"service_name": "web", "service_module": "web"}]
+    found = await server.world.db.read(lambda tx: tx.resources.find("build", PROJECT, "templated"))
+    assert "planted" not in repr(found.document)
+    # a masked value stays
+    target["inputs"] = [{"key": "KEY", "value": MASK}]
+    await ok(await server.call("PUT", f"{path}/templated/template", params=IN_PROJECT, json=body))
+    found = await server.world.db.read(lambda tx: tx.resources.find("build", PROJECT, "templated"))
+    sealed = found.document["target_services"][0]["inputs"][0]["value"]
+    assert server.world.sealer.open(sealed) == "planted-input"
+    refused(await server.call("PUT", f"{path}/nope/template", params=IN_PROJECT, json={**body, "name": ""}), 6521)
+    assert (await server.call("DELETE", f"{TEMPLATES}/build/make")).status_code == 409
+    reply = await server.get("/openapi/build", params=IN_PROJECT)
+    assert "templated" in [build["name"] for build in reply.json()["builds"]]

@@ -96,6 +96,28 @@ def test_compiled(world: World) -> None:
     assert set(folder.secrets) == {"zadig-pw", "registry-sk", "gitee-token"}
 
 
+def test_a_build_from_a_template_is_the_template_with_the_modules_own(world: World) -> None:
+    [plain] = one_build(world, None, entry())
+    template = {key: value for key, value in CONFIGURATION.items() if key not in ("name", "repo_info")}
+    target = {
+        "service_name": "a",
+        "service_module": "myapp-1",
+        "repo_info": CONFIGURATION["repo_info"],
+        "inputs": [{"key": "username", "value": "else"}, {"key": "password", "value": ""}, {"key": "no", "value": "x"}],
+    }
+    own = {"name": "build-a", "template_name": "t", "target_services": [target], "services": []}
+    world.resources = [one for one in world.resources if one.kind != "build"]
+    world.resources.append(resource("build", "build-a", "shop", **own))
+    with pytest.raises(NotStartable, match="find build: build-a error: its template t is not there"):
+        one_build(world, None, entry())
+    world.resources.append(resource("buildtemplate", "t", **template))
+    [made] = one_build(world, None, entry())
+    values = {one["key"]: one["value"] for one in made.plan["envs"]}
+    assert values == {"username": "else", "password": "sealed:zadig-pw"}
+    assert {**made.plan, "envs": []} == {**plain.plan, "envs": []}
+    assert made.timeout_s == plain.timeout_s == 1800
+
+
 @pytest.mark.real
 def test_a_run(world: World, tmp_path: Path) -> None:
     [plan] = one_build(world, None, entry(repos=[]))

@@ -24,6 +24,7 @@ from cador.domain.naming import (
 from cador.domain.variables import for_service
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import NUMBER, Collected, Conclusion, Doc, JobTaskPlan, Scope
+from cador.jobs.build_templates import configuration
 from cador.jobs.sandbox import (
     DOCKER_REASON,
     USUAL_MIN,
@@ -93,7 +94,7 @@ class Build(SandboxType):
             if item is None:
                 continue
             # Which variables and repositories there are is said by the build configuration.
-            base = _configuration(text(entry.get("build_name")), scope)
+            base = _configuration(entry, scope)
             envs = overlay_values(variables(base.get("parameters")), variables(entry.get("key_vals")))
             repos = _with_names(objects(base.get("repo_info")), scope)
             refs = overlay_refs(repos, _with_names(objects(entry.get("repos")), scope))
@@ -131,7 +132,7 @@ class Build(SandboxType):
     ) -> JobTaskPlan:
         service, module = _pair(entry)
         where = f"job {job.name} service {service}/{module}"
-        base = _configuration(text(entry.get("build_name")), scope)
+        base = _configuration(entry, scope)
         if base.get("docker_build_step") or mapping(base.get("post_build")).get("docker_build"):
             raise NotStartable(f"{where}: {DOCKER_REASON}")
         check_script_type(text(base.get("script_type")))
@@ -204,13 +205,17 @@ def _candidates(spec: Doc) -> list[Object]:
     return objects(spec.get("service_and_builds_options")) or objects(spec.get("service_and_builds"))
 
 
-def _configuration(name: str, scope: Scope) -> Mapping[str, Any]:
+def _configuration(entry: Doc, scope: Scope) -> Mapping[str, Any]:
+    """Raises: NotStartable."""
+    name = text(entry.get("build_name"))
     found = scope.catalogue.find("build", name)
     if found is None:
         raise NotStartable(f"find build: {name} error: not found in project {scope.workflow.project}")
-    if found.document.get("template_name") or found.document.get("template_id"):
-        raise NotStartable(f"find build: {name} error: builds made from a template are not supported by this server")
-    return found.document
+    whole = configuration(scope.catalogue, found.document, *_pair(entry))
+    if whole is None:
+        template = found.document.get("template_name")
+        raise NotStartable(f"find build: {name} error: its template {template} is not there")
+    return whole
 
 
 def _with_names(repos: list[Object], scope: Scope) -> list[Object]:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from cador.domain.errors import Invalid, NotStartable
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import Catalogue
+from cador.jobs.build_templates import configuration
 from cador.jobs.definition import reference
 from cador.jobs.sources import stored_services
 from cador.jobs.values import objects, text
@@ -198,7 +199,8 @@ def _build_of(entry: Mapping[str, Any], target: Target, catalogue: Catalogue, wa
     """*entry* of a build job with the branches of *target*: a repository is meant by its name, the first one wins."""
     service, module = _pair(entry)
     base = catalogue.find("build", text(entry.get("build_name")))
-    configured = objects(base.document.get("repo_info")) if base is not None else []
+    whole = configuration(catalogue, base.document, service, module) if base is not None else None
+    configured = objects(whole.get("repo_info")) if whole is not None else []
     repos = []
     for choice in target.repos:
         found = next((repo for repo in configured if text(repo.get("repo_name")) == choice.name), None)

@@ -6,7 +6,7 @@ operations. Permissions of single operations are checked by who calls them (the 
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -20,17 +20,21 @@ from cador.domain.secrets import (
     masked_places,
     seal_credentials,
 )
+from cador.operations import service_templates
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.models.body import Body, read_body
 from cador.operations.models.builds import BuildBody, TestBody
 from cador.operations.models.cluster import ALL_PROJECTS, ClusterBody
 from cador.operations.models.codehost import CodeHostBody
+from cador.operations.models.databases import DatabaseBody
 from cador.operations.models.integrations import ImAppBody, MailBody, ProxyBody, ToolBody
+from cador.operations.models.project_management import ProjectManagementBody
 from cador.operations.models.registry import RegistryBody
 from cador.operations.models.scans import ScanBody, SonarBody
 from cador.operations.models.storage import StorageBody
 from cador.operations.models.system import BaseImageBody, SettingBody
+from cador.operations.models.templates import BuildTemplateBody, DockerfileTemplateBody, ServiceTemplateBody
 from cador.operations.references import users_of
 from cador.ports.sealing import Sealer
 from cador.ports.stores import Resource, Tx
@@ -70,7 +74,12 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind("tool", ToolBody, named="label"),
         Kind("sonar", SonarBody, named="system_identity"),
         Kind("storage", StorageBody, one_default=True),
+        Kind("database", DatabaseBody),
+        Kind("projectmanagement", ProjectManagementBody, named="system_identity"),
         Kind("setting", SettingBody),
+        Kind("dockerfiletemplate", DockerfileTemplateBody),
+        Kind("buildtemplate", BuildTemplateBody),
+        Kind("servicetemplate", ServiceTemplateBody),
         Kind("build", BuildBody, in_project=True),
         Kind("test", TestBody, in_project=True),
         Kind("scan", ScanBody, in_project=True),
@@ -210,26 +219,68 @@ def open_to(cluster: Resource, project: str) -> bool:
     return ALL_PROJECTS in names or project in names
 
 
+_SCRIPTS: Final = ("build", "test", "scan", "buildtemplate")
+
+
 def check_references(tx: Tx, kind: str, project: str, document: Doc) -> None:
     """What a build, test or scan names must be there. Raises: Invalid with the documented texts."""
-    if kind not in ("build", "test", "scan"):
+    if kind not in _SCRIPTS:
+        return
+    if document.get("template_name"):
+        _check_template(tx, document)
         return
     label = document["image_name" if kind == "scan" else "build_os"]
     if tx.resources.find("baseimage", "", label) is None:
         raise Invalid(f"failed to find the basic image of name: {label}, error is: {NO_DOCUMENTS}")
-    for repo in document["repo_info"]:
-        name = repo["codehost_name"]
-        if tx.resources.find("codehost", "", name) is None:
-            raise Invalid(f"failed to find codehost with name [{name}], error is: {NO_DOCUMENTS}")
+    _check_repositories(tx, document.get("repo_info", ()))
     name = document["advanced_settings"]["cluster_name"]
     cluster = tx.resources.find("cluster", "", name)
     if cluster is None:
         raise Invalid(f"failed to find cluster with name: {name}, error is: {NO_DOCUMENTS}")
-    if not open_to(cluster, project):
+    if project and not open_to(cluster, project):
         raise Invalid(f"cluster {name} is not open to project {project}")
     sonar = document.get("sonar_system")
     if sonar and tx.resources.find("sonar", "", sonar) is None:
         raise Invalid(f"failed to find sonar system with name: {sonar}, error is: {NO_DOCUMENTS}")
+    docker = document.get("docker_build_step") or {}
+    if docker.get("dockerfile_source") == "template":
+        name = docker["template_name"]
+        if tx.resources.find("dockerfiletemplate", "", name) is None:
+            raise Invalid(f"failed to find dockerfile template with name: {name}, error is: {NO_DOCUMENTS}")
+
+
+def _check_repositories(tx: Tx, repos: Iterable[Doc]) -> None:
+    for repo in repos:
+        name = repo["codehost_name"]
+        if tx.resources.find("codehost", "", name) is None:
+            raise Invalid(f"failed to find codehost with name [{name}], error is: {NO_DOCUMENTS}")
+
+
+def _check_template(tx: Tx, document: Doc) -> None:
+    """A build that is made from a template: values only for variables that the template has."""
+    name = document["template_name"]
+    template = tx.resources.find("buildtemplate", "", name)
+    if template is None:
+        raise Invalid(f"failed to find build template with name: {name}, error is: {NO_DOCUMENTS}")
+    known = {parameter["key"] for parameter in template.document["parameters"]}
+    for target in document["target_services"]:
+        _check_repositories(tx, target["repo_info"])
+        for given in target["inputs"]:
+            if given["key"] not in known:
+                raise Invalid(f"build template {name} has no variable {given['key']}", place="target_services")
+
+
+def _as_template_says(tx: Tx, document: dict[str, Any]) -> dict[str, Any]:
+    """*document* of a build with the values of the template's credentials marked as such, so that they are sealed."""
+    template = tx.resources.find("buildtemplate", "", document.get("template_name") or "")
+    if template is None:
+        return document
+    secret = {parameter["key"] for parameter in template.document["parameters"] if parameter["is_credential"]}
+    targets = [
+        {**target, "inputs": [{**given, "is_credential": given["key"] in secret} for given in target["inputs"]]}
+        for target in document["target_services"]
+    ]
+    return {**document, "target_services": targets}
 
 
 def default_flags(tx: Tx, hand: Hand, kind: str, name: str, document: dict[str, Any]) -> dict[str, Any]:
@@ -260,17 +311,32 @@ def store(
     if old is not None and wanted == "new":
         raise AlreadyExists(kind, name, project=project)
     check_references(tx, kind, project, document)
+    if kind == "build":
+        document = _as_template_says(tx, document)
     if form.one_default:
         document = default_flags(tx, hand, kind, name, document)
     if old is None:
         return put_new(tx, hand, kind, project, name, document), True
-    changed = put_over(tx, hand, old, document)
-    return (get(tx, kind, project, name) if changed else old), changed
+    if not put_over(tx, hand, old, document):
+        return old, False
+    stored = get(tx, kind, project, name)
+    if kind == service_templates.KIND:
+        service_templates.follow(tx, stored, lambda service, whole: put_over(tx, hand, service, whole))
+    return stored, True
 
 
 def with_kept_secrets(body: Doc, old: Resource) -> dict[str, Any]:
     """A body for replacing *old*: a secret that is not in it stays as it is."""
-    kept = {key: MASK for key, value in old.document.items() if key in SECRET_KEYS and value and key not in body}
+    return _with_kept_secrets(body, old.document)
+
+
+def _with_kept_secrets(body: Doc, old: Doc) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in old.items():
+        if key in SECRET_KEYS and value and key not in body:
+            kept[key] = MASK
+        elif isinstance(value, Mapping) and isinstance(body.get(key), Mapping):
+            kept[key] = _with_kept_secrets(body[key], value)
     return {**body, **kept}
 
 

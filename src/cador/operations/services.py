@@ -7,7 +7,9 @@ from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
 from cador.operations.models.service import ServiceBody, ServiceChange, VariableChange
+from cador.operations.models.templates import LoadTemplate
 from cador.operations.resources import Doc, Hand, drop, get, need_project, put_new, put_over
+from cador.operations.service_templates import made_from
 from cador.ports.stores import Resource, Tx
 
 TEST: Final = "service"
@@ -28,12 +30,41 @@ def store(
     need_project(tx, project)
     name = document["service_name"]
     old = tx.resources.find(kind, project, name)
+    if old is not None and new:
+        raise AlreadyExists(kind, name, project=project)
+    if "template_name" in document:
+        document = made_from(tx, project, document, old)
     if old is None:
         return put_new(tx, hand, kind, project, name, document), True
-    if new:
-        raise AlreadyExists(kind, name, project=project)
     changed = put_over(tx, hand, old, document)
     return (get(tx, kind, project, name) if changed else old), changed
+
+
+def body_of(service: Resource) -> dict[str, Any]:
+    """The body that would store what is stored."""
+    doc = service.document
+    if doc.get("template_name"):
+        own = {"template_name": doc["template_name"], "auto_sync": doc["auto_sync"]}
+    else:
+        own = {"yaml": doc["yaml"]}
+    return {"service_name": service.name, **own, "variable_yaml": doc["service_variable_kvs"]}
+
+
+async def load_template(ctx: Context, actor: Actor, body: Doc) -> None:
+    """Make a service from a template, or make it anew. Raises: Invalid, NotFound: the project."""
+    asked = read_body(LoadTemplate, body)
+    document = {
+        "service_name": asked.service_name,
+        "template_name": asked.template_name,
+        "auto_sync": asked.auto_sync,
+        "service_variable_kvs": [setting.model_dump() for setting in asked.variable_yaml],
+    }
+
+    def write(tx: Tx) -> None:
+        hand = Hand(actor, ctx.sealer)
+        store(tx, hand, kind_of(asked.production), asked.project_key, document, new=True)
+
+    await ctx.db.write(write)
 
 
 async def create(ctx: Context, actor: Actor, project: str, body: Doc, *, production: bool = False) -> None:
@@ -72,13 +103,17 @@ async def change_variables(
 
 
 def _rewrite(tx: Tx, hand: Hand, old: Resource, **changes: Any) -> None:
+    """A service with a manifest of its own no longer follows a template."""
     body = {
         "service_name": old.name,
         "yaml": old.document["yaml"],
         "variable_yaml": old.document["service_variable_kvs"],
         **changes,
     }
-    put_over(tx, hand, old, read_body(ServiceBody, body).document())
+    document = read_body(ServiceBody, body).document()
+    if "yaml" not in changes:
+        document |= {key: old.document[key] for key in ("source", "template_name", "auto_sync") if key in old.document}
+    put_over(tx, hand, old, document)
 
 
 async def delete(ctx: Context, actor: Actor, project: str, name: str, *, production: bool = False) -> None:

@@ -8,7 +8,7 @@ from cador.api.params import PROJECT, text_of
 from cador.api.permissions import in_query, in_query_or_body
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, Conflict, NotFound
-from cador.operations import resources
+from cador.operations import builds, resources
 from cador.operations.models.builds import BuildBody, TestBody
 from cador.ports.stores import Resource
 
@@ -39,10 +39,32 @@ def _page(call: Call, found: list[Resource]) -> list[Resource]:
 )
 async def create_build(call: Call) -> None:
     """Create a build."""
-    if call.value("source") == "template":
-        raise bad_request("builds from templates are not supported yet by this server")
     project, body = await _body(call)
+    if call.value("source") == "template":
+        _need_template(body)
     await resources.create(call.ctx, call.actor, "build", project, body)
+
+
+def _need_template(body: dict[str, Any]) -> None:
+    if not body.get("template_name"):
+        raise bad_request("template_name cannot be empty")
+
+
+@ROUTES.put(
+    f"{BUILD}/{{name}}/template",
+    in_query_or_body("edit_build", required=NO_PROJECT),
+    faults={NotFound: Operation.UPDATE_BUILD},
+    query=("projectKey",),
+    body=BuildBody,
+)
+async def change_template_build(call: Call) -> None:
+    """Replace a build by one that is made from a template."""
+    project, body = await _body(call)
+    _need_template(body)
+    name = call.path_value("name")
+    if body.get("name") not in (None, "", name):
+        raise bad_request("name cannot be changed")
+    await resources.replace_named(call.ctx, call.actor, "build", project, {**body, "name": name})
 
 
 @ROUTES.put(
@@ -86,21 +108,23 @@ async def list_builds(call: Call) -> dict[str, Any]:
     query=("projectKey!", "serviceName", "serviceModule"),
 )
 async def build_detail(call: Call) -> dict[str, Any]:
-    """One build."""
+    """One build; of one that is made from a template, what it is for the module of the query."""
     project = call.need(PROJECT)
-    build = await resources.find(call.ctx, "build", project, call.path_value("name"))
-    images = {image.name: image for image in await resources.list_kind(call.ctx, "baseimage")}
+    target = call.value("serviceName"), call.value("serviceModule")
+    found = await builds.find(call.ctx, project, call.path_value("name"), *target)
+    doc, image = found.document, found.image
     hosts = {host.name: host for host in await resources.list_kind(call.ctx, "codehost")}
-    doc = resources.shown(build)
-    image = images.get(doc["build_os"])
     return {
         "project_key": project,
-        "name": build.name,
+        "name": found.build.name,
         "source": "zadig",
-        "target_services": doc["services"],
-        "template_name": "",
-        "update_by": build.updated_by,
-        "update_time": int(build.update_at),
+        "target_services": [
+            {key: target[key] for key in ("service_name", "service_module")}
+            for target in found.build.document["services"]
+        ],
+        "template_name": found.build.document.get("template_name", ""),
+        "update_by": found.build.updated_by,
+        "update_time": int(found.build.update_at),
         "repos": [_repository(repo, hosts.get(repo["codehost_name"])) for repo in doc["repo_info"]],
         "build_env": {
             "basic_image_id": image.uid if image else "",

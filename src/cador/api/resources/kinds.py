@@ -107,6 +107,13 @@ def register(routes: Routes, one: SystemKind) -> None:
         await resources.delete_by_id(call.ctx, call.actor, one.kind, call.path_value("name"))
 
 
+_TEMPLATE: Final = (
+    Operation.GET_TEMPLATE,
+    Operation.CREATE_TEMPLATE,
+    Operation.UPDATE_TEMPLATE,
+    Operation.DELETE_TEMPLATE,
+)
+
 SYSTEM_KINDS: Final = (
     SystemKind("mail", "/openapi/system/mail", "a mail server"),
     SystemKind(
@@ -149,6 +156,11 @@ SYSTEM_KINDS: Final = (
         also="/api/aslan/system/s3storage",
     ),
     SystemKind("setting", "/openapi/system/setting", "a setting"),
+    SystemKind(
+        "dockerfiletemplate", "/api/v1/templates/dockerfile", "a template of a Dockerfile", *_TEMPLATE, LOGGED_IN
+    ),
+    SystemKind("buildtemplate", "/api/v1/templates/build", "a template of builds", *_TEMPLATE, LOGGED_IN),
+    SystemKind("servicetemplate", "/api/v1/templates/service", "a template of services", *_TEMPLATE, LOGGED_IN),
 )
 
 for _one in SYSTEM_KINDS:

@@ -3,16 +3,19 @@
 from typing import Any, Final
 
 from cador.api.catalogue import Operation
-from cador.api.params import PROJECT
-from cador.api.permissions import Permission, in_query
+from cador.api.errors import bad_request
+from cador.api.params import PROJECT, text_of
+from cador.api.permissions import Permission, in_query, in_query_or_body
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, NotFound
 from cador.operations import services
 from cador.operations.models.service import ServiceBody, ServiceChange, VariableChange
+from cador.operations.models.templates import LoadTemplate
 
 ROUTES: Final = Routes("services")
 _FAULTS: Final = {NotFound: Operation.GET_SERVICE, AlreadyExists: Operation.UPDATE_SERVICE}
 _WRITE_FAULTS: Final = {NotFound: Operation.UPDATE_SERVICE, AlreadyExists: Operation.UPDATE_SERVICE}
+_LOAD_FAULTS: Final = {NotFound: Operation.CREATE_TEMPLATE, AlreadyExists: Operation.CREATE_TEMPLATE}
 _QUERY: Final = ("projectKey!",)
 
 
@@ -74,7 +77,8 @@ def _register(base: str, *, production: bool) -> None:
             "service_name": service.name,
             "source": service.document["source"],
             "type": service.document["type"],
-            "template_name": "",
+            "template_name": service.document.get("template_name", ""),
+            "auto_sync": service.document.get("auto_sync", False),
             "created_by": service.created_by,
             "created_time": int(service.create_at),
             "revision": service.revision,
@@ -87,6 +91,39 @@ def _register(base: str, *, production: bool) -> None:
     async def delete(call: Call) -> None:
         """Delete a service."""
         await services.delete(call.ctx, call.actor, call.need(PROJECT), call.path_value("name"), production=production)
+
+
+async def _load_template(call: Call, production: bool | None = None) -> None:
+    body = await call.object()
+    project = call.text(PROJECT) or text_of(PROJECT, {}, body)
+    given = {} if production is None else {"production": production}
+    await services.load_template(call.ctx, call.actor, {**body, "project_key": project, **given})
+
+
+@ROUTES.post(
+    "/openapi/service/template/load/yaml",
+    in_query_or_body("create_service", required="project name cannot be empty"),
+    faults=_LOAD_FAULTS,
+    query=("projectKey",),
+    body=LoadTemplate,
+)
+async def load_template(call: Call) -> None:
+    """Make a service from a template."""
+    if (await call.parsed(LoadTemplate)).production:
+        raise bad_request("production services are made at /openapi/service/template/production/load/yaml")
+    await _load_template(call)
+
+
+@ROUTES.post(
+    "/openapi/service/template/production/load/yaml",
+    in_query_or_body("create_production_service", required="project name cannot be empty"),
+    faults=_LOAD_FAULTS,
+    query=("projectKey",),
+    body=LoadTemplate,
+)
+async def load_production_template(call: Call) -> None:
+    """Make a production service from a template."""
+    await _load_template(call, production=True)
 
 
 _register("/openapi/service/yaml/production", production=True)

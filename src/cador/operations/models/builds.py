@@ -1,7 +1,7 @@
 """Kinds ``build`` and ``test``: repositories, variables and a script. Source: API documents, "Builds", "Tests"."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -50,7 +50,7 @@ class PostBuild(Body):
     file_archive: FileArchive = FileArchive()
 
 
-class _Script(Body):
+class ScriptBase(Body):
     """What builds and tests have in common."""
 
     name: str = ""
@@ -78,34 +78,80 @@ class _Script(Body):
         check_parameters(self.parameters)
 
 
-class BuildBody(_Script):
-    """``services``: the modules this build makes. ``post_build``: ``file_archive {file_location}`` and the like."""
+class TemplateInput(Body):
+    """A value for a variable of a build template. ``is_credential``: as the template says."""
+
+    secrets: ClassVar[tuple[str, ...]] = ("value",)
+
+    key: str = ""
+    value: str = ""
+    is_credential: bool = False
+
+
+class TemplateTarget(TargetBody):
+    """A module of a build that is made from a template: its repositories and its values."""
+
+    repo_info: list[RepoBody] = Field(default_factory=list)
+    inputs: list[TemplateInput] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _rules(self) -> "TemplateTarget":
+        check_repositories(self.repo_info)
+        seen: set[str] = set()
+        for number, given in enumerate(self.inputs):
+            require(given.key, f"inputs[{number}] key cannot be empty")
+            if given.key in seen:
+                raise Invalid(f'inputs[{number}] duplicates key "{given.key}"')
+            seen.add(given.key)
+        return self
+
+
+_OF_TEMPLATES: Final = ("name", "project_key", "description", "template_name", "target_services")
+"""What a build keeps that is made from a template; the rest is the template's."""
+
+
+class BuildBody(ScriptBase):
+    """``services``: the modules this build makes. ``post_build``: ``file_archive {file_location}`` and the like.
+    ``template_name``: a build template, which then says everything but the modules in ``target_services``."""
 
     services: list[TargetBody] = Field(default_factory=list)
     build_script: str = ""
     docker_build_step: DockerBuild | None = None
     post_build: PostBuild | None = None
+    template_name: str = ""
+    target_services: list[TemplateTarget] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _rules(self) -> "BuildBody":
         require(self.name, "build name cannot be empty")
         require(self.project_key, "project key cannot be empty")
         check_name(self.name, "build name")
+        if self.template_name:
+            if not self.target_services:
+                raise Invalid("target_service must have at least one item in it", place="target_services")
+            self.services = [
+                TargetBody(service_name=target.service_name, service_module=target.service_module)
+                for target in self.target_services
+            ]
         for number, target in enumerate(self.services):
             if not target.service_name or not target.service_module:
                 raise Invalid(f"services[{number}] service_name and service_module cannot be empty")
-        self.check_content()
+        if not self.template_name:
+            self.check_content()
         return self
 
     def document(self) -> dict[str, Any]:
         doc = self.model_dump()
+        if self.template_name:
+            return {key: doc[key] for key in (*_OF_TEMPLATES, "services")}
         for key in ("docker_build_step", "post_build"):
             if doc[key] is None:
                 del doc[key]
+        del doc["template_name"], doc["target_services"]
         return doc
 
 
-class TestBody(_Script):
+class TestBody(ScriptBase):
     """``report_path``: directory of JUnit reports; ``pass_rate``: per cent of cases that must pass, 0 means 100."""
 
     __test__ = False

@@ -18,27 +18,40 @@ _CONTROL_LINE: Final = re.compile(r"^\s*\{\{-?\s*(if|else|end|range|with|define|
 
 
 class ServiceBody(Body):
-    """``variable_yaml`` is what the documents call the list of variables here."""
+    """``variable_yaml`` is what the documents call the list of variables here. ``template_name``: the manifest and the
+    variables are those of a template, of which ``variable_yaml`` gives values; ``auto_sync``: also when it changes."""
 
     service_name: str = ""
     yaml: str = ""
     variable_yaml: list[KV] = Field(default_factory=list)
+    template_name: str = ""
+    auto_sync: bool = False
 
     @model_validator(mode="after")
     def _rules(self) -> "ServiceBody":
         require(self.service_name, "service name cannot be empty")
-        require(self.yaml.strip(), "yaml cannot be empty")
+        if not self.template_name:
+            require(self.yaml.strip(), "yaml cannot be empty")
         check_name(self.service_name, "service name")
         check_variables(self.variable_yaml)
         return self
 
     def document(self) -> dict[str, Any]:
+        """Of a service from a template: its own part, see ``operations.service_templates``."""
+        variables = [kv.model_dump() for kv in self.variable_yaml]
+        if self.template_name:
+            return {
+                "service_name": self.service_name,
+                "template_name": self.template_name,
+                "auto_sync": self.auto_sync,
+                "service_variable_kvs": variables,
+            }
         return {
             "service_name": self.service_name,
             "source": "spock",
             "type": "k8s",
             "yaml": self.yaml,
-            "service_variable_kvs": [kv.model_dump() for kv in self.variable_yaml],
+            "service_variable_kvs": variables,
             "containers": read_modules(self.yaml),
         }
 
