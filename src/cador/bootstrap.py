@@ -68,11 +68,11 @@ log = structlog.get_logger(__name__)
 
 GRACE_S: Final = 3
 """How long open requests have at shutdown; log streams are cut then and resumed by their readers."""
-STALLED_S: Final = 30.0
-SWITCH_S: Final = 0.001
 DRAIN_S: Final = 5.0
 """How long jobs that the server itself carries out, and that may not be done twice, have at shutdown to come to their
 end; after that they are broken off and fail with the reason."""
+STALLED_S: Final = 30.0
+SWITCH_S: Final = 0.001
 
 
 class CannotStart(CadorError):
@@ -184,11 +184,12 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         inner = stack.enter_context(_inner_listener(settings)) if several else None
         outgoing = _outgoing(settings)
         stack.push_async_callback(outgoing.aclose)
-        types = load_types()
-        catalogues = Catalogues()
-        actions = {"sql": run_sql, "tapd": Tapd(outgoing).run}
+        tapd = Tapd(outgoing)
+        actions = {"sql": run_sql, "tapd": tapd.run}
         own = ServerExecutor(actions, place=executor.place, clock=clock.now)
         stack.push_async_callback(own.close)
+        types = load_types()
+        catalogues = Catalogues()
         metrics = Metrics()
 
         def collected(
@@ -294,10 +295,10 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
                 yield Serving(url, _known_token(data, settings), http.closed)
             finally:
                 http.should_exit = True
+                await own.drain(DRAIN_S)
                 await asyncio.wait([serving])
                 with contextlib.suppress(CadorError):  # a database that is away keeps nobody from stopping
                     await sessions.write_uses()
-                await own.drain(DRAIN_S)
                 watching.cancel()
                 await files.flush()
                 copying.cancel()

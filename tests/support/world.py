@@ -47,9 +47,9 @@ from support.inline_database import InlineDatabase
 
 if TYPE_CHECKING:
     from cador.engine.housekeeping import Retention
+    from cador.ports.actions import Action
 
 PROJECT = "shop"
-    from cador.ports.actions import Action
 PEOPLE = ("admin", "ann", "ben", "cid", "eve")
 DEADLINE_S = 60.0
 
@@ -80,9 +80,9 @@ class World:
         self.outgoing: Any = HttpOutgoing(Rules.parse(["127.0.0.0/8", "::1"]))
         self.scripted: ScriptedWorld | None = None
         self.scripts: dict[str, Script] = {}
+        self.actions: dict[str, Action] = {}
         self.installation = f"test{uuid.uuid4().hex[:8]}"
         self._stack: contextlib.AsyncExitStack | None = None
-        self.actions: dict[str, Action] = {}
         self.boots = 0
 
     @classmethod
@@ -129,9 +129,9 @@ class World:
             self.executor = ScriptedExecutor(self.scripted, self._script if self.scripts else None)
         else:
             self.executor = await self._processes()
+        self.server = ServerExecutor(self.actions, place=self.executor.place, clock=self.clock)
         catalogues, kept = Catalogues(), self.retention
         self.engine = Engine(
-        self.server = ServerExecutor(self.actions, place=self.executor.place, clock=self.clock)
             peers=Alone(self.db),
             installation=self.installation,
             db=self.db,
@@ -180,10 +180,10 @@ class World:
         if self._stack is not None:
             stack, self._stack = self._stack, None
             await stack.aclose()
+            await self.server.close()
             await self.executor.close()
 
     async def restart(self) -> None:
-            await self.server.close()
         await self.kill()
         await self.boot()
 
