@@ -330,7 +330,12 @@ async def _legacy_task(site: Documents, key: str, *, hold: bool) -> int:
     number = await site.start(body, hold=hold)
     if hold:
         await site.world.cancel(key, number)
-    await site.world.done(key, number, within_s=DEADLINE_S)
+    detail = await site.world.done(key, number, within_s=DEADLINE_S)
+    # Scripted jobs leave no files: what the server would have read in the reports of the tests is put down here.
+    facts = {"tests": 24, "successes": 24, "failures": 0, "skips": 0, "errors": 0, "time": 0.0, "cases": []}
+    tests = [job.row.id for stage in detail.stages for job in stage.jobs if job.row.type == "zadig-test"]
+    for job_id in tests:
+        await site.world.db.write(lambda tx, job_id=job_id: tx.tasks.merge_result(job_id, {"junit": facts}))
     return number
 
 

@@ -48,7 +48,11 @@ class Distribute(Unavailable):
             return dict(job.spec)
         names = {_pair(entry): text(entry.get("image_name")) for entry in objects(job.spec.get("targets"))}
         targets = [
-            {**item.model_dump(), "image_name": names.get((item.service_name, item.service_module), "")}
+            {
+                **item.model_dump(),
+                "image_name": names.get((item.service_name, item.service_module), ""),
+                "given": bool(item.source_image),
+            }
             for item in given
         ]
         return {**job.spec, "targets": targets}
@@ -84,6 +88,9 @@ class Distribute(Unavailable):
         kept = []
         for entry in targets or [{"service_name": pair[0], "service_module": pair[1]} for pair in made]:
             service, module = _pair(entry)
+            if entry.get("given") is True:
+                kept.append(entry)  # an image of this request, whatever the other job makes
+                continue
             if (service, module) not in made:
                 scope.warn(f"job {job.name}: {service}/{module} is not made by job {quoted}, left out")
                 continue
