@@ -23,6 +23,7 @@ from cador.api import (
     job_logs,
     legacy,
     live_settings,
+    oidc,
     own,
     product,
     task_actions,
@@ -36,7 +37,7 @@ from cador.api.errors import Refusal, bad_request, internal, language_of, refusa
 from cador.api.health import Check
 from cador.api.metrics import Metrics
 from cador.api.openapi import describe
-from cador.api.permissions import Permission
+from cador.api.permissions import Permission, Where
 from cador.api.resources import ROUTES as RESOURCE_ROUTES
 from cador.api.routing import CALL, DEFAULT_LIMITS, Call, Limits, Route, Routes, error_response, too_large
 from cador.domain.errors import CadorError
@@ -55,12 +56,11 @@ ROUTES: Final[tuple[Routes, ...]] = (
     task_report.ROUTES,
     why.ROUTES,
     live_settings.ROUTES,
+    oidc.ROUTES,
     audit.ROUTES,
     *RESOURCE_ROUTES,
 )
 """In order of matching: what is asked most comes first."""
-OPEN: Final = frozenset({"/api/v1/login", "/api/v1/version"})
-"""Below ``/api/``, yet without a token."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _UNMATCHED: Final = "(none)"
@@ -103,7 +103,8 @@ def create_app(
         _register(router, route, taken)
     describe(router, registered)
     router.routes.extend(pages)
-    return Shell(router, ctx, sessions, metrics, limits, access_log=access_log)
+    free = frozenset(path for route in registered if route.permission.where is Where.NOBODY for path in route.paths)
+    return Shell(router, ctx, sessions, metrics, limits, free, access_log=access_log)
 
 
 def _register(router: Router, route: Route, taken: set[tuple[str, str]]) -> None:
@@ -128,11 +129,14 @@ class Shell:
         sessions: Sessions,
         metrics: Metrics,
         limits: Limits,
+        free: frozenset[str],
         *,
         access_log: bool,
     ) -> None:
+        """*free*: paths that need no token, wherever they are."""
         self._router = router
         self._ctx, self._sessions, self._metrics, self._limits = ctx, sessions, metrics, limits
+        self._free = free
         self._log = structlog.get_logger("cador.http")
         self._access_log = access_log
 
@@ -205,7 +209,7 @@ class Shell:
     async def _enter(self, call: Call) -> Response | None:
         """What comes before routing. An answer: the request goes no further."""
         try:
-            if call.path.startswith(GUARDED) and call.path not in OPEN:
+            if call.path.startswith(GUARDED) and call.path not in self._free:
                 await authenticate(call)
             if "\x00" in call.path or b"%00" in call.scope["query_string"]:
                 raise bad_request("a NUL character in the address")

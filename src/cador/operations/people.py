@@ -125,11 +125,11 @@ async def create_user(ctx: Context, actor: Actor, body: Doc, sessions: Sessions)
 
 async def change_user(ctx: Context, actor: Actor, uid: str, body: Doc, sessions: Sessions) -> None:
     """What is absent stays. Oneself may change all but ``admin``. Raises: Forbidden, Invalid, NotFound, Conflict."""
-    new = read_body(UserChange, body)
-    if actor.uid != uid or new.admin is not None:
+    if actor.uid != uid or body.get("admin") is not None:
         actor.need(SYSTEM)
-    if actor.uid == uid or new.password is not None or new.admin is not None:
+    if actor.uid == uid or body.get("password") is not None or body.get("admin") is not None:
         actor.need_unlimited()  # a password or a right would lead out of the limits
+    new = read_body(UserChange, body)
     password_hash = await sessions.hash_password(new.password) if new.password is not None else ""
     fields = {k: v for k, v in new.model_dump(exclude={"password"}).items() if v is not None}
 

@@ -29,8 +29,8 @@ async def create_token(ctx: Context, actor: Actor, uid: str, body: Doc) -> tuple
 
     Raises: Forbidden, Invalid, NotFound.
     """
-    new = read_body(TokenBody, body)
     _may_touch(actor, uid)
+    new = read_body(TokenBody, body)
     if TICKET in new.scopes and not actor.admin:
         raise Invalid(f"only a system administrator gives the scope {TICKET}", place="scopes")
     text = new_token()

@@ -177,6 +177,8 @@ def _stored_text(doc: Doc, old: Any, sealer: Sealer) -> str:
 
 async def create_workflow(ctx: Context, actor: Actor, body: Mapping[str, Any]) -> WorkflowRow:
     """Raises: Invalid, InvalidDefinition, AlreadyExists, DisplayNameTaken, NotFound("project"), Forbidden."""
+    if isinstance(project := _named(body, "project", "project_key"), str) and project:
+        actor.need("create_workflow", project)  # before anything else is said about the body
     new = draft(body)
     if not new.workflow.project:
         raise InvalidDefinition("project should not be empty", place="project")
@@ -196,6 +198,8 @@ async def lint_workflow(ctx: Context, actor: Actor, body: Mapping[str, Any]) -> 
 
     Raises: Invalid, InvalidDefinition, NotFound("project"), Forbidden.
     """
+    if isinstance(project := _named(body, "project", "project_key"), str) and project:
+        actor.need("get_workflow", project, public=await is_public(ctx, project))
     new = draft(body)
     workflow = new.workflow
     if not workflow.project:
