@@ -92,13 +92,13 @@ def _tell(reply: dict[str, Any], json: bool) -> int:
     failed = False
     for one in reply["results"]:
         name = f"{one['kind'].lower()}/{one['name']}"
-        failed |= one["action"] == "error"
+        failed |= one["action"] in ("error", "kept")
         if json:
             continue
         if one["action"] == "error":
             say(f"{name}: {one['error']}")
             continue
-        result(f"{name} {one['action']}")
+        result(f"{name} {one['action']}" + (f": {one['error']}" if one["error"] else ""))
         if one.get("diff"):
             result(one["diff"].rstrip("\n"))
     for warning in reply["warnings"]:
@@ -136,12 +136,17 @@ def convert(*, file: _Files, json: Json = False) -> int:
     return 0
 
 
-def export(*, project: Project = "") -> int:
+def export(
+    *,
+    project: Project = "",
+    with_ids: Annotated[bool, Parameter(negative="", help="Show the server's ids as comments.")] = False,
+) -> int:
     """Print a project, or without one the system, as YAML that apply takes; secrets are ${NAME}.
 
     $ cador export --project shop > cador.yaml
     """
-    text = str(connect().call("GET", "/openapi/export", {"projectKey": project}))
+    query = {"projectKey": project, "withIds": "true" if with_ids else ""}
+    text = str(connect().call("GET", "/openapi/export", query))
     print(text, end="" if text.endswith("\n") else "\n")
     return 0
 

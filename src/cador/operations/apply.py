@@ -1,41 +1,50 @@
-"""Apply, delete and export declarative documents. One transaction for all of them: everything, or nothing.
+"""Apply and delete declarative documents. One transaction for all of them: everything, or nothing.
 
-Of each object the shape of what was last applied is kept (kind ``applied``), so that keys which disappear from the file
-disappear here, and keys somebody else has set stay.
+Of each object is kept (kind ``applied``): the shape of what was last applied, so that keys which disappear from the
+file disappear here and keys somebody else has set stay; its labels; which set of files made it; which values came out
+of secrets of the server.
 """
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from cador.domain.errors import CadorError, Invalid, NotFound, Unavailable
+from cador.domain.errors import CadorError, Conflict, Invalid, Unavailable
 from cador.domain.masking import MASK
-from cador.domain.secrets import mask_credentials, masked_places
+from cador.domain.secrets import mask_credentials
 from cador.engine.hearing import Claim, Ear, Outcome
+from cador.operations import stored_secrets
 from cador.operations.actor import Actor
-from cador.operations.catalog_names import known_names
 from cador.operations.context import Context
-from cador.operations.declarative.documents import FORMS, Document, body_of
+from cador.operations.declarative.documents import Document, body_of, record_name
+from cador.operations.declarative.from_secret import FromSecret, at
 from cador.operations.declarative.merging import merge, shape_of
-from cador.operations.declarative.names import named
 from cador.operations.declarative.pipeline import Prepared, Source, dump_all, prepare
-from cador.operations.declarative.substitution import escape
-from cador.operations.live import Desk, check_allowed, live_body, remove, resolved, store, without_defaults
-from cador.operations.resources import Hand, need_project
-from cador.operations.roles import bindings_of
+from cador.operations.live import (
+    Desk,
+    check_allowed,
+    clear_body,
+    document_of,
+    live_body,
+    remove,
+    resolved,
+    store,
+    without_defaults,
+)
+from cador.operations.resources import Doc, Hand
 from cador.operations.sessions import Sessions
+from cador.operations.stored_secrets import APPLIED
 from cador.ports.stores import Resource, Tx, User
 
-APPLIED: Final = "applied"
 DEFAULT_SET: Final = "default"
 NOT_APPLIED: Final = "not applied: another object of this apply is wrong"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``action``: ``created``, ``updated``, ``unchanged``, ``deleted`` or ``error``. ``diff``: unified, masked."""
+    """``action``: ``created``, ``updated``, ``unchanged``, ``deleted``, ``kept`` (it was to be pruned, and is used;
+    ``error`` says by whom) or ``error``. ``diff``: unified, masked."""
 
     kind: str
     name: str
@@ -94,7 +103,7 @@ async def apply(
     Raises: Forbidden: for one of the documents; Unavailable.
     """
     await ctx.db.read(_check_all, actor, prepared.documents, order)
-    hashes = {} if order.delete else await _new_passwords(ctx, prepared.documents, sessions)
+    hashes = {} if order.delete else await _new_passwords(ctx, Hand(actor, ctx.sealer), prepared.documents, sessions)
     try:
         done = await ctx.engine.transact(_apply, ctx, actor, prepared.documents, order, hashes, ctx.clock.now())
     except _TakeBack as taken:
@@ -116,13 +125,27 @@ def _check_all(tx: Tx, actor: Actor, documents: Sequence[Document], order: Order
         check_allowed(actor, document, exists, remove=order.delete or order.prune)
 
 
-async def _new_passwords(ctx: Context, documents: Sequence[Document], sessions: Sessions | None) -> dict[str, str]:
+async def _new_passwords(
+    ctx: Context, hand: Hand, documents: Sequence[Document], sessions: Sessions | None
+) -> dict[str, str]:
     """Hashes of the passwords that differ from the stored ones, by account."""
     hashes: dict[str, str] = {}
+    given = {
+        (document.name, key): value
+        for document in documents
+        if document.kind == "Secret" and not document.project
+        for key, value in body_of(document).get("data", {}).items()
+        if value != MASK
+    }
     for document in documents:
         password = document.spec.get("password")
         if document.kind != "User" or not password or password == MASK:
             continue
+        if isinstance(password, FromSecret):
+            password = (
+                given.get((password.secret, password.key))
+                or (await ctx.db.read(stored_secrets.value_of, hand, "", password))[0]
+            )
         sessions = sessions or Sessions(ctx)
         user = await ctx.db.read(_by_account, document.name)
         if user is not None and user.password_hash and await sessions.verify(user.password_hash, str(password)):
@@ -174,7 +197,7 @@ def _guarded(document: Document, step: Any, *args: Any) -> Result:
     except Unavailable:
         raise
     except CadorError as error:
-        where = f"{document.mark}: " if document.mark.line else ""
+        where = f"{document.mark}: " if str(document.mark) else ""
         place = getattr(error, "place", "")
         text = f"{where}{place}: {error}" if place and place not in str(error) else f"{where}{error}"
         return Result(document.kind, document.name, document.project, "error", text)
@@ -182,6 +205,7 @@ def _guarded(document: Document, step: Any, *args: Any) -> Result:
 
 def _apply_one(desk: Desk, document: Document, order: Order) -> Result:
     given = resolved(desk, document, body_of(document))
+    given, uses = stored_secrets.filled(desk.tx, desk.hand, document.project, given)
     there = live_body(desk.tx, document)
     record = _record(desk.tx, document)
     if there is None:
@@ -195,61 +219,96 @@ def _apply_one(desk: Desk, document: Document, order: Order) -> Result:
     if there is None and not changed:
         action = "unchanged"  # a member without roles
     created = action == "created" or (record is not None and record.document["created"] is True)
-    _remember(desk, document, record, {"shape": shape_of(given), "set": order.set_name, "created": created})
+    content = {"shape": shape_of(given), "set": order.set_name, "created": created}
+    if document.labels:
+        content["labels"] = dict(document.labels)
+    if uses:
+        content["refs"] = _followed(desk, document, given, uses)
+    _remember(desk, document, record, content)
     diff = ""
     if order.with_diff and action != "unchanged":
         diff = _diff(document, there or {}, live_body(desk.tx, document) or {})
     return Result(document.kind, document.name, document.project, action, diff=diff)
 
 
+def _followed(desk: Desk, document: Document, given: Doc, uses: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """*uses*, after telling of those whose value is not found again where it was put: the secret's next value reaches
+    them when the document is applied again."""
+    clear = clear_body(desk.tx, desk.hand, document)
+    for use in uses:
+        path = tuple(use["path"])
+        if clear is None or at(clear, path) != at(given, path):
+            text = f"{document.kind}/{document.name}: {stored_secrets.shown_path(path)} changes with the secret"
+            desk.warnings.append(f"{text} only when this is applied again")
+    return uses
+
+
 def _delete_one(desk: Desk, document: Document, order: Order) -> Result:
     before = live_body(desk.tx, document) or {}
-    action = "deleted" if remove(desk, document) else "unchanged"
     record = _record(desk.tx, document)
     if record is not None:
         desk.tx.resources.delete(APPLIED, record.project, record.name)
+    action = "deleted" if remove(desk, document) else "unchanged"
     diff = _diff(document, before, {}) if order.with_diff and before else ""
     return Result(document.kind, document.name, document.project, action, diff=diff)
 
 
+# -- pruning
+
+
 def _prune(desk: Desk, documents: Sequence[Document], order: Order) -> list[Result]:
-    """Objects that this set created once and no longer holds, the dependent ones first."""
-    present = {_record_name(document): document.project for document in documents}
-    scopes = {document.project if document.form.project or document.kind == "Project" else "" for document in documents}
+    """Objects that this set created once and no longer holds, the dependent ones first. What is still used by others
+    stays, and is told.
+
+    A set with a name is looked for everywhere; the one without only where *documents* are, since many files may share
+    it.
+    """
+    present = {(document.project, record_name(document)) for document in documents}
+    scopes: list[str | None] = [None]
+    if order.set_name == DEFAULT_SET:
+        scopes = [*sorted({document.project for document in documents})]
     gone: list[Document] = []
-    for scope in sorted(scopes):
+    for scope in scopes:
         for record in desk.tx.resources.list_kind(APPLIED, scope):
-            if record.document["set"] != order.set_name or record.document["created"] is not True:
-                continue
-            if present.get(record.name, ...) == record.project:
-                continue
-            gone.append(_document_of(record))
-    kinds = list(FORMS)
-    gone.sort(key=lambda document: kinds.index(document.kind), reverse=True)
+            ours = record.document["set"] == order.set_name and record.document["created"] is True
+            if ours and (record.project, record.name) not in present:
+                gone.append(document_of(record))
+    gone.sort(key=lambda document: document.turn, reverse=True)
     return [_guarded(document, _prune_one, desk, document, order) for document in gone]
 
 
 def _prune_one(desk: Desk, document: Document, order: Order) -> Result:
     """Raises: Forbidden: what is gone from the files may be of another kind than what was checked before."""
     check_allowed(desk.hand.actor, document, lambda project: True, remove=True)
-    return _delete_one(desk, document, order)
+    record = _record(desk.tx, document)
+    reason = _left_in(desk, document) if document.kind == "Project" else ""
+    if not reason:
+        try:
+            return _delete_one(desk, document, order)
+        except Conflict as error:
+            reason = str(error)
+            if record is not None:
+                desk.tx.resources.add(record)  # it is still of this set
+    return Result(document.kind, document.name, document.project, "kept", reason)
 
 
-def _record_name(document: Document) -> str:
-    kind, _, name = document.identity
-    return f"{kind}/{name}"
+def _left_in(desk: Desk, project: Document) -> str:
+    """What a project holds that is not of this set; its deletion would take that with it."""
+    workflows = desk.tx.workflows.list_workflows(project.name)
+    found = [f"workflow {row.key}" for row in workflows]
+    found += [
+        f"{one.kind} {one.name}"
+        for one in desk.tx.resources.of_project(project.name)
+        if one.project == project.name and one.kind != APPLIED
+    ]
+    return f"project {project.name} still holds {found[0]}" if found else ""
 
 
-def _document_of(record: Resource) -> Document:
-    kind, _, name = record.name.partition("/")
-    spec: dict[str, Any] = {}
-    if name.startswith("production/"):
-        spec, name = {"production": True}, name.removeprefix("production/")
-    return Document(kind, name, record.project, spec)
+# -- the record of what was applied
 
 
 def _record(tx: Tx, document: Document) -> Resource | None:
-    return tx.resources.find(APPLIED, document.project, _record_name(document))
+    return tx.resources.find(APPLIED, document.project, record_name(document))
 
 
 def _remember(desk: Desk, document: Document, record: Resource | None, content: dict[str, Any]) -> None:
@@ -259,7 +318,7 @@ def _remember(desk: Desk, document: Document, record: Resource | None, content: 
             Resource(
                 kind=APPLIED,
                 project=document.project,
-                name=_record_name(document),
+                name=record_name(document),
                 document=content,
                 created_by=desk.hand.actor.name,
                 create_at=tx.now,
@@ -279,109 +338,3 @@ def _diff(document: Document, before: Mapping[str, Any], after: Mapping[str, Any
     )
     text = "".join(difflib.unified_diff(old, new, f"{name} (server)" if before else "/dev/null", name))
     return text or f"--- {name}\n+++ {name}\n (a secret differs)\n"
-
-
-# -- export
-
-
-@dataclass(slots=True)
-class _References:
-    """Names for ``${NAME}``; each secret of an export has its own."""
-
-    taken: set[str] = field(default_factory=set)
-
-    def name(self, *parts: str) -> str:
-        base = re.sub(r"[^A-Z0-9]+", "_", "_".join(parts).upper()).strip("_") or "SECRET"
-        base = f"_{base}" if base[0].isdigit() else base
-        name, number = base, 2
-        while name in self.taken:
-            name, number = f"{base}_{number}", number + 1
-        self.taken.add(name)
-        return name
-
-
-async def export(ctx: Context, actor: Actor, project: str) -> str:
-    """YAML in the long form of everything of *project*, or of the system when it is empty. Secrets are ``${NAME}``.
-
-    Applied to the same server nothing changes. Raises: Forbidden, NotFound.
-    """
-    if project:
-        for word in ("get_project", "get_workflow", "get_build", "get_test", "get_service"):
-            actor.need(word, project)
-    else:
-        actor.need("admin_system")
-    documents = await ctx.db.read(_export, project)
-    references = _References()
-    return dump_all([_shown(document, references) for document in documents])
-
-
-def _export(tx: Tx, project: str) -> list[Document]:
-    documents = list(_stubs(tx, project))
-    names = known_names(tx, project)
-    full = []
-    for document in documents:
-        body = live_body(tx, document)
-        if body is None:
-            raise NotFound(document.kind, document.name)
-        form = document.form
-        for key in (form.named, form.project):
-            body.pop(key, None)
-        body.pop("project_key", None)
-        body = named(document.kind, body, names)
-        if form.model is not None:
-            body = without_defaults(form.model, body, deep=False)
-        full.append(replace(document, spec={**document.spec, **body}))
-    return full
-
-
-def _stubs(tx: Tx, project: str) -> Iterator[Document]:
-    if not project:
-        for kind in ("Setting", "BaseImage", "CodeHost", "Registry", "Group"):
-            for found in tx.resources.list_kind(FORMS[kind].kind, ""):
-                yield Document(kind, found.name, "", {})
-        return
-    need_project(tx, project)
-    yield Document("Project", project, project, {})
-    for binding in bindings_of(tx, project):
-        if binding.user is not None:
-            yield Document("RoleBinding", binding.user.account, project, {})
-    for service in tx.resources.list_kind("service", project):
-        yield Document("Service", service.name, project, {})
-    for service in tx.resources.list_kind("production_service", project):
-        yield Document("Service", service.name, project, {"production": True})
-    for kind in ("Build", "Test"):
-        for found in tx.resources.list_kind(FORMS[kind].kind, project):
-            yield Document(kind, found.name, project, {})
-    for row in sorted(tx.workflows.list_workflows(project), key=lambda row: row.key):
-        yield Document("Workflow", row.key, project, {})
-
-
-def _shown(document: Document, references: _References) -> dict[str, Any]:
-    wire = document.wire()
-    if document.kind == "Project":
-        del wire["metadata"]["project"]
-    hidden = set(masked_places(document.spec))
-    escaped = escape(wire)  # references to secrets are put in after it
-    escaped["spec"] = _referenced(escaped["spec"], hidden, "", document.name, references)
-    return dict(escaped)
-
-
-def _referenced(value: Any, hidden: set[str], place: str, label: str, references: _References) -> Any:
-    if isinstance(value, Mapping):
-        own = value.get("key") or value.get("name")
-        inner = f"{label}_{own}" if isinstance(own, str) and place else label
-        result = {}
-        for key, child in value.items():
-            here = f"{place}.{key}" if place else key
-            if here in hidden and child == MASK:
-                word = (key,) if inner == label else ()
-                result[key] = "${" + references.name(inner, *word) + "}"
-            else:
-                result[key] = _referenced(child, hidden, here, inner, references)
-        return result
-    if isinstance(value, list):
-        return [_referenced(child, hidden, f"{place}[{n}]", label, references) for n, child in enumerate(value)]
-    return value
-
-
-__all__ = ["Applied", "Order", "Result", "apply", "export", "read_text"]

@@ -1,6 +1,6 @@
 """Documents against what is stored: read, write and remove one object of any kind, inside a transaction."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,19 +11,33 @@ from cador.domain.errors import Conflict, Invalid, NotFound
 from cador.domain.secrets import keep_masked, mask_credentials
 from cador.engine.hearing import Ear
 from cador.jobs.base import JobType
-from cador.operations import groups, people, projects, resources, services, workflows
-from cador.operations.actor import SYSTEM, Actor
+from cador.operations import (
+    environments,
+    groups,
+    people,
+    projects,
+    resources,
+    roles,
+    services,
+    stored_secrets,
+    workflows,
+)
+from cador.operations.actor import EVERYWHERE, SYSTEM, Actor
 from cador.operations.catalog_names import known_names
 from cador.operations.declarative.documents import Document
-from cador.operations.declarative.names import GROUP, Names, resolve
+from cador.operations.declarative.from_secret import Path, at, put
+from cador.operations.declarative.names import GROUP, GROUP_PREFIX, Names, resolve
+from cador.operations.models import stored_secret
 from cador.operations.models.body import Body, read_body
+from cador.operations.models.environment import EnvironmentBody
 from cador.operations.models.groups import GroupBody
 from cador.operations.models.project import ProjectBody
+from cador.operations.models.roles import RoleBody
 from cador.operations.models.service import ServiceBody
 from cador.operations.models.system import UserBody
+from cador.operations.references import users_of
 from cador.operations.resources import Hand
-from cador.operations.roles import store_roles
-from cador.ports.stores import Resource, Tx
+from cador.ports.stores import Resource, Tx, User
 
 Doc = Mapping[str, Any]
 
@@ -48,6 +62,17 @@ class Desk:
             self._names[project] = known_names(self.tx, project)
         return self._names[project]
 
+    def refill(self, holder: Resource, changes: Sequence[tuple[Path, str, str]]) -> None:
+        """Put new values of a secret into an applied object, where the old ones still stand. Raises: CadorError."""
+        document = document_of(holder)
+        body: Any = live_body(self.tx, document)
+        clear = clear_body(self.tx, self.hand, document)
+        due = [(path, new) for path, old, new in changes if clear is not None and at(clear, path) == old]
+        for path, new in due:
+            body = put(body, path, new)
+        if due:
+            store(self, document, body)
+
     def forget_names(self, document: Document) -> None:
         """*document* has changed what names mean."""
         if document.kind not in _WITHOUT_NAMES:
@@ -71,20 +96,21 @@ class Keeper:
 def actions_for(document: Document) -> tuple[str, ...]:
     """What the actor needs, all of it."""
     match document.kind:
-        case "RoleBinding":
-            return ("admin_project",)
-        case "Project":
+        case "RoleBinding" | "Project" | "Secret" | "Role" if document.project:
             return ("admin_project",)
         case "Service" if document.production:
             return ("create_production_service", "edit_production_service")
+        case "Environment":
+            kind = environments.kind_of(document.production)
+            return (f"create_{kind}", f"edit_{kind}")
         case _:
             word = document.form.kind
-            return (SYSTEM,) if document.form.of_system else (f"create_{word}", f"edit_{word}")
+            return (SYSTEM,) if document.of_system else (f"create_{word}", f"edit_{word}")
 
 
 def check_allowed(actor: Actor, document: Document, project_exists: Callable[[str], bool], *, remove: bool) -> None:
     """Raises: Forbidden."""
-    project = "" if document.form.of_system else document.project
+    project = "" if document.of_system else document.project
     if document.kind == "Project" and not project_exists(document.name):
         actor.need(SYSTEM)
         return
@@ -95,6 +121,28 @@ def check_allowed(actor: Actor, document: Document, project_exists: Callable[[st
 
 
 # -- what all kinds share
+
+
+def document_of(record: Resource) -> Document:
+    """The object that a record of what was applied is about; its spec says no more than which set it is of."""
+    kind, _, name = record.name.partition("/")
+    spec: dict[str, Any] = {}
+    if name.startswith("production/"):
+        spec, name = {"production": True}, name.removeprefix("production/")
+    return Document(kind, name, record.project, spec)
+
+
+def clear_body(tx: Tx, hand: Hand, document: Document) -> dict[str, Any] | None:
+    """What is stored with its secrets in clear, for comparing; None: there is nothing, or hashes alone."""
+    if document.kind == "Workflow":
+        row = tx.workflows.find(document.name)
+        return hand.opened(msgspec.json.decode(row.definition)) if row is not None else None
+    found = tx.resources.find(document.form.kind, _owner(document), document.name)
+    return hand.opened(found.document) if found is not None else None
+
+
+def _owner(document: Document) -> str:
+    return "" if document.kind == "Project" else document.project
 
 
 def live_body(tx: Tx, document: Document) -> dict[str, Any] | None:
@@ -176,7 +224,7 @@ def _plain(value: Any) -> Any:
 
 
 def _read_plain(tx: Tx, document: Document) -> dict[str, Any] | None:
-    found = tx.resources.find(document.form.kind, "" if document.kind == "Project" else document.project, document.name)
+    found = tx.resources.find(document.form.kind, _owner(document), document.name)
     return dict(mask_credentials(found.document)) if found is not None else None
 
 
@@ -253,26 +301,55 @@ def _write_group(desk: Desk, document: Document, body: Doc) -> bool:
     return groups.store(desk.tx, desk.hand, read_body(GroupBody, body))
 
 
+def _remove_group(desk: Desk, document: Document) -> None:
+    found = resources.get(desk.tx, groups.KIND, "", document.name)
+    if (user := next(users_of(desk.tx, found), "")) and user:
+        raise Conflict(f"group {found.name} is used by {user}")
+    groups.drop_group(desk.tx, desk.hand, found)
+
+
+def _write_role(desk: Desk, document: Document, body: Doc) -> bool:
+    return roles.store_role(desk.tx, desk.hand, document.project or EVERYWHERE, read_body(RoleBody, body))
+
+
+def _remove_role(desk: Desk, document: Document) -> None:
+    roles.drop_role(desk.tx, desk.hand, resources.get(desk.tx, document.form.kind, document.project, document.name))
+
+
+def _holder(tx: Tx, name: str) -> User | Resource | None:
+    """Whom a binding is about: an account or, after ``group:``, a group."""
+    group = name.removeprefix(GROUP_PREFIX)
+    return tx.resources.find(groups.KIND, "", group) if group != name else tx.people.by_account(name)
+
+
 def _read_binding(tx: Tx, document: Document) -> dict[str, Any] | None:
-    user = tx.people.by_account(document.name)
-    roles = tx.people.roles(user.uid).get(document.project, ()) if user is not None else ()
-    return {"account": document.name, "project_key": document.project, "roles": list(roles)} if roles else None
+    holder, namespace = _holder(tx, document.name), document.project or EVERYWHERE
+    if holder is None:
+        return None
+    found = (
+        roles.roles_of(tx, holder, namespace) if isinstance(holder, User) else roles.group_roles(tx, holder, namespace)
+    )
+    return {"account": document.name, "project_key": document.project, "roles": list(found)} if found else None
 
 
 def _write_binding(desk: Desk, document: Document, body: Doc) -> bool:
-    member = desk.tx.people.by_account(document.name)
-    if member is None:
-        raise NotFound("user", document.name)
     wanted = body.get("roles")
     if not isinstance(wanted, list) or not all(isinstance(role, str) for role in wanted):
         raise Invalid("roles must be a list of role names", place="roles")
-    return store_roles(desk.tx, desk.hand, member, document.project, wanted)
+    return _bind(desk, document, wanted)
 
 
 def _remove_binding(desk: Desk, document: Document) -> None:
-    member = desk.tx.people.by_account(document.name)
-    if member is not None:
-        store_roles(desk.tx, desk.hand, member, document.project, [])
+    _bind(desk, document, [])
+
+
+def _bind(desk: Desk, document: Document, wanted: Sequence[str]) -> bool:
+    holder, namespace = _holder(desk.tx, document.name), document.project or EVERYWHERE
+    if holder is None:
+        raise NotFound("group" if document.name.startswith(GROUP_PREFIX) else "user", document.name)
+    if isinstance(holder, User):
+        return roles.store_roles(desk.tx, desk.hand, holder, namespace, wanted)
+    return roles.store_group_roles(desk.tx, desk.hand, holder, namespace, wanted)
 
 
 # -- services
@@ -282,11 +359,7 @@ def _read_service(tx: Tx, document: Document) -> dict[str, Any] | None:
     found = tx.resources.find(services.kind_of(document.production), document.project, document.name)
     if found is None:
         return None
-    return {
-        "service_name": document.name,
-        "yaml": found.document["yaml"],
-        "variable_yaml": found.document["service_variable_kvs"],
-    }
+    return services.body_of(found)
 
 
 def _write_service(desk: Desk, document: Document, body: Doc) -> bool:
@@ -298,6 +371,24 @@ def _write_service(desk: Desk, document: Document, body: Doc) -> bool:
 def _remove_service(desk: Desk, document: Document) -> None:
     found = resources.get(desk.tx, services.kind_of(document.production), document.project, document.name)
     resources.drop(desk.tx, desk.hand, found)
+
+
+# -- environments
+
+
+def _read_environment(tx: Tx, document: Document) -> dict[str, Any] | None:
+    found = tx.resources.find(environments.kind_of(document.production), document.project, document.name)
+    return environments.body_of(tx, found) if found is not None else None
+
+
+def _write_environment(desk: Desk, document: Document, body: Doc) -> bool:
+    kind = environments.kind_of(document.production)
+    return environments.store(desk.tx, desk.hand, kind, document.project, read_body(EnvironmentBody, body))[1]
+
+
+def _remove_environment(desk: Desk, document: Document) -> None:
+    kind = environments.kind_of(document.production)
+    resources.drop(desk.tx, desk.hand, resources.get(desk.tx, kind, document.project, document.name))
 
 
 # -- workflows
@@ -336,11 +427,31 @@ def _remove_workflow(desk: Desk, document: Document) -> None:
     desk.hand.audit(desk.tx, "delete_workflow", document.project, f"workflow/{document.name}")
 
 
+# -- secrets that documents name
+
+
+def _read_secret(tx: Tx, document: Document) -> dict[str, Any] | None:
+    body = _read_plain(tx, document)
+    return stored_secret.body_of(body) if body is not None else None
+
+
+def _write_secret(desk: Desk, document: Document, body: Doc) -> bool:
+    parsed = read_body(stored_secret.SecretBody, body)
+    return stored_secrets.store(desk.tx, desk.hand, document.project, parsed, desk.refill)
+
+
+def _remove_secret(desk: Desk, document: Document) -> None:
+    stored_secrets.drop(desk.tx, desk.hand, document.project, document.name)
+
+
 KEEPERS: Final[Mapping[str, Keeper]] = {
     "Project": Keeper(_read_project, _write_project, _remove_project),
     "User": Keeper(_read_user, _write_user, _remove_user),
-    "Group": Keeper(_read_group, _write_group, _remove_plain),
+    "Group": Keeper(_read_group, _write_group, _remove_group),
+    "Role": Keeper(_read_plain, _write_role, _remove_role),
     "RoleBinding": Keeper(_read_binding, _write_binding, _remove_binding),
+    "Secret": Keeper(_read_secret, _write_secret, _remove_secret),
+    "Environment": Keeper(_read_environment, _write_environment, _remove_environment),
     "Service": Keeper(_read_service, _write_service, _remove_service),
     "Workflow": Keeper(_read_workflow, _write_workflow, _remove_workflow),
 }

@@ -16,6 +16,7 @@ from cador.api.resources import (
     projects,
     roles,
     scans,
+    secrets,
     services,
     system,
 )
@@ -34,4 +35,5 @@ ROUTES: Final[tuple[Routes, ...]] = (
     groups.ROUTES,
     roles.ROUTES,
     declarative.ROUTES,
+    secrets.ROUTES,
 )

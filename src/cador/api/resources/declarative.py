@@ -1,6 +1,8 @@
 """Routes of the declarative form: apply and export."""
 
 import asyncio
+import functools
+import json
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -8,10 +10,12 @@ from starlette.responses import Response
 from cador.api.catalogue import NO_DOCUMENTS
 from cador.api.errors import Refusal, bad_request
 from cador.api.params import PROJECT
-from cador.api.permissions import by_operation
+from cador.api.permissions import NOBODY, by_operation
 from cador.api.routing import Call, Routes
 from cador.domain.errors import NotFound
-from cador.operations.apply import DEFAULT_SET, Order, apply, export, read_text
+from cador.operations.apply import DEFAULT_SET, Order, apply, read_text
+from cador.operations.declarative.schema import schema
+from cador.operations.exporting import export
 
 ROUTES: Final = Routes("declarative")
 YAML_TYPE: Final = "application/yaml; charset=utf-8"
@@ -55,14 +59,25 @@ async def apply_documents(call: Call) -> dict[str, Any]:
     }
 
 
+@ROUTES.get("/api/v1/schema/cador.yaml.json", NOBODY, reply_type="application/schema+json")
+async def editor_schema(call: Call) -> Response:
+    """JSON Schema of ``cador.yaml``, for editors: they ask without a token, and it tells nothing of this server."""
+    return Response(_schema(), media_type="application/schema+json", headers={"Cache-Control": "max-age=3600"})
+
+
+@functools.cache
+def _schema() -> bytes:
+    return json.dumps(schema()).encode()
+
+
 @ROUTES.get(
     "/openapi/export",
     by_operation("get_project"),
-    query=("projectKey",),
+    query=("projectKey", "withIds"),
     faults={NotFound: _no_documents},
     reply_type="application/yaml",
 )
 async def export_documents(call: Call) -> Response:
     """A project (or without one the system) as YAML that can be applied again; secrets are ``${NAME}``."""
-    text = await export(call.ctx, call.actor, call.text(PROJECT))
+    text = await export(call.ctx, call.actor, call.text(PROJECT), with_ids=call.flag("withIds") or False)
     return Response(text.encode(), media_type=YAML_TYPE)

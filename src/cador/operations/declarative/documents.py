@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cador.domain.errors import Invalid
+from cador.operations.declarative.from_secret import as_written
 from cador.operations.declarative.names import names_of, resolve
 from cador.operations.declarative.nodes import NOWHERE, Mark, Misfit, Node, find_mark, plain, unknown_key
 from cador.operations.declarative.substitution import escape
@@ -14,12 +15,17 @@ from cador.operations.models.codehost import CodeHostBody
 from cador.operations.models.groups import GroupBody
 from cador.operations.models.project import ProjectBody
 from cador.operations.models.registry import RegistryBody
+from cador.operations.models.roles import RoleBody
 from cador.operations.models.scans import ScanBody, SonarBody
 from cador.operations.models.service import ServiceBody
 from cador.operations.models.storage import StorageBody
+from cador.operations.models.stored_secret import SecretBody
 from cador.operations.models.system import BaseImageBody, SettingBody, UserBody
 
 API_VERSION: Final = "cador.dev/v1"
+MAX_PLACE: Final = 1_024
+PLACE: Final = "cador.dev/place"
+"""Annotation: where an object stands in the file it was written in."""
 UNSUPPORTED: Final = "is not supported yet by this server"
 
 
@@ -34,13 +40,16 @@ class KindForm:
     named: str = "name"
     project: str = ""
     extra: tuple[str, ...] = ()
+    anywhere: bool = False
+    """It may be one of the system or one of a project."""
 
     @property
     def of_system(self) -> bool:
-        return not self.project and self.kind != "project"
+        return not self.project and not self.anywhere and self.kind != "project"
 
 
 FORMS: Final[Mapping[str, KindForm]] = {
+    "Secret": KindForm("secret", SecretBody, anywhere=True),
     "Setting": KindForm("setting", SettingBody),
     "BaseImage": KindForm("baseimage", BaseImageBody, named="label"),
     "CodeHost": KindForm("codehost", CodeHostBody),
@@ -50,7 +59,10 @@ FORMS: Final[Mapping[str, KindForm]] = {
     "User": KindForm("user", UserBody, named="account"),
     "Group": KindForm("group", GroupBody),
     "Project": KindForm("project", ProjectBody, named="project_key"),
-    "RoleBinding": KindForm("rolebinding", None, named="account", project="project_key", extra=("roles",)),
+    "Role": KindForm("role", RoleBody, anywhere=True),
+    "RoleBinding": KindForm(
+        "rolebinding", None, named="account", project="project_key", extra=("roles",), anywhere=True
+    ),
     "Service": KindForm("service", ServiceBody, named="service_name", project="project_key", extra=("production",)),
     "Build": KindForm("build", BuildBody, project="project_key"),
     "Test": KindForm("test", TestBody, project="project_key"),
@@ -59,6 +71,7 @@ FORMS: Final[Mapping[str, KindForm]] = {
 }
 """In the order of applying."""
 
+_TURNS: Final = {kind: number for number, kind in enumerate(FORMS)}
 LATER: Final = (
     "ApprovalTicket",
     "Cluster",
@@ -68,7 +81,6 @@ LATER: Final = (
     "MailServer",
     "Plugin",
     "ProjectManagement",
-    "Role",
     "Trigger",
     "WorkflowView",
 )
@@ -120,6 +132,18 @@ class Document:
         return (kind, self.project, self.name)
 
     @property
+    def of_system(self) -> bool:
+        return not self.project
+
+    @property
+    def turn(self) -> tuple[float, str, str]:
+        """By which documents are applied in order: a secret of a project comes right after the project."""
+        turn = float(_TURNS[self.kind])
+        if self.form.anywhere and self.project:
+            turn = max(turn, _TURNS["Project"] + 0.5)
+        return (turn, self.project, self.name)
+
+    @property
     def production(self) -> bool:
         """Of a service: it is of the production set."""
         return self.kind == "Service" and self.spec.get("production") is True
@@ -142,7 +166,21 @@ class Document:
         if self.labels:
             metadata["labels"] = dict(self.labels)
         wire = {"apiVersion": API_VERSION, "kind": self.kind, "metadata": metadata, "spec": dict(self.spec)}
-        return dict(escape(wire)) if self.fixed else wire
+        wire = as_written(wire)
+        return dict(escape(wire) if self.fixed else wire)
+
+    def sent(self) -> dict[str, Any]:
+        """As it is sent to a server, which names its place in messages."""
+        wire = self.wire()
+        if str(self.mark):
+            wire["metadata"]["annotations"] = {PLACE: str(self.mark).replace("$", "$$")}
+        return wire
+
+
+def record_name(document: Document) -> str:
+    """Under which name it is kept what was applied of it."""
+    kind, _, name = document.identity
+    return f"{kind}/{name}"
 
 
 def read_long(node: Node) -> Document:
@@ -160,14 +198,16 @@ def read_long(node: Node) -> Document:
     if kind not in FORMS:
         error = unknown_key(kind, tuple(FORMS), find_mark(node, ("kind",)), "kind")
         raise Misfit(error.problem.replace("unknown key", "unknown kind"), error.mark)
-    name, project, labels = _metadata(node, kind)
+    name, project, labels, place = _metadata(node, kind)
     spec = top.get("spec")
     if spec is None or spec.mapping is None:
         raise Misfit("spec must be a mapping", find_mark(node, ("spec",)), place=f"{kind}/{name}")
+    if place:
+        return Document(kind, name, project, plain(spec), Mark(file=place), labels, None, node.fixed)
     return Document(kind, name, project, plain(spec), node.mark, labels, spec, node.fixed)
 
 
-def _metadata(node: Node, kind: str) -> tuple[str, str, dict[str, str]]:
+def _metadata(node: Node, kind: str) -> tuple[str, str, dict[str, str], str]:
     metadata = (node.mapping or {}).get("metadata")
     if metadata is None or metadata.mapping is None:
         raise Misfit("metadata must be a mapping with a name", find_mark(node, ("metadata",)), place=kind)
@@ -179,15 +219,24 @@ def _metadata(node: Node, kind: str) -> tuple[str, str, dict[str, str]]:
     if not name:
         raise Misfit("metadata.name cannot be empty", metadata.mark, place=kind)
     form = FORMS[kind]
-    if form.project and not project:
+    if form.project and not project and not form.anywhere:
         raise Misfit("metadata.project cannot be empty", metadata.mark, place=f"{kind}/{name}")
     if kind == "Project":
         project = name
-    elif not form.project and project:
+    elif form.of_system and project:
         raise Misfit(f"a {kind} belongs to no project", find_mark(metadata, ("project",)), place=f"{kind}/{name}")
-    labels = metadata.mapping.get("labels")
-    pairs = (labels.mapping or {}) if labels is not None else {}
-    return name, project, {key: child.text for key, child in pairs.items()}
+    labels = _texts_of(metadata, "labels", f"{kind}/{name}")
+    place = _texts_of(metadata, "annotations", f"{kind}/{name}").get(PLACE, "")
+    return name, project, labels, place[:MAX_PLACE] if place.isprintable() else ""
+
+
+def _texts_of(metadata: Node, key: str, place: str) -> dict[str, str]:
+    node = (metadata.mapping or {}).get(key)
+    if node is None or node.value is None:
+        return {}
+    if node.mapping is None or any(isinstance(child.value, (dict, list)) for child in node.mapping.values()):
+        raise Misfit("must be a mapping of texts", find_mark(metadata, (key,)), place=f"{place}.metadata.{key}")
+    return {name: child.text for name, child in node.mapping.items()}
 
 
 def _text(node: Node | None) -> str:
@@ -273,8 +322,7 @@ def in_order(documents: Sequence[Document]) -> list[Document]:
             raise Misfit(
                 f"stands here twice, also at {other.mark}", document.mark, place=f"{document.kind}/{document.name}"
             )
-    order = {kind: number for number, kind in enumerate(FORMS)}
-    return sorted(documents, key=lambda d: (order[d.kind], d.project, d.name))
+    return sorted(documents, key=lambda document: document.turn)
 
 
 def check_models(documents: Sequence[Document]) -> list[Misfit]:

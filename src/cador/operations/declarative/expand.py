@@ -23,8 +23,12 @@ SYSTEM_SECTIONS: Final[tuple[Section, ...]] = (
     scan_sections.STORAGE,
     system_sections.USERS,
     system_sections.GROUPS,
+    system_sections.ROLES,
+    system_sections.SECRETS,
 )
 PROJECT_SECTIONS: Final[tuple[Section, ...]] = (
+    system_sections.ROLES,
+    system_sections.SECRETS,
     project_sections.SERVICES,
     project_sections.BUILDS,
     project_sections.TESTS,

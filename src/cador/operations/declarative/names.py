@@ -34,6 +34,8 @@ REFERRED: Final = frozenset({"group", *ID_KEYS.values(), *JOB_IDS.values()})
 GROUP: Final = "group"
 """The kind of something missing that is only warned of: groups of others' making may come later."""
 LOCAL_CLUSTER: Final = "0123456789abcdef12345678"
+GROUP_PREFIX: Final = "group:"
+"""Before the name of a group, where accounts stand."""
 _KIND_WORDS: Final = {
     "imapp": "IM app",
     "projectmanagement": "project management",
@@ -170,8 +172,13 @@ def resolve(kind: str, body: Mapping[str, Any], names: Names) -> tuple[dict[str,
         return _Workflow(names, missing).resolved(body), missing
     if kind == "Group":
         return _members(body, names, missing), missing
-    if kind == "RoleBinding" and body.get("account") not in names.users:
-        missing.append(("user", str(body.get("account"))))
+    if kind == "RoleBinding":
+        account = str(body.get("account"))
+        group = account.removeprefix(GROUP_PREFIX)
+        if group == account and account not in names.users:
+            missing.append(("user", account))
+        elif group != account and group not in names.ids.get("group", {}):
+            missing.append((GROUP, group))
     return dict(body), missing
 
 

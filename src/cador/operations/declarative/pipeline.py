@@ -82,7 +82,7 @@ def validate(prepared: Prepared) -> Prepared:
 
 def to_wire(documents: Sequence[Document]) -> str:
     """Documents as they are sent: JSON."""
-    return json.dumps([document.wire() for document in documents], ensure_ascii=False)
+    return json.dumps([document.sent() for document in documents], ensure_ascii=False)
 
 
 def to_yaml(documents: Sequence[Document]) -> str:

@@ -12,7 +12,7 @@ from cador.domain.secrets import SECRET_KEYS
 from cador.operations.declarative import shapes
 from cador.operations.declarative.documents import FORMS, Document
 from cador.operations.declarative.reader import Reader
-from cador.operations.declarative.shapes import Part, Shape, keyed, or_nothing, schema_of
+from cador.operations.declarative.shapes import Part, Schema, Shape, keyed, or_nothing, schema_of
 
 if TYPE_CHECKING:
     from cador.operations.models.body import Body
@@ -31,10 +31,12 @@ class Section:
     make: Make
     shape: Shape
     only: str = ""
+    of_any: Schema | None = None
+    """What may stand under keys of the user's own, in a section whose entries have no other."""
 
     @property
     def part(self) -> Part:
-        entry = or_nothing(schema_of(self.shape))
+        entry = or_nothing(schema_of(self.shape) if self.of_any is None else keyed(self.of_any).schema)
         return Part(entry) if self.only else keyed(entry)
 
     def document(self, name: str, entry: Reader, project: str) -> Document:

@@ -17,6 +17,7 @@ VERBATIM: Final = frozenset(
     {
         "yaml",
         "script",
+        "dockerfile_text",
         "scripts",
         "sql",
         "build_script",
@@ -28,7 +29,10 @@ VERBATIM: Final = frozenset(
     }
 )
 LITERALS_REFUSED: Final = SECRET_KEYS - {"secret", "token"}
-"""Keys whose value must come from elsewhere. The two others are also what people call variables of their own."""
+"""Keys whose value must come from elsewhere, also where people name variables. ``secret`` is a flag in the short form;
+``token`` is often a variable, and one of these keys everywhere else."""
+_USER_KEYED: Final = frozenset({"env", "parameters", "params", "variables"})
+"""Maps whose keys are variables."""
 
 _REFERENCE: Final = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-?])([^}]*))?\}|(\{))")
 _WHOLE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?::?\?[^}]*)?\}\Z")
@@ -94,7 +98,8 @@ class _Pass:
             if (taken := read_from_secret(node)) is not None:
                 return taken
             # what an alias names is copied once for each way it is used, not for each place
-            seen = (id(node), key if isinstance(node.value, list) else "", off, secret)
+            way = key if isinstance(node.value, list) or key in _USER_KEYED else ""
+            seen = (id(node), way, off, secret)
             if seen not in self._done:
                 self._done[seen] = self._branch(node, key, off=off, below=secret)
             return self._done[seen]
@@ -117,7 +122,7 @@ class _Pass:
         if asked is not None and not isinstance(asked.value, bool):
             raise Misfit("'interpolate' is true or false", asked.mark)
         hides = _says_secret(children)
-        hidden = ("token",) if "address" in children else ()
+        hidden = () if key in _USER_KEYED else ("token",)
         return replace(
             node,
             value={

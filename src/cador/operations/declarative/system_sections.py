@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from cador.operations.declarative import shapes
 from cador.operations.declarative.documents import UNSUPPORTED
-from cador.operations.declarative.reader import Reader
+from cador.operations.declarative.reader import Reader, scalar_text
 from cador.operations.declarative.sections import Section, fields
 
 BASE_IMAGES: Final = fields(
@@ -47,5 +47,16 @@ def _group(name: str, entry: Reader) -> dict[str, Any]:
     return spec
 
 
+ROLES: Final = fields("roles", "Role", renamed={"description": "desc"})
+
+
+def secret_spec(name: str, entry: Reader) -> dict[str, Any]:
+    """Keys and values; none has a meaning of its own."""
+    return {
+        "data": {key: scalar_text(node, f"{entry.place}.{key}") for key, node in (entry.node.mapping or {}).items()}
+    }
+
+
+SECRETS: Final = Section("secrets", "Secret", secret_spec, {}, of_any=shapes.SCALAR)
 GROUPS: Final = Section("groups", "Group", _group, _GROUP)
 USERS: Final = Section("users", "User", _user, _USER)
