@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TextIO
+from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
@@ -39,6 +40,7 @@ from cador.executors.process import ProcessExecutor
 from cador.executors.server import ServerExecutor
 from cador.integrations.addresses import Rules
 from cador.integrations.git_refs import resolve_commits
+from cador.integrations.openid import OpenIdProvider, OpenIdSettings
 from cador.integrations.outgoing import HttpOutgoing, OutgoingLimits
 from cador.integrations.sql import run_sql
 from cador.integrations.tapd import Tapd
@@ -47,6 +49,7 @@ from cador.operations.callbacks import KIND as CALLBACK
 from cador.operations.callbacks import CallbackCourier
 from cador.operations.context import Context, Options
 from cador.operations.first_start import bootstrap_data, stored_settings
+from cador.operations.oidc import Admission, Identities
 from cador.operations.sessions import Sessions
 from cador.ports.clock import SystemClock
 from cador.ports.executor import Keep
@@ -54,7 +57,7 @@ from cador.ports.executor import Limits as JobLimits
 from cador.ports.peers import Peers
 from cador.ports.stores import Tx
 from cador.ports.wire import Key
-from cador.settings import EngineSettings, Settings, split_address
+from cador.settings import EngineSettings, OidcSettings, Settings, split_address
 from cador.storage.artifacts import collect
 from cador.storage.database import OpenDatabase, kind_of, open_database
 from cador.storage.database import migrate as migrate_tables
@@ -242,6 +245,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             resolve_commits=resolve_commits,
             options=lambda: options,
             outgoing=outgoing,
+            identities=_identities(settings.auth.oidc, outgoing),
             refuse_starts=disks.full,
         )
         made = await bootstrap_data(
@@ -418,6 +422,42 @@ def _home(data: Path) -> str:
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])[:60]
     _write_private(path, f"{host}-{uuid.uuid4().hex[:8]}\n")
     return path.read_text().strip()
+
+
+def _identities(own: OidcSettings, outgoing: HttpOutgoing) -> Identities | None:
+    """The OpenID provider that the settings name. Raises: CannotStart: they do not fit together."""
+    if not own.issuer:
+        return None
+    if urlsplit(own.issuer).scheme not in ("http", "https") or not urlsplit(own.issuer).hostname:
+        raise CannotStart("auth.oidc.issuer: the value is not an http or https URL")
+    if not own.client_id:
+        raise CannotStart("auth.oidc.client_id: tell by which name the provider knows this server")
+    if "openid" not in own.scopes:
+        raise CannotStart("auth.oidc.scopes: openid must be among them")
+    secret = own.client_secret
+    if own.client_secret_file:
+        try:
+            secret = Path(own.client_secret_file).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            place = f"auth.oidc.client_secret_file: {own.client_secret_file}"
+            raise CannotStart(f"{place} cannot be read: {error}") from None
+    roles = []
+    for entry in own.default_roles:
+        project, slash, role = entry.rpartition("/")
+        if not slash or not project or not role:
+            raise CannotStart(f"auth.oidc.default_roles: {entry!r} is not a project and a role, like shop/read-only")
+        roles.append((project, role))
+    provider = OpenIdSettings(issuer=own.issuer, client_id=own.client_id, client_secret=secret, scopes=own.scopes)
+    admission = Admission(
+        account_claim=own.account_claim,
+        groups_claim=own.groups_claim,
+        allowed_domains=tuple(domain.lower().lstrip("@") for domain in own.allowed_domains),
+        allowed_groups=own.allowed_groups,
+        auto_create=own.auto_create,
+        link_existing=own.link_existing,
+        default_roles=tuple(roles),
+    )
+    return Identities(OpenIdProvider(provider, outgoing), admission)
 
 
 def _outgoing(settings: Settings) -> HttpOutgoing:

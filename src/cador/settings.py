@@ -172,8 +172,39 @@ class OutgoingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OidcSettings:
+    issuer: str = _setting(
+        "",
+        "Issuer of an OpenID provider by which people log in, as it names itself in its tokens"
+        " (`https://id.corp/realms/main`); empty is none. Register `<base_url>/api/v1/auth/oidc/callback` there.",
+    )
+    client_id: str = _setting("", "Name of this server at the provider.")
+    client_secret: str = _setting("", "Secret that belongs to it; empty for a public client.", secret=True)
+    client_secret_file: str = _setting("", "File that holds that secret instead.")
+    scopes: tuple[str, ...] = _setting(("openid", "profile", "email"), "What the provider is asked to tell.")
+    account_claim: str = _setting(
+        "preferred_username", "Claim that names the account. `email` counts only when the provider has verified it."
+    )
+    groups_claim: str = _setting("groups", "Claim that lists somebody's groups.")
+    allowed_domains: tuple[str, ...] = _setting(
+        (), "Only people with a verified e-mail address of one of these domains may log in; empty is any."
+    )
+    allowed_groups: tuple[str, ...] = _setting((), "Only people in one of these groups may log in; empty is any.")
+    auto_create: bool = _setting(True, "Give people a user when they log in for the first time.")
+    link_existing: bool = _setting(
+        False,
+        "Let somebody whose account is that of a user here log in as that user. Only for providers whose people cannot"
+        " choose that name: else anybody could be the administrator.",
+    )
+    default_roles: tuple[str, ...] = _setting(
+        (), "Roles of users that are made so: `shop/read-only` in a project, `*/name` a role of the system."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings:
-    session_hours: int = _setting(24, "Hours that a sign-in with account and password lasts.", least=1)
+    session_hours: int = _setting(24, "Hours that a sign-in lasts.", least=1)
+    oidc: OidcSettings = field(default_factory=OidcSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,10 +120,17 @@ def definition(key: str, script: str = "echo hello", **fields: Any) -> dict[str,
 
 @contextlib.asynccontextmanager
 async def site(
-    folder: Path, *, url: str = "", limits: Limits = DEFAULT_LIMITS, checks: tuple[Check, ...] = (), **options: Any
+    folder: Path,
+    *,
+    url: str = "",
+    identities: Any = None,
+    limits: Limits = DEFAULT_LIMITS,
+    checks: tuple[Check, ...] = (),
+    **options: Any,
 ) -> AsyncIterator[Site]:
     """A whole server on *folder*. *url*: of a database, by default SQLite in the folder."""
     world = await World.real(folder, url)
+    world.identities = identities
     await world.boot()
     try:
         await bootstrap_data(world.ctx)

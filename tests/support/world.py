@@ -77,6 +77,7 @@ class World:
         self.max_jobs = 50
         self.retention: Retention | None = None
         self.resolve: Any = _unresolved
+        self.identities: Any = None
         self.outgoing: Any = HttpOutgoing(Rules.parse(["127.0.0.0/8", "::1"]))
         self.scripted: ScriptedWorld | None = None
         self.scripts: dict[str, Script] = {}
@@ -163,6 +164,7 @@ class World:
             catalogues=catalogues,
             resolve_commits=lambda repos, within_s: self.resolve(repos, within_s),
             outgoing=self.outgoing,
+            identities=self.identities,
             options=lambda: Options(base_url="http://ci.example.com"),
         )
         self._stack = contextlib.AsyncExitStack()

@@ -57,6 +57,7 @@ ROUTES: Final[tuple[Routes, ...]] = (
     why.ROUTES,
     live_settings.ROUTES,
     oidc.ROUTES,
+    oidc.ROUTES,
     audit.ROUTES,
     *RESOURCE_ROUTES,
 )

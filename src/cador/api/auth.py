@@ -11,6 +11,8 @@ from cador.operations.sessions import NotAuthenticated
 GUARDED: Final = ("/api/", "/openapi/")
 """Below these every request needs a token, before anything else is looked at."""
 MASK: Final = "********"
+_SECRETS: Final = ("token", "code", "state")
+"""Query parameters that are kept out of the log."""
 
 
 async def authenticate(call: Call) -> None:
@@ -44,12 +46,13 @@ def unauthorized(description: str) -> Refusal:
 
 
 def without_token(query: str) -> str:
-    """A query string as it may be logged: the value of every ``token`` masked, percent-encoded spellings included."""
-    if "token" not in query.lower() and "%" not in query:
+    """A query string as it may be logged: the value of every ``token`` masked, percent-encoded spellings included, and
+    what an OpenID provider sends."""
+    if not any(name in query.lower() for name in (*_SECRETS, "%")):
         return query
     masked = []
     for part in query.split("&"):
         name, equals, _ = part.partition("=")
-        is_token = equals and unquote_plus(name).strip().lower() == "token"
+        is_token = equals and unquote_plus(name).strip().lower() in _SECRETS
         masked.append(f"{name}={MASK}" if is_token else part)
     return "&".join(masked)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cador.engine.engine import Engine
 from cador.engine.preparing import Catalogues
@@ -13,6 +14,9 @@ from cador.ports.logs import LogStore
 from cador.ports.outgoing import Outgoing
 from cador.ports.sealing import Sealer
 from cador.ports.stores import Database
+
+if TYPE_CHECKING:
+    from cador.operations.oidc import Identities
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,8 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """``refuse_starts``: why no task can be accepted right now (a full disk), ``""`` when all is well."""
+    """``refuse_starts``: why no task can be accepted right now (a full disk), ``""`` when all is well. ``identities``:
+    the OpenID provider by which people log in, if there is one."""
 
     db: Database
     clock: Clock
@@ -42,3 +47,4 @@ class Context:
     outgoing: Outgoing
     options: Callable[[], Options]
     refuse_starts: Callable[[], str] = lambda: ""
+    identities: "Identities | None" = None

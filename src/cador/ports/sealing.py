@@ -14,5 +14,8 @@ class Sealer(Protocol):
         """The value of a token. Raises: a ``CadorError`` that says what to do, when the key is another one or the
         token is damaged."""
 
+    def label(self, token: str) -> str:
+        """The label that *token* was made with, if it opens; ``""`` when it is no token."""
+
     def is_sealed(self, text: str) -> bool:
         """Whether *text* looks like a token, of whatever key."""

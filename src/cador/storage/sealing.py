@@ -90,6 +90,13 @@ class AesSealer:
             raise DamagedSecret("a stored secret is damaged: enter it again") from error
         return plain.decode("utf-8", "surrogatepass")
 
+    def label(self, token: str) -> str:
+        match = _TOKEN.fullmatch(token)
+        try:
+            return _decode(match[2]).decode() if match is not None else ""
+        except ValueError:
+            return ""
+
     def is_sealed(self, text: str) -> bool:
         return _TOKEN.fullmatch(text) is not None
 
