@@ -11,8 +11,9 @@ import yaml
 from sqlalchemy import select
 
 from cador.domain.errors import CadorError, NotFound
-from cador.operations import tasks, workflows
-from cador.operations.task_values import TaskDetail
+from cador.operations import legacy, tasks, workflows
+from cador.operations.product import ByServices, ByTargets, GivenImage, RepoChoice, ServiceBuild, Target
+from cador.operations.task_values import StartRequest, TaskDetail
 from cador.storage.tables import workflow_task
 from support import virtual_loop
 from support.git_server import GitServer
@@ -45,6 +46,7 @@ class Play:
         self.key: str = workflows[0]["name"]
         self.started: list[tuple[str, int]] = []
         self.deleted: list[tuple[tuple[str, int], int]] = []
+        self.commits: dict[str, str] = {}
 
     async def run(self, folder: Path) -> None:
         """*folder*: for the repositories of the scenario."""
@@ -52,8 +54,11 @@ class Play:
             if repositories := self.script.get("repositories"):
                 server = GitServer(folder / "repositories")
                 for name, content in repositories.items():
-                    server.repository(name).commit(content.get("files", {}), content["message"])
+                    self.commits[name] = server.repository(name).commit(content.get("files", {}), content["message"])
+                unresolved = self.world.resolve
                 await self.world.reach(stack.enter_context(server.serving()))
+                if not self.script.get("asks_for_commits", True):
+                    self.world.resolve = unresolved
             await self.play()
 
     async def play(self) -> None:
@@ -90,6 +95,52 @@ class Play:
         key, times = given.pop("workflow", self.key), given.pop("times", 1)
         numbers = await asyncio.gather(*(self.world.start(key, **given) for _ in range(times)))
         self.started += [(key, number) for number in sorted(numbers)]
+
+    async def do_create(self, given: dict[str, Any]) -> None:
+        """A start by services, as the oldest editions have it: ``targets`` by service, ``images`` by service/module."""
+        targets = tuple(
+            Target(service, tuple(RepoChoice(name, branch) for name, branch in (repos or {}).items()))
+            for service, repos in given.get("targets", {}).items()
+        )
+        images = tuple(GivenImage(*pair.split("/"), image) for pair, image in given.get("images", {}).items())
+        wanted = ByTargets(given.get("env", ""), targets, images)
+        ctx, actor = self.world.ctx, self.world.actor()
+        started = await legacy.start_by_targets(ctx, actor, self.key, PROJECT, wanted)
+        self.started.append((self.key, started.number))
+
+    async def do_produce(self, given: dict[str, Any]) -> None:
+        """A start by modules (``service/module``), as product workflows have it."""
+        build, deploy = given.get("build"), given.get("deploy")
+        choose = ByServices(
+            target_env=given.get("env", ""),
+            build=build is not None,
+            build_list=tuple(ServiceBuild(*pair.split("/")) for pair in build or ()),
+            deploy=deploy is not None,
+            deploy_source="zadig" if build is not None else "",
+            deploy_list=tuple(GivenImage(*pair.split("/"), image) for pair, image in (deploy or {}).items()),
+        )
+        request = StartRequest(self.key, PROJECT, choose=choose)
+        started = await tasks.start_task(self.world.ctx, self.world.actor(), request)
+        self.started.append((self.key, started.number))
+
+    async def do_targets(self, given: dict[str, Any]) -> None:
+        """What the detail by targets shows."""
+        found = await legacy.targets_detail(self.world.ctx, self.world.actor(), *self.at(given))
+        shown = {
+            "env": found.env,
+            "targets": [target.service for target in found.targets],
+            "images": [image.service for image in found.images],
+        }
+        assert {key: shown[key] for key in given if key in shown} == {
+            key: value for key, value in given.items() if key in shown
+        }
+
+    async def do_lookup(self, given: dict[str, Any]) -> None:
+        """Tasks of the commit of a repository, found by so many of its digits: numbers of starts, newest first."""
+        commit = self.commits[given["repository"]][: given.get("digits", 40)]
+        found = await legacy.tasks_of_commit(self.world.ctx, self.world.actor(), commit)
+        rows = [(row.workflow_key, row.number) for row in found]
+        assert rows == [self.started[number - 1] for number in given["finds"]]
 
     async def do_until(self, given: dict[str, Any]) -> None:
         def reached(detail: TaskDetail) -> bool:

@@ -310,12 +310,8 @@ async def create(call: Call) -> Any:
         raise bad_request("workflow_name is required")
     project = await legacy.project_to_run(call.ctx, call.actor, key)
     body = validate(CreateBody, {**sent, "workflow_name": key})
-    if not body.targets and not body.release_images:
-        raise bad_request("target and release_images cannot be empty at the same time")
     if any(target.service_type not in _SERVICE_TYPES for target in body.targets):
         raise bad_request("Unsupported service type")
-    if body.targets and not body.env_name.strip():
-        raise bad_request("env_name is required")
     told = body.callback
     callback = parse_callback(told.callback_url, told.callback_vars or {}) if told is not None else None
     started = await legacy.start_by_targets(

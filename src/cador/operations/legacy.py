@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from cador.domain.errors import NotFound, NotStartable
+from cador.domain.errors import Invalid, NotFound
 from cador.domain.naming import pull_requests
 from cador.domain.task import JobStatus, TaskStatus
 from cador.jobs.base import Catalogue
@@ -93,6 +93,8 @@ async def start_by_targets(
 
     Raises: NotFound("workflow"), NoEnvironment, Invalid, NotStartable, Forbidden.
     """
+    if not wanted.targets and not wanted.releases:
+        raise Invalid("target and release_images cannot be empty at the same time")
     if wanted.targets:
         env = await ctx.db.read(_environment, ctx, wanted.env, project)
         wanted = replace(wanted, env=env)
@@ -103,11 +105,11 @@ async def start_by_targets(
 
 
 def _environment(tx: Tx, ctx: Context, names: str, project: str) -> str:
-    """Raises: NoEnvironment, NotStartable."""
+    """Raises: NoEnvironment, Invalid."""
     catalogue = ctx.catalogues.load(tx, project)
     wanted = list(dict.fromkeys(filter(None, (name.strip() for name in names.split(",")))))
     if not wanted:
-        raise NotStartable("env_name is empty")
+        raise Invalid("env_name is required", place="env_name")
     for name in wanted:
         if not any(catalogue.find(kind, name) for kind in ENVIRONMENTS):
             raise NoEnvironment(name, project)
