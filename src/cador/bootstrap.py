@@ -42,6 +42,7 @@ from cador.integrations.addresses import Rules
 from cador.integrations.git_refs import resolve_commits
 from cador.integrations.openid import OpenIdProvider, OpenIdSettings
 from cador.integrations.outgoing import HttpOutgoing, OutgoingLimits
+from cador.integrations.sonar import Sonar
 from cador.integrations.sql import run_sql
 from cador.integrations.tapd import Tapd
 from cador.jobs.types import load_types
@@ -188,7 +189,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         outgoing = _outgoing(settings)
         stack.push_async_callback(outgoing.aclose)
         tapd = Tapd(outgoing)
-        actions = {"sql": run_sql, "tapd": tapd.run}
+        actions = {"sql": run_sql, "tapd": tapd.run, "sonar": Sonar(outgoing).run}
         own = ServerExecutor(actions, place=executor.place, clock=clock.now)
         stack.push_async_callback(own.close)
         types = load_types()
@@ -211,6 +212,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             logs=files.own_logs,
             blobs=files.own_blobs,
             executors={executor.name: executor, own.name: own},
+            actions=actions,
             preparer=Preparer(
                 types=types,
                 sealer=sealer,

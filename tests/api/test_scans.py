@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 
 from api.site import PROJECT, Site, site
+from cador.integrations.sonar import Sonar
+from support.sonar import TOKEN as SONAR_TOKEN
+from support.sonar import sonarqube
 
 pytestmark = pytest.mark.anyio
 
@@ -173,6 +176,34 @@ async def test_a_scan_runs_and_shows_what_it_left(server: Site) -> None:
     assert "scanning-result/artifactResultOut.tar.gz" in found.text
 
 
+async def test_what_sonarqube_says_of_a_scan(server: Site) -> None:
+    """From the definition over real processes and a real server to the detail of the task and its log."""
+    left = "mkdir .scannerwork; printf 'projectKey=shop:api\\nceTaskId=AX-1\\n' >.scannerwork/report-task.txt"
+    with sonarqube() as sonar:
+        server.world.actions["sonar"] = Sonar(server.world.outgoing).run
+        reply = await server.post(
+            "/openapi/system/sonar", json={"system_identity": "near", "server_address": sonar.url, "token": SONAR_TOKEN}
+        )
+        assert reply.status_code == 200, reply.text
+        fields = {"scanner_type": "sonarQube", "sonar_system": "near", "enable_scanner": False}
+        body = scan("gated", **fields, enable_quality_gate=True, prelaunch_script=f'{left}; echo "has $SONAR_TOKEN"')
+        assert (await server.post(SCAN, json=body)).status_code == 200
+        await server.create("gates", stages=[{"name": "one", "jobs": [job("gated")]}])
+        number = await server.run("gates", "check")
+        [shown] = (await server.done("gates", number))["stages"][0]["jobs"]
+        assert (shown["status"], shown["error"]) == ("passed", "")
+        assert shown["spec"]["sonar_metrics"]["Coverage"] == "81.5"
+        assert shown["spec"]["link_url"] == f"{sonar.url}/dashboard?id=shop%3Aapi"
+        log = (await server.get(f"/openapi/logs/log/v4/workflow/gates/{number}/gated-check")).text
+        assert "sonar: quality gate OK" in log
+        assert "has ********" in log
+        failed = {"status": "ERROR", "metricKey": "bugs", "comparator": "GT", "errorThreshold": "0", "actualValue": "2"}
+        sonar.gate = {"status": "ERROR", "conditions": [failed]}
+        number = await server.run("gates", "check")
+        [shown] = (await server.done("gates", number))["stages"][0]["jobs"]
+        assert (shown["status"], shown["error"]) == ("failed", "quality gate: ERROR; bugs 2 fails GT 0")
+
+
 async def test_nothing_of_the_secrets_is_shown(server: Site) -> None:
     await server.post("/openapi/system/storage", json={**STORAGE, "name": "audited"})
     audit = await server.world.db.read(lambda tx: tx.audit.list_entries(limit=200))
@@ -182,3 +213,59 @@ async def test_nothing_of_the_secrets_is_shown(server: Site) -> None:
     assert "sonar" in seen
     assert "hidden-storage-key" not in seen
     assert "squ_hidden-token" not in seen
+
+
+FILE = """\
+version: "1"
+project: { key: declared, name: Declared }
+system:
+  sonar: { declared-sonar: { address: "https://sonar.example.com", token: "${SONAR_TOKEN}" } }
+  storage: { declared-storage: { endpoint: s3.example.com, bucket: kept, ak: me, sk: "${SK}", region: eu-1 } }
+scans:
+  lint:
+    repos: []
+    script: make lint
+    artifacts: [out]
+    timeout: 30m
+    concurrency: 2
+    parameters: { K: v, S: { secret: true, value: "${S}" } }
+  quality:
+    type: sonarQube
+    sonar: declared-sonar
+    properties: "sonar.projectKey=x"
+    scanner: true
+    quality_gate: true
+    before: echo hi
+workflows:
+  scan-it:
+    stages:
+      - name: one
+        jobs:
+          - { name: all, type: zadig-scanning, scans: [lint, quality] }
+          - { name: each, type: zadig-scanning, scans: [lint], services: [api/api] }
+"""
+
+
+async def test_the_declarative_forms(server: Site) -> None:
+    """Applied, exported and applied again: nothing changes, and no secret is in the export."""
+    text = FILE.replace("${SONAR_TOKEN}", "squ_declared").replace("${SK}", "sk-declared").replace("${S}", "s-declared")
+    reply = await server.post("/openapi/apply", content=text, headers={"Content-Type": "application/yaml"})
+    assert reply.status_code == 200, reply.text
+    found = await server.get(f"{SCAN}/lint", params={"projectKey": "declared"})
+    settings = found.json()["advanced_settings"]
+    assert (settings["timeout"], settings["concurrency_limit"]) == (30, 2)
+    assert found.json()["image_name"] == "ubuntu 22.04"
+    stored = await server.world.db.read(lambda tx: tx.workflows.find("scan-it"))
+    assert stored is not None
+    assert '"project_name":"declared"' in stored.definition.replace(" ", "")
+    for query in ({"projectKey": "declared"}, {}):
+        export = await server.get("/openapi/export", params=query)
+        assert export.status_code == 200, export.text
+        assert "declared-sonar" in export.text
+        for secret in ("squ_declared", "sk-declared", "s-declared"):
+            assert secret not in export.text
+        again = await server.post(
+            "/openapi/apply", content=export.content, headers={"Content-Type": "application/yaml"}
+        )
+        assert again.status_code == 200, again.text
+        assert {result["action"] for result in again.json()["results"]} == {"unchanged"}, again.json()

@@ -22,6 +22,9 @@ from cador.executors.server import ServerExecutor
 from cador.integrations.addresses import Rules
 from cador.integrations.git_refs import GitRefs
 from cador.integrations.outgoing import HttpOutgoing
+from cador.integrations.probes import RealProbes
+from cador.integrations.sql import run_sql
+from cador.integrations.tapd import Tapd
 from cador.jobs.definition import check_workflow, normalise, parse_workflow
 from cador.jobs.types import load_types
 from cador.operations import tasks
@@ -81,7 +84,9 @@ class World:
         self.outgoing: Any = HttpOutgoing(Rules.parse(["127.0.0.0/8", "::1"]))
         self.scripted: ScriptedWorld | None = None
         self.scripts: dict[str, Script] = {}
-        self.actions: dict[str, Action] = {}
+        tapd = Tapd(self.outgoing)
+        self.actions: dict[str, Action] = {"sql": run_sql, "tapd": tapd.run}
+        self.probes = RealProbes(tapd)
         self.installation = f"test{uuid.uuid4().hex[:8]}"
         self._stack: contextlib.AsyncExitStack | None = None
         self.boots = 0
@@ -152,6 +157,7 @@ class World:
             stop_grace_s=1.0,
             retention=None if kept is None else lambda: kept,
             couriers={CALLBACK: CallbackCourier(self.outgoing, self.sealer)},
+            actions=self.actions,
         )
         self.ctx = Context(
             db=self.db,
@@ -164,6 +170,7 @@ class World:
             catalogues=catalogues,
             resolve_commits=lambda repos, within_s: self.resolve(repos, within_s),
             outgoing=self.outgoing,
+            probes=self.probes,
             identities=self.identities,
             options=lambda: Options(base_url="http://ci.example.com"),
         )

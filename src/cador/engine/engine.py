@@ -19,6 +19,7 @@ from cador.engine.handlers import Handlers
 from cador.engine.hearing import Claim, Fenced, NotHere, Outcome
 from cador.engine.housekeeping import Housekeeping, Retention
 from cador.engine.preparing import Loaded, Preparer
+from cador.ports.actions import Action
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
 from cador.ports.deliveries import Courier
@@ -100,11 +101,13 @@ class Engine:
         max_artifact_bytes: int = 2 << 30,
         lost_after_s: float = 60.0,
         couriers: Mapping[str, Courier] | None = None,
+        actions: Mapping[str, Action] | None = None,
         meter: Meter | None = None,
         home: str = "",
         retention: Callable[[], Retention] | None = None,
     ) -> None:
-        """*couriers*: by the kind of receivers they speak to. *home*, *retention*: see :class:`Housekeeping`."""
+        """*couriers*: by the kind of receivers they speak to. *actions*: by name, what jobs ask for when
+        their processes have ended. *home*, *retention*: see :class:`Housekeeping`."""
         self._peers = peers
         self._me = ""
         self.meter: Meter = meter or SilentMeter()
@@ -143,6 +146,7 @@ class Engine:
             max_artifact_bytes=max_artifact_bytes,
             lost_after_s=lost_after_s,
             home=home,
+            actions=actions,
         )
         self.housekeeping = Housekeeping(self, logs=logs, blobs=blobs, home=home, retention=retention)
         deliverer = Deliverer(self, couriers or {}, installation)

@@ -16,9 +16,10 @@ from cador.domain.errors import CadorError, NotFound, Unavailable
 from cador.domain.masking import Masker
 from cador.domain.naming import commits_of
 from cador.domain.task import WorkflowTask
+from cador.engine.afterwards import Afterwards
 from cador.engine.hearing import Claim, Ear, Fenced, NotHere, Outcome
-from cador.engine.preparing import Loaded, Prepared, Preparer
-from cador.ports.actions import SERVER
+from cador.engine.preparing import After, Loaded, Prepared, Preparer
+from cador.ports.actions import SERVER, Action
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
 from cador.ports.executor import End, Executor, Gone, Output, StartRefused, StepMark, StepState, Unreachable
@@ -95,8 +96,10 @@ class Executions:
         max_artifact_bytes: int,
         lost_after_s: float,
         home: str = "",
+        actions: Mapping[str, Action] | None = None,
     ) -> None:
         self._engine = engine
+        self._after = Afterwards(engine, {} if actions is None else actions, clock)
         self._installation = installation
         self._clock = clock
         self._logs, self._blobs = logs, blobs
@@ -387,8 +390,9 @@ class Executions:
         unseen = adopted and not followed.judged
         try:
             conclusion = await self._preparer.conclude(
-                executor, row, prepared, end, self._blobs, self._max_artifact_bytes, adopted=unseen
-            )
+                executor, row, prepared, end, self._blobs, self._max_artifact_bytes, adopted=unseen,
+                afterwards=partial(self._afterwards, row, prepared, writer),
+            )  # fmt: skip
             for line in conclusion.lines:
                 writer.line(line)
             # The log of a job that was lost goes on when it is run again.
@@ -398,11 +402,12 @@ class Executions:
             writer.leave()
             raise
         error = Masker(prepared.folder.secrets).mask_text(conclusion.error) if conclusion.error else ""
-        event = ev.JobEnded(end.at, row.job_id, row.attempt, row.recovery, conclusion.result, error)
+        event = ev.JobEnded(conclusion.at, row.job_id, row.attempt, row.recovery, conclusion.result, error)
         await self._engine.transact(_ended, row, event, conclusion.outputs, conclusion.facts, followed.steps)
         if lost:
             self._engine.spawn(f"end log {row.key}", self._end_log, row, "")
-        self._engine.meter.job_ended(prepared.type.name, conclusion.result.value, max(0.0, end.at - row.created_at))
+        took_s = max(0.0, conclusion.at - row.created_at)
+        self._engine.meter.job_ended(prepared.type.name, conclusion.result.value, took_s)
         for pause_s in (*REMOVE_PAUSES_S, None):
             try:
                 await executor.remove(row.key, row.ref)
@@ -413,6 +418,14 @@ class Executions:
                     await asyncio.sleep(pause_s)
             else:
                 return
+
+    async def _afterwards(
+        self, row: ExecutionRow, prepared: Prepared, writer: LogWriter, outputs: Mapping[str, str]
+    ) -> After:
+        call = prepared.folder.after
+        if call is None:
+            return After()
+        return await self._after.carry_out(row, call, outputs, Masker(prepared.folder.secrets), writer.line)
 
     # -- stop
 

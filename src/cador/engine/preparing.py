@@ -2,8 +2,8 @@
 on values; secrets are opened here and live no longer than the execution is followed."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -77,7 +77,25 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class After:
+    """What became of an action that a job asks for when its processes have passed. *at*: Unix seconds of its end;
+    *stopped*: ``cancel`` or ``timeout`` when it was broken off; *error*: why it failed; *outputs*: what it left."""
+
+    at: float = 0.0
+    stopped: str = ""
+    error: str = ""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+Afterwards = Callable[[Mapping[str, str]], Awaitable[After]]
+"""Does what a job asks the server for when its processes have passed; gets what they wrote."""
+
+
+@dataclass(frozen=True, slots=True)
 class Concluded:
+    """*at*: when the job ended."""
+
+    at: float
     result: ev.Result
     error: str
     outputs: Mapping[str, str]
@@ -202,15 +220,22 @@ class Preparer:
         blobs: BlobStore,
         max_artifact_bytes: int,
         *,
+        afterwards: Afterwards | None = None,
         adopted: bool = False,
     ) -> Concluded:
-        """Collect what the job left and say what its end means."""
+        """Collect what the job left, do what it asks of the server, and say what its end means."""
         harvest = await executor.harvest(row.key, row.ref)
         passed = end.exit_code == 0 and not end.stopped
+        after = After()
+        if passed and prepared.folder.after is not None and afterwards is not None:
+            after = await afterwards(harvest.outputs)
+            end = replace(end, at=max(end.at, after.at), stopped=after.stopped)
+            harvest = replace(harvest, outputs={**harvest.outputs, **after.outputs})
+            passed = not after.stopped and not after.error
         name = prepared.log_name
         prefix = f"tasks/{name.workflow}/{name.task}/{name.job}"
         keeps = tuple(keep for keep in prepared.folder.keep if passed or keep.on_failure)
-        problems = list(harvest.problems)
+        problems = [*filter(None, [after.error]), *harvest.problems]
         failed = bool(problems)
         if keeps and harvest.workspace is not None and end.stopped != "cancel":
             await asyncio.to_thread(blobs.delete, prefix)
@@ -249,7 +274,7 @@ def _verdict(
         result = ev.Result.LOST if adopted else ev.Result.FAILED
         error = "" if adopted else end.reason or "the job's process was killed"
     elif end.exit_code != 0:
-        result, error = ev.Result.FAILED, _exit_text(end, prepared.folder)
+        result, error = ev.Result.FAILED, conclusion.error or _exit_text(end, prepared.folder)
     elif failed or conclusion.error:
         result, error = ev.Result.FAILED, conclusion.error or problems[0]
     else:
@@ -258,7 +283,7 @@ def _verdict(
         lines.append(error)
     withheld = conclusion.only_if_passed and result is not ev.Result.PASSED
     published = {} if withheld else {**outputs, **conclusion.outputs}
-    return Concluded(result, error, published, conclusion.result, tuple(lines))
+    return Concluded(end.at, result, error, published, conclusion.result, tuple(lines))
 
 
 def _exit_text(end: End, folder: JobFolder) -> str:

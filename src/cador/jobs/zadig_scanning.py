@@ -1,10 +1,11 @@
 """Job type ``zadig-scanning``: run code scans. Source: API documents, "Execute the Workflow", ``zadig-scanning``.
 
 A scan configuration (kind ``scan``) names repositories, variables and a script. Scans of type ``sonarQube`` report to a
-SonarQube server (kind ``sonar``): when their processes have ended the server asks it what came of it (``AFTER``).
+SonarQube server (kind ``sonar``): when their processes have ended, the server asks it what came of the scan.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -29,7 +30,7 @@ from cador.jobs.sandbox import (
     with_job_lists,
 )
 from cador.jobs.sources import referred_services
-from cador.jobs.steps.sonar import REASON, properties
+from cador.jobs.steps.sonar import REASON, answer_of, properties, report_of
 from cador.jobs.values import (
     Input,
     KeyInput,
@@ -49,6 +50,7 @@ from cador.jobs.values import (
     text,
     variables,
 )
+from cador.ports.actions import ActionCall
 from cador.ports.executor import JobFolder
 
 Object = dict[str, Any]
@@ -176,12 +178,34 @@ class Scanning(SandboxType):
             "SONAR_LINK": _link(sonar, sonar["project"]),
             "SONAR_TOKEN": sonar["token"],
         }
-        return super().compile({**plan, "predefined": {**plan["predefined"], **told}}, run)
+        folder = super().compile({**plan, "predefined": {**plan["predefined"], **told}}, run)
+        token = run.open(sonar["token"])
+        asked = {"server": sonar["server"], "project": sonar["project"], "branch": sonar["branch"], "token": token}
+        secrets = tuple(dict.fromkeys([*folder.secrets, token]))
+        return replace(folder, secrets=secrets, after=ActionCall("sonar", asked, repeatable=True))
 
     def conclude(self, plan: Doc, outputs: Mapping[str, str], passed: bool, collected: Collected) -> Conclusion:
         base = super().conclude(plan, outputs, passed, collected)
         result = {**base.result, "archive": bool(collected.names(_RESULTS))}
-        return Conclusion(result=result, error="" if passed else outputs.get(REASON, "").strip())
+        sonar, report = plan.get("sonar"), report_of(outputs)
+        if sonar is None:
+            return Conclusion(result=result)
+        published: dict[str, str] = {}
+        if report is not None:
+            project = text(sonar["project"]) or report["project"]
+            published = {
+                "SonarCETaskID": report["task"],
+                "SonarProjectKey": project,
+                "SonarBranchKey": text(sonar["branch"]),
+            }
+            result["link_url"] = _link(sonar, project)
+        answer = answer_of(outputs)
+        if answer is not None and answer.metrics is not None:
+            result["sonar_metrics"] = dict(answer.metrics)
+        error = "" if passed else outputs.get(REASON, "").strip()
+        if passed and answer is not None and sonar["check_quality_gate"]:
+            error = answer.error
+        return Conclusion(result=result, error=error, outputs=published)
 
     def view(self, plan: Doc, outputs: Mapping[str, str], result: Doc, final: bool) -> Object:
         sonar = mapping(plan.get("sonar"))

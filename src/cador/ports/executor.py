@@ -64,6 +64,7 @@ class JobFolder:
     private folder ``$CADOR_JOB_DIR/files`` -> content (credentials, JSON for ``cador step``), mode 0600.
     ``image``: ignored by the process executor. ``report_s``: time that ``on_failure`` steps have after a time-out.
     ``action``: what the executor ``server`` does; there are no steps then, and no other executor gets the folder.
+    ``after``: what the server does when the steps have passed, as part of the job; no executor looks at it.
     """
 
     steps: tuple[FolderStep, ...]
@@ -76,6 +77,7 @@ class JobFolder:
     limits: Limits = Limits()
     report_s: float = 60.0
     action: ActionCall | None = None
+    after: ActionCall | None = None
 
 
 class StepState(StrEnum):

@@ -3,8 +3,10 @@
 What the scan came to is asked by the server when the sandbox has ended, see ``docs/jobs.md``.
 """
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from shlex import quote
 from typing import Any, Final
 
@@ -18,6 +20,16 @@ REPORT: Final = "cador.sonar"
 """Output: the scanner's ``report-task.txt``."""
 REASON: Final = "cador.reason"
 """Output: why a step failed, for the error of the job."""
+ANSWER: Final = "cador.sonar.answer"
+"""Output: what the SonarQube server said, left by the action ``sonar``."""
+METRICS: Final[Mapping[str, str]] = {
+    "ncloc": "Ncloc",
+    "bugs": "Bugs",
+    "vulnerabilities": "Vulnerabilities",
+    "code_smells": "CodeSmells",
+    "coverage": "Coverage",
+}
+"""Keys of SonarQube, and what the detail of a task calls them."""
 _PROPERTY: Final = re.compile(r"^[ \t]*([A-Za-z0-9_.]+)[ \t]*[=:][ \t]*(.*?)[ \t]*$", re.MULTILINE)
 _TASK: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _REPORT_BYTES: Final = 16_384
@@ -75,6 +87,39 @@ def compile_report(name: str, spec: Doc, env: Mapping[str, str]) -> StepParts:
 def properties(content: str) -> dict[str, str]:
     """Keys and values of a text in the form of ``sonar-project.properties``; of a key met twice the last one."""
     return dict(_PROPERTY.findall(content.replace("\r\n", "\n")))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """*problem*: why there is no quality gate to judge by; *gate*: its status; *conditions*: those of it that failed;
+    *metrics*: by the names of the detail, None when they could not be had."""
+
+    problem: str = ""
+    gate: str = ""
+    conditions: tuple[str, ...] = ()
+    metrics: Mapping[str, str] | None = None
+
+    @property
+    def error(self) -> str:
+        """Why a scan that must pass the gate does not; ``""`` when it does."""
+        if self.problem:
+            return f"the quality gate is not known: {self.problem}"
+        if self.gate in ("OK", "NONE"):
+            return ""
+        return "; ".join([f"quality gate: {self.gate}", *self.conditions])
+
+
+def answer_text(answer: Answer) -> str:
+    """As :func:`answer_of` reads it."""
+    return json.dumps(asdict(answer))
+
+
+def answer_of(outputs: Mapping[str, str]) -> Answer | None:
+    """None: nobody asked."""
+    if ANSWER not in outputs:
+        return None
+    found = json.loads(outputs[ANSWER])
+    return Answer(found["problem"], found["gate"], tuple(found["conditions"]), found["metrics"])
 
 
 def report_of(outputs: Mapping[str, str]) -> dict[str, Any] | None:
