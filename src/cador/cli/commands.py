@@ -17,6 +17,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "validate": (DEFINING, "Check a YAML file without changing anything.", "apply:validate"),
     "convert": (DEFINING, "Print the long form of a YAML file.", "apply:convert"),
     "export": (DEFINING, "Print a project as YAML.", "apply:export"),
+    "import": (DEFINING, "Take over what a Zadig server holds.", "import_zadig:app"),
     "delete": (DEFINING, "Delete what a YAML file describes.", "apply:delete"),
     "workflow": (DEFINING, "Workflow definitions.", "workflows:app"),
     "project": (DEFINING, "Projects.", "resources:project"),
