@@ -67,7 +67,8 @@ class StageBody(BaseModel):
 
 
 class WorkflowBody(BaseModel):
-    """A definition, JSON or YAML. ``concurrency_limit``: -1 any number of tasks at once, 0 none (not executable)."""
+    """A definition, JSON or YAML. ``concurrency_limit``: -1 any number of tasks at once, 0 none (not executable).
+    ``workflow_type``: ``custom`` or ``product``; both are run and looked at alike."""
 
     name: str
     display_name: str = ""
@@ -79,6 +80,7 @@ class WorkflowBody(BaseModel):
     notify_ctls: list[dict[str, Any]] = []
     share_storages: list[dict[str, Any]] = []
     disabled: bool = False
+    workflow_type: str = "custom"
 
 
 @ROUTES.get(

@@ -12,6 +12,7 @@ from cador.api.params import PROJECT, TASK, WORKFLOW
 from cador.api.permissions import by_operation, in_body, in_query
 from cador.api.routing import Call, Routes
 from cador.api.run_body import RunBody, RunInput
+from cador.api.started import idempotency_key, started_document
 from cador.api.task_shapes import task_document, task_line
 from cador.domain import errors as domain
 from cador.operations import tasks
@@ -20,7 +21,6 @@ from cador.operations.task_values import LONGEST_REMARK, Ballot, JobInput, Start
 ROUTES: Final = Routes("workflow tasks")
 
 TASK_PATH: Final = "/openapi/workflows/custom/task"
-LONGEST_IDEMPOTENCY_KEY: Final = 255
 
 
 class RemarkBody(BaseModel):
@@ -86,9 +86,6 @@ async def execute(call: Call) -> Any:
     """Execute a workflow."""
     sent = await call.object()
     body = validate(RunBody, sent)
-    key = call.headers.get("idempotency-key", "").strip()
-    if len(key) > LONGEST_IDEMPOTENCY_KEY:
-        raise bad_request(f"Idempotency-Key is longer than {LONGEST_IDEMPOTENCY_KEY} characters")
     request = StartRequest(
         workflow_key=body.workflow_key,
         project_key=body.project_key,
@@ -101,21 +98,11 @@ async def execute(call: Call) -> Any:
         # The documented requests know no remark: a client written from them works unchanged.
         remark=body.remark if "remark" in sent else None,
         strict=call.flag("strict"),
-        idempotency_key=key,
+        idempotency_key=idempotency_key(call),
         auto_cancel=body.auto_cancel,
         debug=body.debug,
     )
-    started = await tasks.start_task(call.ctx, call.actor, request)
-    reply: dict[str, Any] = {
-        "project_name": started.project_key,
-        "workflow_name": started.workflow_key,
-        "project_key": started.project_key,
-        "workflow_key": started.workflow_key,
-        "task_id": started.number,
-    }
-    if started.warnings:
-        reply["warnings"] = list(started.warnings)
-    return reply
+    return started_document(await tasks.start_task(call.ctx, call.actor, request))
 
 
 def _breakpoints(given: RunInput) -> tuple[str, ...]:
