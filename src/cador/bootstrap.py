@@ -42,6 +42,7 @@ from cador.integrations.addresses import Rules
 from cador.integrations.git_refs import resolve_commits
 from cador.integrations.openid import OpenIdProvider, OpenIdSettings
 from cador.integrations.outgoing import HttpOutgoing, OutgoingLimits
+from cador.integrations.probes import RealProbes
 from cador.integrations.sonar import Sonar
 from cador.integrations.sql import run_sql
 from cador.integrations.tapd import Tapd
@@ -249,6 +250,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             outgoing=outgoing,
             identities=_identities(settings.auth.oidc, outgoing),
             refuse_starts=disks.full,
+            probes=RealProbes(tapd),
         )
         made = await bootstrap_data(
             ctx, admin_token=settings.admin_token or None, admin_password=settings.admin_password or None

@@ -16,6 +16,7 @@ from cador.operations.product import ByServices, ByTargets, GivenImage, RepoChoi
 from cador.operations.task_values import StartRequest, TaskDetail
 from cador.storage.tables import workflow_task
 from support import virtual_loop
+from support.actions import scripted
 from support.git_server import GitServer
 from support.replays import check_replay
 from support.world import PROJECT, World, describe
@@ -65,6 +66,7 @@ class Play:
         limits = self.script.get("limits", {})
         self.world.max_running_tasks = limits.get("max_running_tasks", 50)
         self.world.max_jobs = limits.get("max_jobs", 50)
+        self.world.actions |= scripted(self.script.get("actions", {}))
         for resource in self.script.get("setup", ()):
             await self.world.add(**resource)
         for workflow in self.workflows:
@@ -270,6 +272,8 @@ class Play:
             assert jobs[name].row.attempt == count, shown
         for name, counted in ends.get("retry_count", {}).items():
             assert jobs[name].row.retry_count == counted, shown
+        for name, facts in ends.get("results", {}).items():
+            assert {key: jobs[name].row.result.get(key) for key in facts} == facts, jobs[name].row.result
         for name, texts in ends.get("log", {}).items():
             log = self.world.log(*task, name, jobs[name].row.attempt)
             for text in texts:

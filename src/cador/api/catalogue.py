@@ -120,6 +120,11 @@ class Operation(Enum):
     GET_IM_APP = (6933, "获取 IM 应用失败", "Get IM application failed")
     DELETE_IM_APP = (6934, "删除 IM 应用失败", "Delete IM application failed")
 
+    CREATE_PROJECT_MANAGEMENT = (6950, "创建项目管理集成失败", "Create project management failed")
+    UPDATE_PROJECT_MANAGEMENT = (6951, "更新项目管理集成失败", "Update project management failed")
+    GET_PROJECT_MANAGEMENT = (6953, "获取项目管理集成失败", "Get project management failed")
+    DELETE_PROJECT_MANAGEMENT = (6954, "删除项目管理集成失败", "Delete project management failed")
+
     GET_VIEW = (6890, "获取视图详情失败", "Get view failed")
     LIST_VIEWS = (6891, "列出视图失败", "List views failed")
     CREATE_VIEW = (6892, "创建视图失败", "Create view failed")

@@ -87,6 +87,10 @@ class Tapd:
             run.line(f"iteration {ident} {entry['iteration_name']}: set status {status}")
             await _finished(change(ident, entry))
 
+    async def check(self, arguments: Mapping[str, Any]) -> None:
+        """Log in with ``address``, ``client_id`` and ``client_secret``. Raises: Refused."""
+        await self.token(_Connection(self, arguments), fresh=True)
+
     async def token(self, connection: "_Connection", *, fresh: bool = False) -> str:
         known = self._tokens.get(connection.account)
         if known is not None and not fresh and time.monotonic() < known.until:

@@ -12,6 +12,7 @@ from cador.ports.clock import Clock
 from cador.ports.code_hosts import CommitResolver
 from cador.ports.logs import LogStore
 from cador.ports.outgoing import Outgoing
+from cador.ports.probes import Probes
 from cador.ports.sealing import Sealer
 from cador.ports.stores import Database
 
@@ -48,3 +49,5 @@ class Context:
     options: Callable[[], Options]
     refuse_starts: Callable[[], str] = lambda: ""
     identities: "Identities | None" = None
+    probes: Probes | None = None
+    """Tries out the configuration of other systems; None: it cannot be tried out here."""

@@ -12,8 +12,10 @@ from cador.operations.declarative.substitution import escape
 from cador.operations.models.body import Body, read_body
 from cador.operations.models.builds import BuildBody, TestBody
 from cador.operations.models.codehost import CodeHostBody
+from cador.operations.models.databases import DatabaseBody
 from cador.operations.models.groups import GroupBody
 from cador.operations.models.project import ProjectBody
+from cador.operations.models.project_management import ProjectManagementBody
 from cador.operations.models.registry import RegistryBody
 from cador.operations.models.roles import RoleBody
 from cador.operations.models.scans import ScanBody, SonarBody
@@ -56,6 +58,8 @@ FORMS: Final[Mapping[str, KindForm]] = {
     "Registry": KindForm("registry", RegistryBody),
     "Sonar": KindForm("sonar", SonarBody, named="system_identity"),
     "Storage": KindForm("storage", StorageBody),
+    "Database": KindForm("database", DatabaseBody),
+    "ProjectManagement": KindForm("projectmanagement", ProjectManagementBody, named="system_identity"),
     "User": KindForm("user", UserBody, named="account"),
     "Group": KindForm("group", GroupBody),
     "Project": KindForm("project", ProjectBody, named="project_key"),
@@ -75,12 +79,10 @@ _TURNS: Final = {kind: number for number, kind in enumerate(FORMS)}
 LATER: Final = (
     "ApprovalTicket",
     "Cluster",
-    "Database",
     "Environment",
     "IMApp",
     "MailServer",
     "Plugin",
-    "ProjectManagement",
     "Trigger",
     "WorkflowView",
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from cador.operations.declarative import project_sections, scan_sections, shapes, system_sections
+from cador.operations.declarative import other_system_sections, project_sections, scan_sections, shapes, system_sections
 from cador.operations.declarative.documents import UNSUPPORTED, Document
 from cador.operations.declarative.nodes import Misfit, Node, unknown_key
 from cador.operations.declarative.reader import Reader, empty_mapping
@@ -21,6 +21,8 @@ SYSTEM_SECTIONS: Final[tuple[Section, ...]] = (
     system_sections.REGISTRIES,
     scan_sections.SONAR,
     scan_sections.STORAGE,
+    other_system_sections.DATABASES,
+    other_system_sections.PROJECT_MANAGEMENT,
     system_sections.USERS,
     system_sections.GROUPS,
     system_sections.ROLES,
@@ -36,7 +38,7 @@ PROJECT_SECTIONS: Final[tuple[Section, ...]] = (
     project_sections.WORKFLOWS,
 )
 LATER: Final = ("environments", "views")
-SYSTEM_LATER: Final = ("clusters", "databases", "mail", "imapps", "projectmanagement", "plugins")
+SYSTEM_LATER: Final = ("clusters", "mail", "imapps", "plugins")
 
 PROJECT: Final[Shape] = {
     "key": shapes.text("Small letters, digits and hyphens.", needed=True),

@@ -23,6 +23,7 @@ ID_KEYS: Final[Mapping[str, str]] = {
     "cluster_id": "cluster",
     "app_id": "imapp",
     "project_management_id": "projectmanagement",
+    "tapd_id": "projectmanagement",
     "sonar_id": "sonar",
 }
 """Keys of a definition that hold an id, where a file may give a name; of which kind. (Registries are found by more than
