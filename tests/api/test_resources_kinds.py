@@ -158,8 +158,8 @@ ROWS = (
 )  # fmt: skip
 TEMPLATES = "/api/v1/templates"
 ROWS += (
-    Row("dockerfiletemplate", f"{TEMPLATES}/dockerfile", {"name": "row", "dockerfile": "FROM scratch"},
-        ("dockerfile", "FROM x"), codes=(6040, 6043, 6041, 6044)),
+    Row("dockerfiletemplate", f"{TEMPLATES}/dockerfile", {"name": "row", "dockerfile_text": "FROM scratch"},
+        ("dockerfile_text", "FROM x"), codes=(6040, 6043, 6041, 6044)),
     Row("buildtemplate", f"{TEMPLATES}/build",
         {"name": "row", "build_os": "ubuntu 22.04", "build_script": "make", "parameters": SCRIPT["parameters"]},
         ("build_script", "make all"), secrets=("parameters.0.default_value",), codes=(6040, 6043, 6041, 6044),

@@ -189,7 +189,7 @@ spec:
     [
         (LONG, "cador.yaml:7:77: Build/b.repo_info[0]: unknown key 'remotename', did you mean 'remote_name'?"),
         (LONG.replace("Build", "Buidl"), "cador.yaml:2:1: unknown kind 'Buidl', did you mean 'Build'?"),
-        (LONG.replace("Build", "Environment"), "cador.yaml:2:1: kind Environment is not supported yet by this server"),
+        (LONG.replace("Build", "Trigger"), "cador.yaml:2:1: kind Trigger is not supported yet by this server"),
         (LONG.replace("v1", "v9"), "cador.yaml:1:1: apiVersion must be cador.dev/v1, not 'cador.dev/v9'"),
         (LONG.replace(", remotename: x", "") + "---\n" + LONG.replace(", remotename: x", ""), "stands here twice"),
         (LONG.replace("name: b, project", "name: ../b, project").replace(", remotename: x", ""),

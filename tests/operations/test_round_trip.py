@@ -236,7 +236,132 @@ SAMPLES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         },
     ),
 }
+SAMPLES = {
+    **SAMPLES,
+    "Cluster": (
+        "prod",
+        {
+            "type": "kubeconfig",
+            "kube_config": "clusters: [{name: s3cret-cluster}]",
+            "production": True,
+            "description": "far",
+            "provider": 4,
+            "project_names": ["demo"],
+        },
+    ),
+    "MailServer": (
+        "default",
+        {
+            "host": "smtp.example.com",
+            "port": 25,
+            "username": "ci",
+            "password": "s3cret-mail",
+            "isTLS": True,
+            "address": "ci@example.com",
+            "display_name": "CI",
+        },
+    ),
+    "IMApp": (
+        "wx",
+        {
+            "type": "workwx",
+            "host": "https://wx.example.com",
+            "corp_id": "c",
+            "agent_id": 7,
+            "agent_secret": "s3cret-wx",
+            "workwx_approval_template_id": "t",
+            "workwx_token": "s3cret-token",
+            "workwx_aes_key": "s3cret-aes",
+        },
+    ),
+    "Proxy": (
+        "http",
+        {
+            "address": "proxy.example.com",
+            "port": 3128,
+            "need_password": True,
+            "username": "ci",
+            "password": "s3cret-proxy",
+            "enable_repo_proxy": True,
+            "enable_application_proxy": True,
+        },
+    ),
+    "Tool": (
+        "go 1.22.3",
+        {
+            "scripts": ["tar xf ${FILEPATH}"],
+            "env": ["GOROOT=/opt/go"],
+            "bin_path": "/opt/go/bin",
+            "download_path": "https://go.example.com/go.tgz",
+            "enabled": False,
+        },
+    ),
+    "DockerfileTemplate": ("slim", {"description": "small", "dockerfile_text": "FROM x:${TAG}"}),
+    "BuildTemplate": (
+        "make",
+        {key: value for key, value in SCRIPT.items() if key != "repo_info"}
+        | {
+            "parameters": SCRIPT["parameters"][:2],
+            "build_script": "make",
+            "docker_build_step": {"dockerfile_source": "template", "template_name": "slim"},
+            "post_build": {"file_archive": {"file_location": "dist"}},
+        },
+    ),
+    "ServiceTemplate": (
+        "web",
+        {"description": "all alike", "yaml": MANIFEST, "variable_yaml": [{"key": "A", "value": "1", "options": ["1"]}]},
+    ),
+    "Environment": (
+        "dev",
+        {
+            "env_name": "For trying",
+            "cluster_name": "prod",
+            "namespace": "demo-dev",
+            "registry_id": "harbor",
+            "global_variables": [{"key": "G", "value": "1", "desc": "g", "related_services": ["web"]}],
+            "services": [
+                {
+                    "service_name": "web",
+                    "deploy_strategy": "import",
+                    "containers": [{"name": "api", "image": "a/api:2"}],
+                    "variable_kvs": [{"key": "V", "value": "2", "use_global_variable": True}],
+                }
+            ],
+        },
+    ),
+}
 MORE = (
+    (
+        "Environment",
+        "dev",
+        "demo",
+        {"production": True, "cluster_name": "local", "namespace": "prod", "registry_id": "harbor"},
+    ),
+    (
+        "Service",
+        "made",
+        "demo",
+        {"template_name": "web", "auto_sync": True, "variable_yaml": [{"key": "A", "value": "2"}]},
+    ),
+    (
+        "Build",
+        "templated",
+        "demo",
+        {
+            "template_name": "make",
+            "target_services": [
+                {
+                    "service_name": "web",
+                    "service_module": "api",
+                    "repo_info": [REPO],
+                    "inputs": [
+                        {"key": "T", "value": "s3cret-input", "is_credential": True},
+                        {"key": "A", "value": "y"},
+                    ],
+                }
+            ],
+        },
+    ),
     ("Service", "web", "demo", {"yaml": MANIFEST}),
     ("Secret", "own", "demo", {"description": "of the project", "data": {"K": "s3cret-k"}}),
     ("RoleBinding", "zoe", "demo", {"roles": ["project-admin"]}),
@@ -310,7 +435,7 @@ async def test_export_and_apply_is_the_identity(worlds: tuple[World, World]) -> 
     needed = re.findall(r"^#   ([A-Z0-9_]+): ", text, re.MULTILINE)
     assert set(needed) == {name for name in re.findall(r"\$\{([A-Z0-9_]+)\}", text.replace("$$", "")) if name in needed}
     assert len(needed) == len(set(needed)) >= 6
-    values = {name: f"s3cret-of-{name}" for name in needed}
+    values = {name: f"clusters: [{{name: s3cret-of-{name}}}]" for name in needed}  # one must be a kubeconfig
     elsewhere = await applied(two, text, values)
     assert not {line for line in elsewhere if line.startswith("updated") and "Setting" in line}
     assert _sorted(await everything(two)) == _sorted(text)

@@ -11,11 +11,12 @@ from cador.operations.declarative.nodes import NOWHERE, Mark, Misfit, Node, find
 from cador.operations.declarative.substitution import escape
 from cador.operations.models.body import Body, read_body
 from cador.operations.models.builds import BuildBody, TestBody
+from cador.operations.models.cluster import ClusterBody
 from cador.operations.models.codehost import CodeHostBody
-from cador.operations.models.databases import DatabaseBody
+from cador.operations.models.environment import EnvironmentBody
 from cador.operations.models.groups import GroupBody
+from cador.operations.models.integrations import ImAppBody, MailBody, ProxyBody, ToolBody
 from cador.operations.models.project import ProjectBody
-from cador.operations.models.project_management import ProjectManagementBody
 from cador.operations.models.registry import RegistryBody
 from cador.operations.models.roles import RoleBody
 from cador.operations.models.scans import ScanBody, SonarBody
@@ -23,6 +24,7 @@ from cador.operations.models.service import ServiceBody
 from cador.operations.models.storage import StorageBody
 from cador.operations.models.stored_secret import SecretBody
 from cador.operations.models.system import BaseImageBody, SettingBody, UserBody
+from cador.operations.models.templates import BuildTemplateBody, DockerfileTemplateBody, ServiceTemplateBody
 
 API_VERSION: Final = "cador.dev/v1"
 MAX_PLACE: Final = 1_024
@@ -58,8 +60,14 @@ FORMS: Final[Mapping[str, KindForm]] = {
     "Registry": KindForm("registry", RegistryBody),
     "Sonar": KindForm("sonar", SonarBody, named="system_identity"),
     "Storage": KindForm("storage", StorageBody),
-    "Database": KindForm("database", DatabaseBody),
-    "ProjectManagement": KindForm("projectmanagement", ProjectManagementBody, named="system_identity"),
+    "Cluster": KindForm("cluster", ClusterBody),
+    "MailServer": KindForm("mail", MailBody),
+    "IMApp": KindForm("imapp", ImAppBody),
+    "Proxy": KindForm("proxy", ProxyBody, named="type"),
+    "Tool": KindForm("tool", ToolBody, named="label"),
+    "DockerfileTemplate": KindForm("dockerfiletemplate", DockerfileTemplateBody),
+    "BuildTemplate": KindForm("buildtemplate", BuildTemplateBody),
+    "ServiceTemplate": KindForm("servicetemplate", ServiceTemplateBody),
     "User": KindForm("user", UserBody, named="account"),
     "Group": KindForm("group", GroupBody),
     "Project": KindForm("project", ProjectBody, named="project_key"),
@@ -68,6 +76,9 @@ FORMS: Final[Mapping[str, KindForm]] = {
         "rolebinding", None, named="account", project="project_key", extra=("roles",), anywhere=True
     ),
     "Service": KindForm("service", ServiceBody, named="service_name", project="project_key", extra=("production",)),
+    "Environment": KindForm(
+        "environment", EnvironmentBody, named="env_key", project="project_key", extra=("production",)
+    ),
     "Build": KindForm("build", BuildBody, project="project_key"),
     "Test": KindForm("test", TestBody, project="project_key"),
     "Scan": KindForm("scan", ScanBody, project="project_key"),
@@ -78,11 +89,9 @@ FORMS: Final[Mapping[str, KindForm]] = {
 _TURNS: Final = {kind: number for number, kind in enumerate(FORMS)}
 LATER: Final = (
     "ApprovalTicket",
-    "Cluster",
-    "Environment",
-    "IMApp",
-    "MailServer",
+    "Database",
     "Plugin",
+    "ProjectManagement",
     "Trigger",
     "WorkflowView",
 )
@@ -147,8 +156,8 @@ class Document:
 
     @property
     def production(self) -> bool:
-        """Of a service: it is of the production set."""
-        return self.kind == "Service" and self.spec.get("production") is True
+        """Of a service or environment: it is of the production set."""
+        return "production" in self.form.extra and self.spec.get("production") is True
 
     @property
     def form(self) -> KindForm:

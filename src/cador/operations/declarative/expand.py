@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from cador.operations.declarative import other_system_sections, project_sections, scan_sections, shapes, system_sections
+from cador.operations.declarative import place_sections, project_sections, scan_sections, shapes, system_sections
 from cador.operations.declarative.documents import UNSUPPORTED, Document
 from cador.operations.declarative.nodes import Misfit, Node, unknown_key
 from cador.operations.declarative.reader import Reader, empty_mapping
@@ -21,8 +21,14 @@ SYSTEM_SECTIONS: Final[tuple[Section, ...]] = (
     system_sections.REGISTRIES,
     scan_sections.SONAR,
     scan_sections.STORAGE,
-    other_system_sections.DATABASES,
-    other_system_sections.PROJECT_MANAGEMENT,
+    place_sections.CLUSTERS,
+    place_sections.MAIL,
+    place_sections.IM_APPS,
+    place_sections.PROXY,
+    place_sections.TOOLS,
+    place_sections.DOCKERFILE_TEMPLATES,
+    place_sections.BUILD_TEMPLATES,
+    place_sections.SERVICE_TEMPLATES,
     system_sections.USERS,
     system_sections.GROUPS,
     system_sections.ROLES,
@@ -32,13 +38,14 @@ PROJECT_SECTIONS: Final[tuple[Section, ...]] = (
     system_sections.ROLES,
     system_sections.SECRETS,
     project_sections.SERVICES,
+    place_sections.ENVIRONMENTS,
     project_sections.BUILDS,
     project_sections.TESTS,
     scan_sections.SCANS,
     project_sections.WORKFLOWS,
 )
-LATER: Final = ("environments", "views")
-SYSTEM_LATER: Final = ("clusters", "mail", "imapps", "plugins")
+LATER: Final = ("views",)
+SYSTEM_LATER: Final = ("databases", "projectmanagement", "plugins")
 
 PROJECT: Final[Shape] = {
     "key": shapes.text("Small letters, digits and hyphens.", needed=True),

@@ -52,18 +52,18 @@ class BuildTemplateBody(ScriptBase):
 
 
 class DockerfileTemplateBody(Body):
-    """``dockerfile``: text of the file."""
+    """``dockerfile_text``: of the file."""
 
     name: str = ""
     description: str = ""
-    dockerfile: str = ""
+    dockerfile_text: str = ""
 
     @model_validator(mode="after")
     def _rules(self) -> "DockerfileTemplateBody":
         check_template(self.name, self.description)
-        require(self.dockerfile.strip(), "dockerfile cannot be empty")
-        if len(self.dockerfile) > MOST_DOCKERFILE:
-            raise Invalid(f"dockerfile is longer than {MOST_DOCKERFILE} characters", place="dockerfile")
+        require(self.dockerfile_text.strip(), "dockerfile_text cannot be empty")
+        if len(self.dockerfile_text) > MOST_DOCKERFILE:
+            raise Invalid(f"dockerfile_text is longer than {MOST_DOCKERFILE} characters", place="dockerfile_text")
         return self
 
 
