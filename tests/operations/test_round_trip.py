@@ -238,6 +238,30 @@ SAMPLES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 SAMPLES = {
     **SAMPLES,
+    "Database": (
+        "mysql",
+        {
+            "type": "mysql",
+            "projects": ["demo"],
+            "host": "db.example.com",
+            "port": "3306",
+            "username": "ci",
+            "password": "s3cret-db",
+            "database": "shop",
+        },
+    ),
+    "ProjectManagement": (
+        "tapd",
+        {
+            "type": "tapd",
+            "spec": {
+                "tapd_address": "https://api.tapd.cn",
+                "tapd_client_id": "i",
+                "tapd_client_secret": "s3cret-tapd",
+                "tapd_company_id": "1",
+            },
+        },
+    ),
     "Cluster": (
         "prod",
         {
@@ -435,7 +459,10 @@ async def test_export_and_apply_is_the_identity(worlds: tuple[World, World]) -> 
     needed = re.findall(r"^#   ([A-Z0-9_]+): ", text, re.MULTILINE)
     assert set(needed) == {name for name in re.findall(r"\$\{([A-Z0-9_]+)\}", text.replace("$$", "")) if name in needed}
     assert len(needed) == len(set(needed)) >= 6
-    values = {name: f"clusters: [{{name: s3cret-of-{name}}}]" for name in needed}  # one must be a kubeconfig
+    values = {
+        name: f"clusters: [{{name: s3cret-of-{name}}}]" if "KUBE_CONFIG" in name else f"s3cret-of-{name}"
+        for name in needed
+    }
     elsewhere = await applied(two, text, values)
     assert not {line for line in elsewhere if line.startswith("updated") and "Setting" in line}
     assert _sorted(await everything(two)) == _sorted(text)
