@@ -286,8 +286,19 @@ async def test_details_that_are_not_there(server: Site) -> None:
 async def test_ids_nobody_knows_are_told(server: Site) -> None:
     sent = definition("ids")
     sent["stages"][0]["jobs"][0]["spec"]["properties"]["image_id"] = "630xxxxxxxxxxxx"
+    sql = {"name": "sql", "type": "sql", "spec": {"id": "62xx", "type": "mysql", "sql": "select 1"}}
+    tapd = {"name": "tapd", "type": "tapd", "spec": {"tapd_id": "63xx", "status": "done"}}
+    local = {"name": "image", "type": "custom-deploy", "spec": {"cluster_id": "0123456789abcdef12345678"}}
+    sent["stages"][0]["jobs"] += [sql, tapd, local]
+    feishu = {"webhook_type": "feishu_person", "lark_person_notification_config": {"app_id": "64xx"}}
+    sent["notify_ctls"] = [feishu]
     assert (await server.post(CREATE, json=sent)).json() == {"message": "success"}
     found = await detail(server, "ids")
-    assert found["warnings"] == ["stages[0].jobs[0].spec.properties.image_id: baseimage 630xxxxxxxxxxxx is not known"]
+    assert found["warnings"] == [
+        "stages[0].jobs[0].spec.properties.image_id: baseimage 630xxxxxxxxxxxx is not known",
+        "stages[0].jobs[1].spec.id: database 62xx is not known",
+        "stages[0].jobs[2].spec.tapd_id: projectmanagement 63xx is not known",
+        "notify_ctls[0].lark_person_notification_config.app_id: imapp 64xx is not known",
+    ]
     sent["name"] = sent["display_name"] = "ids2"
     assert (await server.post(f"{CREATE}/lint", json=sent)).json()["warnings"] == found["warnings"]

@@ -284,3 +284,23 @@ async def test_strict_starts_take_known_names_only(server: Site) -> None:
         assert (reply.status_code, reply.json()["code"], reply.json()["description"]) == (400, 6160, said)
         accepted = await start(server, query={"strict": "false"}, **fields)
         assert said in accepted.json()["warnings"]
+
+
+@pytest.mark.anyio
+async def test_approvers_nobody_knows_refuse_the_start(server: Site) -> None:
+    """The definition is stored; a task that waits for people who cannot vote would wait for nothing."""
+    masked = {"user_name": "su", "user_id": "62xxxxxx"}
+    for key, users, needed, status in (("ok", [masked, {"user_name": "ann"}], 1, 200), ("lost", [masked], 1, 400)):
+        ask = {
+            "name": "ask",
+            "type": "approval",
+            "spec": {"native_approval": {"approve_users": users, "needed_approvers": needed}},
+        }
+        await server.create(key, stages=[{"name": "all", "jobs": [ask]}])
+        reply = await start(server, workflow_key=key, inputs=[{"job_name": "ask"}])
+        assert reply.status_code == status, reply.text
+        if status == 200:
+            assert reply.json()["warnings"] == ["approver su is not a user of this server"]
+        else:
+            found = reply.json()
+            assert (found["code"], found["description"]) == (6160, "approver su is not a user of this server")

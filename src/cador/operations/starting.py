@@ -338,6 +338,11 @@ def _electorate(
         raise NotStartable("num of approve-users is 0")
     if len(voters) < needed:
         raise NotStartable("all approve users should not less than needed approvers")
+    known = {user.uid for user in ground.users.values()} | {actor.uid}
+    known |= {user.uid for members in ground.groups.values() for user in members}
+    strangers = [name for uid, name in voters if uid not in known]
+    if len(voters) - len(strangers) < needed:
+        raise NotStartable(f"approver {strangers[0]} is not a user of this server")
     return needed, voters
 
 

@@ -33,7 +33,12 @@ _ID_KINDS: Final[Mapping[str, str]] = {
     "target_registry_id": "registry",
     "codehost_id": "codehost",
     "image_id": "baseimage",
+    "registry_id": "registry",
     "cluster_id": "cluster",
+    "app_id": "imapp",
+    "tapd_id": "projectmanagement",
+    "object_storage_id": "storage",
+    "user_id": "user",
 }
 """Keys of a definition that hold an id, and of what."""
 
@@ -351,14 +356,14 @@ def _without(body: Mapping[str, Any], *names: str) -> Doc:
 
 
 def unknown_ids(doc: Mapping[str, Any], catalogue: Catalogue, user_known: Callable[[str], bool]) -> tuple[str, ...]:
-    """Ids of registries, images, code hosts, clusters and users in *doc* that are not known here, one line each.
+    """Ids of registries, images, code hosts, databases, users and the like in *doc* that are not known here, one line
+    each.
 
     They are stored all the same: a definition may be written before what it names, and the documents' examples carry
     masked ids.
     """
     found: dict[str, None] = {}
-    for place, key, value in _ids(doc, ""):
-        kind = "user" if key == "user_id" else _ID_KINDS[key]
+    for place, kind, value in _ids(doc, ""):
         known = user_known(str(value)) if kind == "user" else catalogue.by_id(kind, str(value)) is not None
         if not known:
             found[f"{place}: {kind} {value} is not known"] = None
@@ -369,14 +374,19 @@ def _ids(node: Any, place: str) -> Iterator[tuple[str, str, Any]]:
     if isinstance(node, Mapping):
         for key, value in node.items():
             here = f"{place}.{key}" if place else key
-            if key in _ID_KINDS or key == "user_id":
+            if kind := _ID_KINDS.get(key) or ("database" if key == "id" and _is_database(node) else ""):
                 if value and isinstance(value, str | int) and "{{" not in str(value):
-                    yield here, key, value
+                    yield here, kind, value
             else:
                 yield from _ids(value, here)
     elif isinstance(node, list):
         for number, element in enumerate(node):
             yield from _ids(element, f"{place}[{number}]")
+
+
+def _is_database(node: Mapping[str, Any]) -> bool:
+    """Whether *node* is what a job of type ``sql`` is defined by."""
+    return "sql" in node or node.get("type") in ("mysql", "mariadb", "postgresql")
 
 
 def _user_known(tx: Tx) -> Callable[[str], bool]:
