@@ -13,10 +13,12 @@ from cador.operations.models.body import Body, read_body
 from cador.operations.models.builds import BuildBody, TestBody
 from cador.operations.models.cluster import ClusterBody
 from cador.operations.models.codehost import CodeHostBody
+from cador.operations.models.databases import DatabaseBody
 from cador.operations.models.environment import EnvironmentBody
 from cador.operations.models.groups import GroupBody
 from cador.operations.models.integrations import ImAppBody, MailBody, ProxyBody, ToolBody
 from cador.operations.models.project import ProjectBody
+from cador.operations.models.project_management import ProjectManagementBody
 from cador.operations.models.registry import RegistryBody
 from cador.operations.models.roles import RoleBody
 from cador.operations.models.scans import ScanBody, SonarBody
@@ -60,6 +62,8 @@ FORMS: Final[Mapping[str, KindForm]] = {
     "Registry": KindForm("registry", RegistryBody),
     "Sonar": KindForm("sonar", SonarBody, named="system_identity"),
     "Storage": KindForm("storage", StorageBody),
+    "Database": KindForm("database", DatabaseBody),
+    "ProjectManagement": KindForm("projectmanagement", ProjectManagementBody, named="system_identity"),
     "Cluster": KindForm("cluster", ClusterBody),
     "MailServer": KindForm("mail", MailBody),
     "IMApp": KindForm("imapp", ImAppBody),
@@ -89,9 +93,7 @@ FORMS: Final[Mapping[str, KindForm]] = {
 _TURNS: Final = {kind: number for number, kind in enumerate(FORMS)}
 LATER: Final = (
     "ApprovalTicket",
-    "Database",
     "Plugin",
-    "ProjectManagement",
     "Trigger",
     "WorkflowView",
 )

@@ -8,7 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from cador.operations.declarative import place_sections, project_sections, scan_sections, shapes, system_sections
+from cador.operations.declarative import (
+    other_system_sections,
+    place_sections,
+    project_sections,
+    scan_sections,
+    shapes,
+    system_sections,
+)
 from cador.operations.declarative.documents import UNSUPPORTED, Document
 from cador.operations.declarative.nodes import Misfit, Node, unknown_key
 from cador.operations.declarative.reader import Reader, empty_mapping
@@ -21,6 +28,8 @@ SYSTEM_SECTIONS: Final[tuple[Section, ...]] = (
     system_sections.REGISTRIES,
     scan_sections.SONAR,
     scan_sections.STORAGE,
+    other_system_sections.DATABASES,
+    other_system_sections.PROJECT_MANAGEMENT,
     place_sections.CLUSTERS,
     place_sections.MAIL,
     place_sections.IM_APPS,
@@ -45,7 +54,7 @@ PROJECT_SECTIONS: Final[tuple[Section, ...]] = (
     project_sections.WORKFLOWS,
 )
 LATER: Final = ("views",)
-SYSTEM_LATER: Final = ("databases", "projectmanagement", "plugins")
+SYSTEM_LATER: Final = ("plugins",)
 
 PROJECT: Final[Shape] = {
     "key": shapes.text("Small letters, digits and hyphens.", needed=True),
