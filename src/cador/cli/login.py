@@ -29,17 +29,25 @@ def login(
         str, Parameter(allow_leading_hyphen=True, help="API token; - reads it from stdin. Without it you are asked.")
     ] = "",
     account: Annotated[str, Parameter(help="Sign in with account and password instead.")] = "",
+    oidc: Annotated[
+        bool, Parameter(negative="", help="Sign in by the OpenID provider of the server, in a browser.")
+    ] = False,
     name: Annotated[str, Parameter(help="Name of the context; else the server's host name.")] = "",
 ) -> int:
     """Remember a server and a token, and use them from now on.
 
     $ cador login https://ci.example.com
     $ cador login http://127.0.0.1:8700 --token - < admin-token
+    $ cador login https://ci.example.com --oidc
     """
     url = (url if "://" in url else f"https://{url}").rstrip("/")
-    if token and account:
-        raise Failure("--token and --account exclude each other", USAGE)
-    if account:
+    if bool(token) + bool(account) + oidc > 1:
+        raise Failure("--token, --account and --oidc exclude each other", USAGE)
+    if oidc:
+        from cador.cli.browser_login import token_by_browser  # a server and a browser, only for those who want them
+
+        token = token_by_browser(url)
+    elif account:
         password = read_secret("Password: ")
         reply = Client(Place(url, "", "cador login")).call(
             "POST", "/api/v1/login", None, {"account": account, "password": password}
