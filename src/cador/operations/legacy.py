@@ -6,10 +6,11 @@ from typing import Any, Final
 
 from cador.domain.errors import Invalid, NotFound
 from cador.domain.naming import pull_requests
-from cador.domain.task import JobStatus, TaskStatus
+from cador.domain.task import TaskStatus
 from cador.jobs.base import Catalogue
 from cador.jobs.values import repos_of_plan, text
 from cador.operations.actor import Actor
+from cador.operations.built_images import BuiltImage, images_of
 from cador.operations.context import Context
 from cador.operations.finding import find_task
 from cador.operations.product import BUILD, DEPLOY, ByTargets, RepoChoice
@@ -136,15 +137,6 @@ class BuiltTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class BuiltImage:
-    """``registry``: address and namespace, scheme included; empty without one."""
-
-    image: str
-    service: str
-    registry: str
-
-
-@dataclass(frozen=True, slots=True)
 class TestReport:
     """``facts``: counts of cases, see ``jobs.junit``."""
 
@@ -170,12 +162,11 @@ async def targets_detail(ctx: Context, actor: Actor, key: str, number: int) -> T
     def read(tx: Tx) -> TargetsDetail:
         row, jobs = tx.tasks.row(task_id), tx.tasks.jobs(task_id)
         catalogue = ctx.catalogues.load(tx, row.project)
-        built = [job for job in jobs if job.type == BUILD]
         return TargetsDetail(
             row,
             _env_of(jobs),
-            tuple(_target(job, row.project, catalogue) for job in built),
-            tuple(_image(job) for job in built if job.status == JobStatus.PASSED and job.outputs.get("IMAGE")),
+            tuple(_target(job, row.project, catalogue) for job in jobs if job.type == BUILD),
+            images_of(jobs),
             tuple(
                 TestReport(text(_spec(job).get("test_name")), job.result["junit"])
                 for job in jobs
@@ -211,12 +202,3 @@ def _service_type(service: str, project: str, catalogue: Catalogue) -> str:
     found = (catalogue.find("service", service), catalogue.find("project", project))
     words = [text(one.document.get(key)) for one, key in zip(found, ("type", "project_type"), strict=True) if one]
     return "helm" if next(filter(None, words), "") == "helm" else "k8s"
-
-
-def _image(job: JobRow) -> BuiltImage:
-    spec = _spec(job)
-    naming = spec.get("naming", {})
-    host, namespace = text(naming.get("host")).rstrip("/"), text(naming.get("namespace")).strip("/")
-    if host and "://" not in host:
-        host = f"https://{host}"
-    return BuiltImage(job.outputs["IMAGE"], text(spec.get("service_name")), "/".join(filter(None, (host, namespace))))
