@@ -108,22 +108,51 @@ def delete(account: _Account, /, *, yes: Yes = False) -> int:
 
 
 _Of = Annotated[str, Parameter(name="--user", help="Account whose tokens are meant; else your own.")]
+_Ident = Annotated[str, Parameter(help="Id of the token, from the list.")]
+_COLUMNS = ("id", "kind", "name", "prefix", "scopes", "projects", "made", "ends", "last used")
+
+
+def _token_line(one: dict[str, Any]) -> list[object]:
+    times = [moment(one[key]) for key in ("create_time", "expire_time", "last_used_time")]
+    limits = [" ".join(one["scopes"]), " ".join(one["projects"])]
+    return [one["id"], one["kind"], one["name"], one["prefix"], *limits, *times]
 
 
 @token.command(name="list")
-def list_tokens(*, user: _Of = "", json: Json = False) -> int:
-    """Tokens: names, ages, never the tokens themselves.
+def list_tokens(
+    *,
+    user: _Of = "",
+    all_users: Annotated[bool, Parameter(name="--all", negative="", help="Of all users.")] = False,
+    prefix: Annotated[
+        str, Parameter(help="With --all: how the text begins; a whole token found somewhere will do.")
+    ] = "",
+    json: Json = False,
+) -> int:
+    """Tokens and sessions: names, ages, never the tokens themselves.
 
     $ cador token list
+    $ cador token list --all --prefix cador_Ab3x
     """
     client = connect()
-    reply = client.get(f"/openapi/users/{segment(find_uid(client, user))}/tokens")
-    rows = reply["tokens"] if isinstance(reply, dict) else reply
+    if not all_users and not prefix:
+        rows = client.get(f"/openapi/users/{segment(find_uid(client, user))}/tokens")
+        if json:
+            result_json(rows)
+        else:
+            table(_COLUMNS, map(_token_line, rows))
+        return 0
+    rows, before = [], None
+    while True:
+        query = {"prefix": prefix, "before": before, "limit": 1000}
+        page = client.get("/api/v1/tokens", **{key: value for key, value in query.items() if value})
+        rows += page["tokens"]
+        before = page["next_before"]
+        if before is None:
+            break
     if json:
-        result_json(reply)
+        result_json(rows)
     else:
-        columns = [column for column in (rows[0] if rows else {"id": 0, "name": ""}) if column != "uid"]
-        table(columns, ([one[column] for column in columns] for one in rows))
+        table(("account", *_COLUMNS), ([one["account"], *_token_line(one)] for one in rows))
     return 0
 
 
@@ -135,26 +164,45 @@ def create_token(
     scope: Annotated[
         list[str] | None, Parameter(negative="", help="Action it is limited to (get_workflow, run_workflow ...).")
     ] = None,
+    project: Annotated[
+        list[str] | None, Parameter(name="--project", negative="", help="Project it is limited to; again for more.")
+    ] = None,
+    days: Annotated[int, Parameter(help="How long it is good for; 0 for ever.")] = 0,
     user: _Of = "",
     json: Json = False,
 ) -> int:
     """Make a token. It is printed once and cannot be shown again.
 
-    $ cador token create ci --scope run_workflow --scope get_workflow
+    $ cador token create ci --scope run_workflow --scope get_workflow --project shop --days 90
     """
     client = connect()
-    reply = client.call(
-        "POST", f"/openapi/users/{segment(find_uid(client, user))}/tokens", None, {"name": name, "scopes": scope or []}
-    )
+    body = {"name": name, "scopes": scope or [], "projects": project or [], "expires_in_days": days}
+    reply = client.call("POST", f"/openapi/users/{segment(find_uid(client, user))}/tokens", None, body)
+    _told(reply, json)
+    return 0
+
+
+def _told(reply: dict[str, Any], json: bool) -> None:
     if json:
         result_json(reply)
     else:
         result(reply["token"])
+
+
+@token.command(name="rotate")
+def rotate_token(ident: _Ident, /, *, user: _Of = "", json: Json = False) -> int:
+    """Give a token another text, printed once: the old one is refused from now on.
+
+    $ cador token rotate 3
+    """
+    client = connect()
+    path = f"/openapi/users/{segment(find_uid(client, user))}/tokens/{segment(ident)}/rotate"
+    _told(client.call("POST", path), json)
     return 0
 
 
 @token.command(name="delete")
-def delete_token(ident: Annotated[str, Parameter(help="Id of the token, from the list.")], /, *, user: _Of = "") -> int:
+def delete_token(ident: _Ident, /, *, user: _Of = "") -> int:
     """Delete a token: whoever uses it is refused from now on.
 
     $ cador token delete 3
