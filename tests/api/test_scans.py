@@ -269,3 +269,91 @@ async def test_the_declarative_forms(server: Site) -> None:
         )
         assert again.status_code == 200, again.text
         assert {result["action"] for result in again.json()["results"]} == {"unchanged"}, again.json()
+
+
+async def test_scans_run_by_themselves(server: Site) -> None:
+    body = scan("alone", script='echo "level $LEVEL"; sleep 0', parameters=[{"key": "LEVEL", "default_value": "low"}])
+    body["advanced_settings"] = {"cluster_name": "local", "concurrency_limit": 1}
+    assert (await server.post(SCAN, json=body)).status_code == 200
+    started = await server.post(
+        f"{SCAN}/alone/task", MANAGER, params=OF_PROJECT, json={"scan_kvs": [{"key": "LEVEL", "value": "high"}]}
+    )
+    assert started.status_code == 200, started.text
+    number, key = started.json()["task_id"], started.json()["workflow_key"]
+    await server.world.done(key, number)
+    shown = (await server.get(f"{SCAN}/alone/task/{number}", READER, params=OF_PROJECT)).json()
+    assert (shown["scan_name"], shown["task_id"], shown["status"]) == ("alone", number, "passed")
+    assert (shown["result_link"], shown["repo_info"], shown["creator"]) == ("", [], "Ben")
+    assert "level high" in server.world.log(key, number, "alone-scan")
+    stored = await server.world.db.read(lambda tx: tx.workflows.find(key))
+    assert stored is not None
+    assert (stored.concurrency_limit, stored.type) == (1, "scanning")
+    listed = await server.get("/openapi/workflows", params=OF_PROJECT)
+    assert key not in listed.text
+    changed = {**body, "advanced_settings": {"cluster_name": "local"}}
+    assert (await server.call("PUT", SCAN, json=changed)).status_code == 200
+    again = await server.post(f"{SCAN}/alone/task", params=OF_PROJECT, json={})
+    assert again.json()["task_id"] == number + 1
+    stored = await server.world.db.read(lambda tx: tx.workflows.find(key))
+    assert stored is not None
+    assert stored.concurrency_limit == -1
+    await server.world.done(key, number + 1)
+    for path, params, reply in (
+        (f"{SCAN}/alone/task", {}, (400, "project key cannot be empty")),
+        (f"{SCAN}/none/task", OF_PROJECT, (400, "mongo: no documents in result")),
+    ):
+        refused = await server.post(path, params=params, json={})
+        assert (refused.status_code, refused.json()["description"]) == reply
+    for wrong, reason in (
+        ({"scan_repos": [{"codehost_name": "x"}]}, "branch cannot be empty"),
+        ({"scan_repos": "x"}, "scan_repos must be a list of objects"),
+        ({"scan_kvs": [{"key": ""}]}, "scan_kvs[0] key cannot be empty"),
+        ({"scan_kvs": [{"key": "K"}, {"key": "K"}]}, 'scan_kvs[1] duplicates key "K"'),
+    ):
+        refused = await server.post(f"{SCAN}/alone/task", params=OF_PROJECT, json=wrong)
+        assert (refused.status_code, refused.json()["description"]) == (400, reason)
+    assert (await server.post(f"{SCAN}/alone/task", READER, params=OF_PROJECT, json={})).status_code == 403
+    assert (await server.get(f"{SCAN}/alone/task/x", params=OF_PROJECT)).json()[
+        "description"
+    ] == "id must be an integer"
+    assert (await server.get(f"{SCAN}/alone/task/99", params=OF_PROJECT)).json()["code"] == 6161
+    assert (await server.call("DELETE", f"{SCAN}/alone", params=OF_PROJECT)).status_code == 200
+    assert await server.world.db.read(lambda tx: tx.workflows.find(key)) is None
+
+
+async def test_tests_run_by_themselves(server: Site) -> None:
+    xml = '<testsuite><testcase name="a"/><testcase name="b"><failure message="no"/></testcase></testsuite>'
+    body = {
+        "name": "unit", "project_key": PROJECT, "build_os": "ubuntu 22.04", "report_path": "report", "pass_rate": 50,
+        "script": f"mkdir report; echo '{xml}' >report/a.xml",
+    }  # fmt: skip
+    path = "/openapi/quality/testing"
+    assert (await server.post(path, json=body)).status_code == 200
+    run = {"project_key": PROJECT, "test_name": "unit"}
+    started = await server.post(f"{path}/task", MANAGER, json=run)
+    assert started.status_code == 200, started.text
+    number, key = started.json()["task_id"], started.json()["workflow_key"]
+    await server.world.done(key, number)
+    shown = (await server.get(f"{path}/unit/task/{number}", READER, params=OF_PROJECT)).json()
+    assert (shown["test_name"], shown["status"]) == ("unit", "passed")
+    report = shown["test_report"]
+    assert [report[key] for key in ("test_total", "success_total", "failure_total", "skiped_total")] == [2, 1, 1, 0]
+    assert [(case["name"], case["failure"]) for case in report["test_cases"]] == [("a", ""), ("b", "no")]
+    repo = {"codehost_name": "git", "repo_namespace": "o", "repo_name": "r"}
+    for wrong, reason in (
+        ({"project_key": ""}, "project key cannot be empty"),
+        ({"test_name": ""}, "test name cannot be empty"),
+        ({"repo_info": [{}]}, "repo_info[0] codehost_name, repo_namespace and repo_name cannot be empty"),
+        ({"repo_info": [repo]}, "repo_info[0] branch cannot be empty when enable_commit is false"),
+        (
+            {"repo_info": [{**repo, "enable_commit": True}]},
+            "repo_info[0] commit_id cannot be empty when enable_commit is true",
+        ),
+        ({"repo_info": [{**repo, "branch": "b"}] * 2}, "repo_info[1] duplicates repository o/r"),
+        ({"inputs": [{"value": "x"}]}, "inputs[0] key cannot be empty"),
+        ({"inputs": [{"key": "K"}] * 2}, 'inputs[1] duplicates key "K"'),
+    ):
+        refused = await server.post(f"{path}/task", json={**run, **wrong})
+        assert (refused.status_code, refused.json()["description"]) == (400, reason)
+    assert (await server.call("DELETE", f"{path}/unit", params=OF_PROJECT)).status_code == 200
+    assert await server.world.db.read(lambda tx: tx.workflows.find(key)) is None

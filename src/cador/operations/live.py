@@ -260,7 +260,7 @@ def _write_project(desk: Desk, document: Document, body: Doc) -> bool:
 
 
 def _remove_project(desk: Desk, document: Document) -> None:
-    for row in desk.tx.workflows.list_workflows(document.name):
+    for row in desk.tx.workflows.list_workflows(document.name, implicit=True):
         workflows.remove_workflow(desk.tx, desk.ear, row.key)
     projects.drop_project(desk.tx, desk.hand, document.name)
 

@@ -102,13 +102,13 @@ async def delete(ctx: Context, actor: Actor, key: str) -> None:
 
 def _workflows(tx: Tx, key: str) -> list[str]:
     need_project(tx, key)
-    return [row.key for row in tx.workflows.list_workflows(key)]
+    return [row.key for row in tx.workflows.list_workflows(key, implicit=True)]
 
 
 def drop_project(tx: Tx, hand: Hand, key: str) -> bool:
     """Delete a project and all its resources; False and nothing done while it has workflows. Raises: NotFound."""
     need_project(tx, key)
-    if tx.workflows.list_workflows(key):
+    if tx.workflows.list_workflows(key, implicit=True):
         return False
     for resource in tx.resources.of_project(key):
         if resource.project == key:

@@ -76,6 +76,11 @@ async def start_task(ctx: Context, actor: Actor, request: StartRequest) -> Start
     Raises: Forbidden; NotFound: no such workflow in that project; Invalid: a value that cannot be meant; NotStartable.
     """
     actor.need("run_workflow", request.project_key, workflow=request.workflow_key)
+    return await start_allowed(ctx, actor, request)
+
+
+async def start_allowed(ctx: Context, actor: Actor, request: StartRequest) -> Started:
+    """:func:`start_task` for a caller who has checked that *actor* may. Raises: NotFound, Invalid, NotStartable."""
     if refusal := ctx.refuse_starts():
         raise NotStartable(refusal)
     for again in (False, True):

@@ -3,6 +3,7 @@
 The functions with a ``Tx`` are the same rules inside a transaction of somebody else (``cador apply``).
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -268,6 +269,14 @@ async def delete_workflow(ctx: Context, actor: Actor, key: str, project: str = "
         raise NotFound("workflow", key)
     _need_delete(actor, row.project, key)
     await finish_removal(ctx, await ctx.engine.transact(_delete, actor, key, row.project))
+
+
+async def delete_implicit(ctx: Context, actor: Actor, key: str, project: str) -> None:
+    """Delete the workflow that runs a test or scan by itself, if there is one; who may is the caller's to check."""
+    if await ctx.db.read(_find, key) is None:
+        return
+    with contextlib.suppress(NotFound):  # somebody else was quicker
+        await finish_removal(ctx, await ctx.engine.transact(_delete, actor, key, project))
 
 
 async def finish_removal(ctx: Context, burial: Burial | None) -> None:

@@ -48,12 +48,19 @@ class WorkflowRow:
     id: int = 0
 
 
+IMPLICIT: Final = ("testing", "scanning")
+"""Types of workflows that belong to a test or scan; no list shows them."""
+
+
 class WorkflowStore(Protocol):
     def find(self, key: str, *, lock: bool = False) -> WorkflowRow | None:
         """*lock*: hold the row until the end of the transaction (after the admission row, before a task)."""
 
-    def list_workflows(self, project: str, keys: Sequence[str] | None = None) -> list[WorkflowRow]:
-        """Of one project, ``definition`` left empty; custom before product, newest update first, then key."""
+    def list_workflows(
+        self, project: str, keys: Sequence[str] | None = None, *, implicit: bool = False
+    ) -> list[WorkflowRow]:
+        """Of one project, ``definition`` left empty; custom before product, newest update first, then key. *implicit*:
+        also those that run tests and scans by themselves (types in :data:`IMPLICIT`)."""
 
     def add(self, row: WorkflowRow) -> int:
         """Raises: AlreadyExists: the key is taken, whatever the project."""

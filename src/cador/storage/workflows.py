@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, case, delete, exists, literal, select, update
 
 from cador.domain.errors import AlreadyExists, NotFound
-from cador.ports.stores import WorkflowRow
+from cador.ports.stores import IMPLICIT, WorkflowRow
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow
 from cador.storage.lane import Lane
@@ -20,7 +20,8 @@ LOCK: Final = FIND.with_for_update(key_share=True)
 _LIST: Final = select(*(column for column in w.c if column is not w.c.definition)).order_by(
     case((w.c.type == word("custom"), 0), else_=1), w.c.update_at.desc(), w.c.key
 )
-LIST: Final = _LIST.where(w.c.project == bindparam("project"))
+ALL: Final = _LIST.where(w.c.project == bindparam("project"))
+LIST: Final = ALL.where(w.c.type.not_in([word(kind) for kind in IMPLICIT]))
 LIST_KEYS: Final = LIST.where(w.c.key.in_(bindparam("keys", expanding=True)))
 _ADDED: Final = [column.name for column in w.c if column is not w.c.id]
 ADD: Final = (
@@ -69,9 +70,11 @@ class Workflows:
         row = self._lane.row(LOCK if lock else FIND, {"key": key})
         return WorkflowRow(*row) if row is not None else None
 
-    def list_workflows(self, project: str, keys: Sequence[str] | None = None) -> list[WorkflowRow]:
+    def list_workflows(
+        self, project: str, keys: Sequence[str] | None = None, *, implicit: bool = False
+    ) -> list[WorkflowRow]:
         if keys is None:
-            rows = self._connection.execute(LIST, {"project": project})
+            rows = self._connection.execute(ALL if implicit else LIST, {"project": project})
         else:
             rows = self._connection.execute(LIST_KEYS, {"project": project, "keys": list(keys)})
         return [_row(row, "") for row in rows]

@@ -8,7 +8,7 @@ from cador.api.params import PROJECT, text_of
 from cador.api.permissions import in_query, in_query_or_body
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, Conflict, NotFound
-from cador.operations import builds, resources
+from cador.operations import builds, quality, resources
 from cador.operations.models.builds import BuildBody, TestBody
 from cador.ports.stores import Resource
 
@@ -252,4 +252,4 @@ async def test_detail(call: Call) -> dict[str, Any]:
 )
 async def delete_test(call: Call) -> None:
     """Delete a test that no workflow uses."""
-    await resources.delete(call.ctx, call.actor, "test", call.need(PROJECT), call.path_value("name"))
+    await quality.delete(call.ctx, call.actor, quality.TEST, call.need(PROJECT), call.path_value("name"))

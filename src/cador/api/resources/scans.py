@@ -10,7 +10,7 @@ from cador.api.permissions import in_query, in_query_or_body
 from cador.api.resources.kinds import shown_model
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, NotFound
-from cador.operations import resources
+from cador.operations import quality, resources
 from cador.operations.models.body import Body
 from cador.operations.models.scans import ScanBody
 from cador.ports.stores import Resource
@@ -117,4 +117,4 @@ async def scan_detail(call: Call) -> dict[str, Any]:
 )
 async def delete_scan(call: Call) -> None:
     """Delete a code scan that no workflow uses."""
-    await resources.delete(call.ctx, call.actor, "scan", call.need(PROJECT), call.path_value("name"))
+    await quality.delete(call.ctx, call.actor, quality.SCAN, call.need(PROJECT), call.path_value("name"))
