@@ -167,7 +167,7 @@ ROWS += (
     Row("servicetemplate", f"{TEMPLATES}/service", {"name": "row", "yaml": MANIFEST},
         ("yaml", MANIFEST + "# more"), codes=(6040, 6043, 6041, 6044)),
 )  # fmt: skip
-ELSEWHERE = {"scan", "sonar", "storage"}
+ELSEWHERE = {"scan", "sonar", "storage", "view"}
 """Kinds with tests of their own."""
 
 
@@ -646,3 +646,50 @@ async def test_a_build_from_a_template(server: Site) -> None:
     assert (await server.call("DELETE", f"{TEMPLATES}/build/make")).status_code == 409
     reply = await server.get("/openapi/build", params=IN_PROJECT)
     assert "templated" in [build["name"] for build in reply.json()["builds"]]
+
+
+# -- projects
+
+
+async def test_a_project_begins_with_services_and_environments_or_not_at_all(server: Site) -> None:
+    path = "/openapi/projects/project"
+    await ok(await server.post(f"{TEMPLATES}/service", json={"name": "first", "yaml": MANIFEST}))
+    service = {"source": "yaml", "service_name": "api", "yaml": MANIFEST}
+    body: dict[str, Any] = {
+        "project_name": "Whole", "project_key": "whole", "project_type": "yaml",
+        "service_list": [service, {"source": "template", "service_name": "web", "template_name": "first"}],
+        "env_list": [{"env_key": "dev", "cluster_name": "local", "namespace": "whole-dev"}],
+    }  # fmt: skip
+    for change, code, text in (
+        ({"service_list": []}, 400, "initializing a project with no services is not allowed"),
+        ({"service_list": [{**service, "service_name": ""}]}, 400, "service_name cannot be empty"),
+        ({"service_list": [{**service, "source": "x"}]}, 400, "source must be template or yaml"),
+        ({"service_list": [service, service]}, 6060, "mongo duplicate key error"),
+        ({"service_list": [{**service, "yaml": "a: ["}]}, 400, None),
+        ({"env_list": [{"env_key": "dev", "cluster_name": "nope", "namespace": "n"}]}, 6060,
+         "failed to find a cluster with name: nope to create env: dev"),
+        ({"env_list": [{"env_key": "dev", "cluster_name": "local"}]}, 400, "namespace is required"),
+    ):  # fmt: skip
+        refused(await server.post(f"{path}/init/yaml", json={**body, **change}), code, text)
+        refused(await server.get(f"{path}/detail", params={"projectKey": "whole"}), 6073)
+    assert (await server.post(f"{path}/init/yaml", MANAGER, json=body)).status_code == 403
+    await ok(await server.post(f"{path}/init/yaml", json=body))
+    query = {"projectKey": "whole"}
+    found = await ok(await server.get("/openapi/service/yaml/services", params=query))
+    assert [one["service_name"] for one in found] == ["api", "web"]
+    detail = await ok(await server.get("/openapi/environments/dev", params=query))
+    assert [one["service_name"] for one in detail["services"]] == ["api", "web"]
+    refused(await server.post(f"{path}/init/yaml", json=body), 6060, "mongo duplicate key error")
+    # variables of all environments stay when something else is changed
+    kvs = [{"key": "REGION", "value": "eu", "type": "string", "options": [], "desc": ""}]
+    await ok(await server.call("PUT", f"{path}/globalVariable", params=query, json={"variables": kvs}))
+    await ok(await server.call("PUT", path, params=query, json={"description": "d"}))
+    assert await ok(await server.get(f"{path}/globalVariable", params=query)) == {
+        "variables": kvs, "production_variables": [],
+    }  # fmt: skip
+    twice = {"variables": [*kvs, *kvs]}
+    refused(await server.call("PUT", f"{path}/globalVariable", params=query, json=twice), 400,
+            'variable_yaml[1] duplicates key "REGION"')  # fmt: skip
+    await ok(await server.call("DELETE", path, params={**query, "isDelete": "true"}))
+    left = await server.world.db.read(lambda tx: [one.name for one in tx.resources.of_project("whole") if one.project])
+    assert left == []

@@ -54,9 +54,10 @@ def is_production(kind: str) -> bool:
 
 
 def store(
-    tx: Tx, hand: Hand, kind: str, project: str, body: EnvironmentBody, *, new: bool = False
+    tx: Tx, hand: Hand, kind: str, project: str, body: EnvironmentBody, *, new: bool = False, bare: bool = False
 ) -> tuple[Resource, bool]:
     """Add or replace an environment; the flag says whether anything changed. Services that stay keep their revision.
+    *bare*: it may be without an image registry where there is none.
 
     Raises: NotFound: the project; AlreadyExists: *new* and it is there; NotUsable; Invalid.
     """
@@ -72,7 +73,7 @@ def store(
         "env_name": body.env_name,
         "cluster_id": _cluster(tx, project, body).uid,
         "namespace": body.namespace,
-        "registry_id": _registry(tx, body.registry_id),
+        "registry_id": _registry(tx, body.registry_id, bare=bare),
         "global_variables": [variable.model_dump() for variable in body.global_variables],
         "services": [
             _entry(tx, kind, project, service.model_dump(), known.get(service.service_name))
@@ -115,10 +116,12 @@ def _cluster(tx: Tx, project: str, body: EnvironmentBody) -> Resource:
     return found
 
 
-def _registry(tx: Tx, named: str) -> str:
+def _registry(tx: Tx, named: str, *, bare: bool = False) -> str:
     registries = tx.resources.list_kind("registry", "")
     if not named:
         default = next((one for one in registries if one.document.get("is_default")), None)
+        if default is None and bare:
+            return ""
         if default is None:
             raise Invalid("registry_id is required", place="registry_id")
         return default.uid

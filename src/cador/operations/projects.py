@@ -7,7 +7,7 @@ from cador.domain.sharing import weight_of
 from cador.operations.actor import PROJECT_ADMIN, SYSTEM, Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
-from cador.operations.models.project import DEPLOY_TYPES, ProjectBody, ProjectChange
+from cador.operations.models.project import DEPLOY_TYPES, KEPT, ProjectBody, ProjectChange
 from cador.operations.resources import Doc, Hand, need_project, put_new, put_over
 from cador.operations.workflows import delete_workflow
 from cador.ports.stores import Resource, Tx
@@ -30,8 +30,7 @@ def store(tx: Tx, hand: Hand, document: dict[str, Any], *, new: bool = False) ->
     if old is not None:
         if new:
             raise AlreadyExists("project", key)
-        if "weight" in old.document:
-            document = {"weight": old.document["weight"], **document}
+        document = {**{name: old.document[name] for name in KEPT if name in old.document}, **document}
     if weight_of(document) != weight_of(old.document if old is not None else {}):
         hand.actor.need(SYSTEM)
     if old is not None:

@@ -8,8 +8,9 @@ from cador.api.params import PROJECT
 from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, in_query
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, Conflict, NotFound
-from cador.operations import projects
-from cador.operations.models.project import ProjectBody, ProjectChange
+from cador.operations import project_start, projects
+from cador.operations.models.body import read_body
+from cador.operations.models.project import GlobalVariables, ProjectBody, ProjectChange, ProjectInit
 
 ROUTES: Final = Routes("projects")
 PATH: Final = "/openapi/projects/project"
@@ -19,6 +20,43 @@ PATH: Final = "/openapi/projects/project"
 async def create(call: Call) -> None:
     """Create a project; who creates it becomes its administrator."""
     await projects.create(call.ctx, call.actor, await call.object())
+
+
+@ROUTES.post(
+    f"{PATH}/init/yaml",
+    SYSTEM_ADMIN,
+    faults=dict.fromkeys((AlreadyExists, Conflict), Operation.CREATE_PROJECT),
+    body=ProjectInit,
+)
+async def create_whole(call: Call) -> None:
+    """Create a project with its first services and environments: all of it, or nothing."""
+    await project_start.create(call.ctx, call.actor, await call.object())
+
+
+@ROUTES.get(
+    f"{PATH}/globalVariable",
+    in_query("get_project"),
+    faults={NotFound: Operation.GET_PROJECT},
+    query=("projectKey!",),
+    reply=GlobalVariables,
+)
+async def variables(call: Call) -> dict[str, Any]:
+    """The variables that all environments of a project share."""
+    document = (await projects.find(call.ctx, call.need(PROJECT))).document
+    return {key: document.get(key, []) for key in ("variables", "production_variables")}
+
+
+@ROUTES.put(
+    f"{PATH}/globalVariable",
+    in_query("admin_project"),
+    faults={NotFound: Operation.UPDATE_PROJECT},
+    query=("projectKey!",),
+    body=GlobalVariables,
+)
+async def change_variables(call: Call) -> None:
+    """Replace the variables that all environments of a project share; what is absent stays."""
+    asked = read_body(GlobalVariables, await call.object()).model_dump(exclude_none=True)
+    await projects.change(call.ctx, call.actor, call.need(PROJECT), asked)
 
 
 @ROUTES.get(PATH, LOGGED_IN, query=("pageNum", "pageSize"))
