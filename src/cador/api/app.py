@@ -30,6 +30,7 @@ from cador.api import (
     task_history,
     task_report,
     tasks,
+    views,
     why,
 )
 from cador.api.auth import GUARDED, authenticate, without_token
@@ -48,6 +49,7 @@ ROUTES: Final[tuple[Routes, ...]] = (
     tasks.ROUTES,
     job_logs.ROUTES,
     definitions.ROUTES,
+    views.ROUTES,
     own.ROUTES,
     task_actions.ROUTES,
     product.ROUTES,
@@ -56,7 +58,6 @@ ROUTES: Final[tuple[Routes, ...]] = (
     task_report.ROUTES,
     why.ROUTES,
     live_settings.ROUTES,
-    oidc.ROUTES,
     oidc.ROUTES,
     audit.ROUTES,
     *RESOURCE_ROUTES,

@@ -42,6 +42,8 @@ _WRITING: Final[Faults] = {
 
 
 def _create_not_found(error: domain.NotFound) -> Refusal:
+    if error.kind == "view":
+        return Refusal(Operation.UPDATE_VIEW, f"failed to find workflow view {error.name}")
     return Refusal(Operation.LINT_WORKFLOW, NO_DOCUMENTS)  # the project
 
 
@@ -117,7 +119,7 @@ async def detail(call: Call) -> Any:
 )
 async def create(call: Call) -> None:
     """Create a workflow."""
-    await workflows.create_workflow(call.ctx, call.actor, await _definition(call))
+    await workflows.create_workflow(call.ctx, call.actor, await _definition(call), view=call.text(VIEW))
 
 
 @ROUTES.post(

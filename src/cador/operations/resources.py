@@ -35,6 +35,7 @@ from cador.operations.models.scans import ScanBody, SonarBody
 from cador.operations.models.storage import StorageBody
 from cador.operations.models.system import BaseImageBody, SettingBody
 from cador.operations.models.templates import BuildTemplateBody, DockerfileTemplateBody, ServiceTemplateBody
+from cador.operations.models.view import ViewBody
 from cador.operations.references import users_of
 from cador.ports.sealing import Sealer
 from cador.ports.stores import Resource, Tx
@@ -83,6 +84,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind("build", BuildBody, in_project=True),
         Kind("test", TestBody, in_project=True),
         Kind("scan", ScanBody, in_project=True),
+        Kind("view", ViewBody, in_project=True),
     )
 }
 

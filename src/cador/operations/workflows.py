@@ -22,6 +22,7 @@ from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import is_public
 from cador.operations.resources import refuse_sealed
+from cador.operations.views import add_to_view, enabled_in, leave_views
 from cador.ports.sealing import Sealer
 from cador.ports.stores import Tx, WorkflowRow
 
@@ -137,6 +138,9 @@ def remove_workflow(tx: Tx, ear: Ear, key: str) -> Burial | None:
     """Delete the workflow; nothing of it starts any more. What is unfinished is cancelled (revoker ``system``), and its
     tasks are found by nobody: those of a large workflow a little later, see :func:`finish_removal`. Its task counter
     survives: numbers are never used twice. Call with the admission and the workflow locked."""
+    row = tx.workflows.find(key)
+    if row is not None:
+        leave_views(tx, row.project, key)
     tx.workflows.delete(key)
     return bury(tx, ear, key)
 
@@ -181,8 +185,10 @@ def _stored_text(doc: Doc, old: Any, sealer: Sealer) -> str:
 # -- what users ask
 
 
-async def create_workflow(ctx: Context, actor: Actor, body: Mapping[str, Any]) -> WorkflowRow:
-    """Raises: Invalid, InvalidDefinition, AlreadyExists, DisplayNameTaken, NotFound("project"), Forbidden."""
+async def create_workflow(ctx: Context, actor: Actor, body: Mapping[str, Any], *, view: str = "") -> WorkflowRow:
+    """*view*: of the project, which is to show it.
+
+    Raises: Invalid, InvalidDefinition, AlreadyExists, DisplayNameTaken, NotFound: project or view; Forbidden."""
     if isinstance(project := _named(body, "project", "project_key"), str) and project:
         actor.need("create_workflow", project)  # before anything else is said about the body
     new = draft(body)
@@ -193,6 +199,8 @@ async def create_workflow(ctx: Context, actor: Actor, body: Mapping[str, Any]) -
 
     def write(tx: Tx, at: float) -> WorkflowRow:
         row = add_workflow(tx, new, actor, ctx.types, ctx.sealer, at)
+        if view:
+            add_to_view(tx, row.project, view, row.key, row.type)
         _audit(tx, actor, "create_workflow", row)
         return row
 
@@ -310,7 +318,7 @@ async def list_workflows(ctx: Context, actor: Actor, project: str, *, view: str 
     only = None if await _sees_all(ctx, actor, project) else actor.some_of("get_workflow", project)
 
     def read(tx: Tx) -> list[WorkflowRow]:
-        keys = _view_members(tx, project, view) if view else None
+        keys = enabled_in(tx, project, view) if view else None
         if only is not None:
             keys = [key for key in keys if key in only] if keys is not None else sorted(only)
         return tx.workflows.list_workflows(project, keys) if keys is None or keys else []
@@ -325,13 +333,6 @@ async def _sees_all(ctx: Context, actor: Actor, project: str) -> bool:
     if not actor.some_of("get_workflow", project):
         actor.need("get_workflow", project)
     return False
-
-
-def _view_members(tx: Tx, project: str, view: str) -> list[str]:
-    """Keys of the workflows enabled in a view."""
-    found = tx.resources.find("view", project, view)
-    members = found.document.get("workflows", ()) if found is not None else ()
-    return [str(member["workflow_key"]) for member in members if member.get("enabled", True)]
 
 
 async def workflow_detail(ctx: Context, actor: Actor, key: str, project: str) -> WorkflowDetail:
