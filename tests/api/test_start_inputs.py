@@ -89,6 +89,8 @@ def anyio_backend() -> str:
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     """Workflow ``w`` with jobs of many types, a notification to WeCom and one to Teams, and variables of all types."""
     async with site(tmp_path_factory.mktemp("inputs")) as made:
+        for name in ("dev", "qa"):
+            await made.world.add("environment", name, {"env_key": name})
         say = definition("w")["stages"][0]["jobs"][0]
         deploy = {"name": "ship", "type": "zadig-deploy", "spec": {"env": "dev"}}
         custom = {"name": "image", "type": "custom-deploy", "spec": {"namespace": "n", "targets": []}}
@@ -151,6 +153,7 @@ TARGET: Final = {"workload_type": "Deployment", "workload_name": "w", "container
          "inputs[0].parameters.service_list[0].value_merge_strategy: Input should be '', 'reuse-values' or 'override'"),
         (job("ship", service_list=[{"service_module": "x"}]), 400,
          "failed to update jobspec for job: ship, err: parameters.service_list[0].service_name: is required"),
+        (job("ship", env_name="moon"), 6160, "environment moon not found"),
         (job("ship"), 6160, "deploy service is empty for env dev"),
         (job("ship", service_list=[{"service_name": "a", "service_module": "x"}]), 6160, "image of a/x is empty"),
         (job("image", target_list=[{**TARGET, "workload_type": "Pod"}]), 400,

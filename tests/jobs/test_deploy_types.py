@@ -13,11 +13,15 @@ REGISTRIES = [
     resource("registry", "old", address="https://old.example.com", namespace="team"),
     resource("registry", "new", address="https://new.example.com:5000", namespace=""),
 ]
+ENVIRONMENTS = [
+    *(resource("environment", name, "shop") for name in ("dev", "qa")),
+    resource("production_environment", "qa", "shop"),
+]
 
 
 @pytest.fixture
 def world() -> World:
-    return World([*REGISTRIES, resource("service", "chart", "shop", type="helm", containers=[])])
+    return World([*REGISTRIES, *ENVIRONMENTS, resource("service", "chart", "shop", type="helm", containers=[])])
 
 
 def only(world: World, kind: str, spec: dict[str, Any], given: dict[str, Any] | None = None) -> JobTaskPlan:
@@ -79,6 +83,8 @@ def test_what_is_not_given_stays_as_it_is_stored(world: World) -> None:
 @pytest.mark.parametrize(
     ("spec", "given", "said"),
     [
+        ({"env": "moon"}, [PAIR], "environment moon not found"),
+        ({"production": True}, [PAIR], "environment dev not found"),
         ({}, [PAIR], "image of a/x is empty"),
         ({}, [{"service_name": "a"}], "deploy service is empty for env dev"),
         ({"service_and_images": [PAIR]}, [], "image of a/x is empty"),

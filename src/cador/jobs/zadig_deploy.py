@@ -57,6 +57,9 @@ class Deploy(Unavailable):
 
     def parts(self, job: Job, scope: Scope) -> list[Part]:
         env = text(job.spec.get("env")).removesuffix("<+fixed>")
+        kind = "production_environment" if job.spec.get("production") is True else "environment"
+        if scope.catalogue.find(kind, env) is None:
+            raise NotStartable(f"environment {env} not found")
         services = self._services(job, scope)
         if not services:
             raise NotStartable(f"deploy service is empty for env {env}")
