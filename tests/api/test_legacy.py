@@ -228,6 +228,7 @@ async def test_the_environment_with_the_fewest_tasks_is_taken(server: Site) -> N
             (400, 6160, "Invalid service module"),
         ),
         ({"release_images": [{"image": "i"}]}, (400, 400, None)),
+        ({"targets": [TARGET] * 1001}, (400, 400, None)),
         ({"callback": {}}, (400, 400, "callback.callback_url: is required")),
         (
             {"callback": {"callback_url": "file:///etc/passwd"}},
@@ -238,7 +239,7 @@ async def test_the_environment_with_the_fewest_tasks_is_taken(server: Site) -> N
             (400, 400, "callback.callback_vars: must be an object"),
         ),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )  # fmt: skip
 async def test_what_cannot_be_created(server: Site, change: dict[str, Any], wanted: tuple[int, int, str]) -> None:
     body = {"workflow_name": "p", "env_name": "dev", "targets": [TARGET], **change}
@@ -263,6 +264,9 @@ async def test_an_unknown_repository_is_told_of_and_strict_servers_refuse(server
     target = {"name": "db", "build": {"repos": [{"repo_name": "ghost", "branch": "x"}]}}
     found = await created(server, targets=[target])
     assert "repository ghost is not configured for db/db" in found["warnings"]
+    body = {"workflow_name": "p", "env_name": "dev", "targets": [target]}
+    reply = await server.post(f"{TASKS}/create", json=body, params={"strict": "1"})
+    assert told(reply) == (400, 6160, "repository ghost is not configured for db/db")
 
 
 # -- product task

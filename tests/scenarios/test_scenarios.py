@@ -106,8 +106,8 @@ class Play:
         )
         images = tuple(GivenImage(*pair.split("/"), image) for pair, image in given.get("images", {}).items())
         wanted = ByTargets(given.get("env", ""), targets, images)
-        ctx, actor = self.world.ctx, self.world.actor()
-        started = await legacy.start_by_targets(ctx, actor, self.key, PROJECT, wanted)
+        request = StartRequest(self.key, PROJECT)
+        started = await legacy.start_by_targets(self.world.ctx, self.world.actor(), request, wanted)
         self.started.append((self.key, started.number))
 
     async def do_produce(self, given: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from cador.domain import errors as domain
 from cador.operations import legacy, tasks
 from cador.operations.callbacks import parse_callback
 from cador.operations.product import ByTargets, GivenImage, RepoChoice, Target
+from cador.operations.task_values import StartRequest
 from cador.ports.stores import TaskRow
 
 ROUTES: Final = Routes("workflows, oldest editions")
@@ -32,6 +33,8 @@ ROUTES: Final = Routes("workflows, oldest editions")
 COMMIT: Final = params.Name(("commitId", "commit_id"))
 _TASKS: Final = f"{LEGACY_PREFIX}workflowTask"
 _TASK: Final = f"{_TASKS}/id/{{id}}/pipelines/{{pipelineName}}"
+MOST_LISTED: Final = 1_000
+"""Services, images or repositories of one request."""
 _OLDEST: Final = "x-api-key"
 _SERVICE_TYPES: Final = ("", "k8s", "helm")
 
@@ -252,7 +255,7 @@ class RepoBody(_Body):
 
 
 class BuildBody(_Body):
-    repos: list[RepoBody]
+    repos: list[RepoBody] = Field(max_length=MOST_LISTED)
 
 
 class TargetBody(_Body):
@@ -285,8 +288,8 @@ class CreateBody(_Body):
 
     workflow_name: str
     env_name: str = ""
-    targets: list[TargetBody] = []
-    release_images: list[ReleaseImage] = []
+    targets: list[TargetBody] = Field(default=[], max_length=MOST_LISTED)
+    release_images: list[ReleaseImage] = Field(default=[], max_length=MOST_LISTED)
     callback: CallbackBody | None = None
 
 
@@ -300,6 +303,7 @@ class CreateBody(_Body):
         domain.NotFound: Operation.FIND_WORKFLOW,
     },
     body=CreateBody,
+    query=("strict:bool",),
     reply=RunReply,
 )
 async def create(call: Call) -> Any:
@@ -313,11 +317,16 @@ async def create(call: Call) -> Any:
     if any(target.service_type not in _SERVICE_TYPES for target in body.targets):
         raise bad_request("Unsupported service type")
     told = body.callback
-    callback = parse_callback(told.callback_url, told.callback_vars or {}) if told is not None else None
-    started = await legacy.start_by_targets(
-        call.ctx, call.actor, key, project, _wanted(body), callback, idempotency_key(call)
-    )  # fmt: skip
-    return started_document(started)
+    callback = parse_callback(told.callback_url, told.callback_vars) if told is not None else None
+    request = StartRequest(
+        key,
+        project,
+        remark=None,
+        strict=call.flag("strict"),
+        idempotency_key=idempotency_key(call),
+        callback=callback,
+    )
+    return started_document(await legacy.start_by_targets(call.ctx, call.actor, request, _wanted(body)))
 
 
 def _wanted(body: CreateBody) -> ByTargets:

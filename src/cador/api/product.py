@@ -26,6 +26,8 @@ from cador.operations.task_values import StartRequest
 
 ROUTES: Final = Routes("product workflows")
 
+MOST_LISTED: Final = 1_000
+"""Modules, repositories or variables in one list of a request."""
 _PRODUCT: Final = "/openapi/workflows/product"
 _TASK: Final = f"{_PRODUCT}/{{workflowKey}}/task/{{taskID}}"
 
@@ -46,15 +48,15 @@ class BuildService(_Body):
 
     service_module: str = Field(min_length=1)
     service_name: str = Field(min_length=1)
-    repo_info: list[RepoInput] = []
-    inputs: list[KeyValue] = []
+    repo_info: list[RepoInput] = Field(default=[], max_length=MOST_LISTED)
+    inputs: list[KeyValue] = Field(default=[], max_length=MOST_LISTED)
 
 
 class BuildArgs(_Body):
     """``service_list``: exactly these modules; absent: those that are configured."""
 
     enabled: bool = False
-    service_list: list[BuildService] | None = None
+    service_list: list[BuildService] | None = Field(default=None, max_length=MOST_LISTED)
 
 
 class DeployService(_Body):
@@ -76,7 +78,7 @@ class DeployArgs(_Body):
 
     enabled: bool = False
     source: str = ""
-    service_list: list[DeployService] = []
+    service_list: list[DeployService] = Field(default=[], max_length=MOST_LISTED)
 
 
 class ProductInput(_Body):

@@ -14,7 +14,7 @@ from cador.operations.built_images import BuiltImage, images_of
 from cador.operations.context import Context
 from cador.operations.finding import find_task
 from cador.operations.product import BUILD, DEPLOY, ByTargets, RepoChoice
-from cador.operations.task_values import Callback, Started, StartRequest
+from cador.operations.task_values import Started, StartRequest
 from cador.operations.tasks import start_task
 from cador.ports.stores import JobRow, TaskFilter, TaskRow, Tx
 
@@ -80,15 +80,7 @@ async def project_to_run(ctx: Context, actor: Actor, key: str) -> str:
     raise NotFound("workflow", key)
 
 
-async def start_by_targets(
-    ctx: Context,
-    actor: Actor,
-    key: str,
-    project: str,
-    wanted: ByTargets,
-    callback: Callback | None = None,
-    idempotency_key: str = "",
-) -> Started:
+async def start_by_targets(ctx: Context, actor: Actor, request: StartRequest, wanted: ByTargets) -> Started:
     """Build and deploy services, distribute images. Several environments, separated by commas: the one with the fewest
     unfinished tasks.
 
@@ -97,12 +89,9 @@ async def start_by_targets(
     if not wanted.targets and not wanted.releases:
         raise Invalid("target and release_images cannot be empty at the same time")
     if wanted.targets:
-        env = await ctx.db.read(_environment, ctx, wanted.env, project)
+        env = await ctx.db.read(_environment, ctx, wanted.env, request.project_key)
         wanted = replace(wanted, env=env)
-    request = StartRequest(
-        key, project, remark=None, choose=wanted, callback=callback, idempotency_key=idempotency_key
-    )  # fmt: skip
-    return await start_task(ctx, actor, request)
+    return await start_task(ctx, actor, replace(request, choose=wanted))
 
 
 def _environment(tx: Tx, ctx: Context, names: str, project: str) -> str:

@@ -117,16 +117,17 @@ class ByServices:
         jobs = _jobs(workflow, BUILD)
         if self.build_list is None:
             return dict.fromkeys((job.name for job in jobs), None)
-        known = {pair for job in jobs for pair in _buildable(job)}
+        by_job = {job.name: _buildable(job) for job in jobs}
+        known = {pair for pairs in by_job.values() for pair in pairs}
         for build in self.build_list:
             if build.pair not in known:
                 warnings.append(f"{build.service}/{build.module} is not built by workflow {workflow.key}")
         if self.build_list and not any(build.pair in known for build in self.build_list):
             raise NotStartable(warnings[0])
         return {
-            job.name: wanted
-            for job in jobs
-            if (wanted := tuple(build for build in self.build_list if build.pair in _buildable(job)))
+            name: wanted
+            for name, pairs in by_job.items()
+            if (wanted := tuple(build for build in self.build_list if build.pair in pairs))
         }
 
     def _images(self, made: set[Pair]) -> tuple[GivenImage, ...]:
@@ -173,13 +174,14 @@ class ByTargets:
         warnings: list[str] = []
         builds: dict[str, tuple[ServiceBuild, ...]] = {}
         built: set[str] = set()
+        targets = {target.service: target for target in self.targets}
         for job in _jobs(workflow, BUILD):
             wanted = []
-            for target in self.targets:
-                for entry in _entries(job):
-                    if text(entry.get("service_name")) == target.service:
-                        wanted.append(_build_of(entry, target, catalogue, warnings))
-                        built.add(target.service)
+            for entry in _entries(job):
+                target = targets.get(text(entry.get("service_name")))
+                if target is not None:
+                    wanted.append(_build_of(entry, target, catalogue, warnings))
+                    built.add(target.service)
             if wanted:
                 builds[job.name] = tuple(wanted)
         for target in self.targets:
@@ -231,113 +233,105 @@ def _code_host(repo: Mapping[str, Any], catalogue: Catalogue) -> str:
 
 def chosen(workflow: Workflow, plan: Plan, warnings: Sequence[str] = ()) -> Chosen:
     """The inputs of the jobs that run. Raises: NotStartable: an image that no job distributes."""
-    told = list(warnings)
-    _check_releases(workflow, plan.releases)
-    inputs = []
-    for stage in workflow.stages:
-        for job in stage.jobs:
-            parameters = _parameters(workflow, job, plan, told)
-            if parameters is not None:
-                inputs.append(JobInput(job.name, job.type, parameters))
-    return Chosen(tuple(inputs), tuple(dict.fromkeys(told)))
+    return _Choice(workflow, plan, warnings).made()
 
 
-def _parameters(workflow: Workflow, job: Job, plan: Plan, told: list[str]) -> Mapping[str, Any] | None:
-    """Of *job* in this run; None: it does not run."""
-    match job.type:
-        case "zadig-distribute-image":
-            return _distribution(workflow, job, plan, told)
-        case _ if plan.only_releases:
+class _Choice:
+    """*named*: the modules that deploy and distribute jobs name themselves, by job."""
+
+    def __init__(self, workflow: Workflow, plan: Plan, warnings: Sequence[str]) -> None:
+        self._workflow, self._plan = workflow, plan
+        self._told = list(warnings)
+        self._deploys = {job.name: frozenset(stored_services(job.spec)) for job in _jobs(workflow, DEPLOY)}
+        self._spreads = {job.name: _by_pair(objects(job.spec.get("targets"))) for job in _jobs(workflow, DISTRIBUTE)}
+        self._made = {name: _made(workflow, name, wanted) for name, wanted in plan.builds.items()}
+
+    def made(self) -> Chosen:
+        for one in self._plan.releases:
+            if not any(not named or one.pair in named for named in self._spreads.values()):
+                raise NotStartable("Invalid service module")
+        inputs = []
+        for stage in self._workflow.stages:
+            for job in stage.jobs:
+                parameters = self._parameters(job)
+                if parameters is not None:
+                    inputs.append(JobInput(job.name, job.type, parameters))
+        return Chosen(tuple(inputs), tuple(dict.fromkeys(self._told)))
+
+    def _parameters(self, job: Job) -> Mapping[str, Any] | None:
+        """Of *job* in this run; None: it does not run."""
+        if job.type == DISTRIBUTE:
+            return self._distribution(job)
+        if self._plan.only_releases:
             return None
-        case "zadig-build":
-            if job.name not in plan.builds:
-                return None
-            wanted = plan.builds[job.name]
-            return {} if wanted is None else {"service_list": [build.parameters() for build in wanted]}
-        case "zadig-deploy":
-            return _deployment(workflow, job, plan) if plan.deploys else None
-        case _:
-            return None if job.skipped or job.run_policy in _NOT_BY_ITSELF else {}
+        if job.type == BUILD:
+            return self._build(job)
+        if job.type == DEPLOY:
+            return self._deployment(job) if self._plan.deploys else None
+        return None if _waits_for_a_wish(job) else {}
+
+    def _build(self, job: Job) -> Mapping[str, Any] | None:
+        if job.name not in self._plan.builds:
+            return None
+        wanted = self._plan.builds[job.name]
+        return {} if wanted is None else {"service_list": [build.parameters() for build in wanted]}
+
+    def _deployment(self, job: Job) -> Mapping[str, Any] | None:
+        env = {"env_name": self._plan.env} if self._plan.env else {}
+        images = [
+            {"service_name": one.service, "service_module": one.module, "image_name": one.image}
+            for one in self._plan.images
+            if one.pair in self._deploys[job.name] or not any(one.pair in named for named in self._deploys.values())
+        ]
+        if job.spec.get("source") != "fromjob":
+            if listed := [*self._built(job), *images]:
+                return {**env, "service_list": listed}
+            nothing_said = not self._plan.builds and not self._plan.images
+            return env if nothing_said and self._deploys[job.name] else None
+        origin = _origin(self._workflow, job)
+        if origin is None or origin.type != BUILD:
+            return {**env, "service_list": images} if images else env
+        if origin.name not in self._made:
+            return {**env, "service_list": images} if images else None
+        if not images:
+            return env
+        made = [{"service_name": service, "service_module": module} for service, module in self._made[origin.name]]
+        return {**env, "service_list": [*made, *images]}
+
+    def _built(self, job: Job) -> list[dict[str, Any]]:
+        """What this run builds, for a deploy job that gets its images with the start; known when it is built."""
+        named = self._deploys[job.name]
+        return [
+            {
+                "service_name": service,
+                "service_module": module,
+                "image_name": f"{{{{.job.{name}.{service}.{module}.output.IMAGE}}}}",
+            }
+            for name, made in self._made.items()
+            for service, module in made
+            if not named or (service, module) in named
+        ]
+
+    def _distribution(self, job: Job) -> Mapping[str, Any] | None:
+        configured = self._spreads[job.name]
+        listed = [one for one in self._plan.releases if not configured or one.pair in configured]
+        if listed:
+            return {"target_list": [_target(one, configured.get(one.pair, {})) for one in listed]}
+        if self._plan.only_releases or _waits_for_a_wish(job):
+            return None
+        if job.spec.get("source") == "fromjob":
+            origin = _origin(self._workflow, job)
+            runs = origin is None or origin.type != BUILD or origin.name in self._made
+        else:
+            runs = any(entry.get("source_image") or entry.get("source_tag") for entry in configured.values())
+        if not runs:
+            self._told.append(f"job {job.name}: there is no image to distribute, left out")
+        return {} if runs else None
 
 
-def _deployment(workflow: Workflow, job: Job, plan: Plan) -> Mapping[str, Any] | None:
-    env = {"env_name": plan.env} if plan.env else {}
-    images = [
-        {"service_name": one.service, "service_module": one.module, "image_name": one.image}
-        for one in plan.images
-        if _deploys(workflow, job, one.pair)
-    ]
-    if job.spec.get("source") != "fromjob":
-        built = _built(workflow, job, plan)
-        if built or images:
-            return {**env, "service_list": [*built, *images]}
-        nothing_said = not plan.builds and not plan.images
-        return env if nothing_said and stored_services(job.spec) else None
-    origin = _origin(workflow, job)
-    if origin is None or origin.type != BUILD:
-        return {**env, "service_list": images} if images else env
-    if origin.name not in plan.builds:
-        return {**env, "service_list": images} if images else None
-    if not images:
-        return env
-    made = _made(workflow, origin.name, plan.builds[origin.name])
-    return {**env, "service_list": [*({"service_name": s, "service_module": m} for s, m in made), *images]}
-
-
-def _deploys(workflow: Workflow, job: Job, pair: Pair) -> bool:
-    """Whether *job* is the one to deploy *pair*: it names it, or none of the others does."""
-    return pair in _named(job) or not any(pair in _named(other) for other in _jobs(workflow, DEPLOY))
-
-
-def _built(workflow: Workflow, job: Job, plan: Plan) -> list[dict[str, Any]]:
-    """What this run builds, for a deploy job that gets its images with the start: each is known when it is built."""
-    named = _named(job)
-    return [
-        {
-            "service_name": service,
-            "service_module": module,
-            "image_name": f"{{{{.job.{name}.{service}.{module}.output.IMAGE}}}}",
-        }
-        for name, wanted in plan.builds.items()
-        for service, module in _made(workflow, name, wanted)
-        if not named or (service, module) in named
-    ]
-
-
-def _distribution(workflow: Workflow, job: Job, plan: Plan, told: list[str]) -> Mapping[str, Any] | None:
-    configured = {_pair(entry): entry for entry in objects(job.spec.get("targets"))}
-    listed = [one for one in plan.releases if not configured or one.pair in configured]
-    if listed:
-        keys = ("target_tag", "update_tag")
-        return {
-            "target_list": [
-                {
-                    "service_name": one.service,
-                    "service_module": one.module,
-                    "source_image": one.image,
-                    **{key: entry[key] for key in keys if entry.get(key)},
-                }
-                for one in listed
-                for entry in (configured.get(one.pair, {}),)
-            ]
-        }
-    if plan.only_releases or job.skipped or job.run_policy in _NOT_BY_ITSELF:
-        return None
-    if job.spec.get("source") == "fromjob":
-        origin = _origin(workflow, job)
-        runs = origin is None or origin.type != BUILD or origin.name in plan.builds
-    else:
-        runs = any(entry.get("source_image") or entry.get("source_tag") for entry in configured.values())
-    if not runs:
-        told.append(f"job {job.name}: there is no image to distribute, left out")
-    return {} if runs else None
-
-
-def _check_releases(workflow: Workflow, releases: Sequence[GivenImage]) -> None:
-    jobs = _jobs(workflow, DISTRIBUTE)
-    for one in releases:
-        if not any(not (named := _named(job)) or one.pair in named for job in jobs):
-            raise NotStartable("Invalid service module")
+def _target(one: GivenImage, configured: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: configured[key] for key in ("target_tag", "update_tag") if configured.get(key)}
+    return {"service_name": one.service, "service_module": one.module, "source_image": one.image, **kept}
 
 
 # -- what a definition says
@@ -351,8 +345,8 @@ def _entries(job: Job) -> list[dict[str, Any]]:
     return objects(job.spec.get("service_and_builds_options")) or objects(job.spec.get("service_and_builds"))
 
 
-def _buildable(job: Job) -> list[Pair]:
-    return [_pair(entry) for entry in _entries(job)]
+def _buildable(job: Job) -> set[Pair]:
+    return {_pair(entry) for entry in _entries(job)}
 
 
 def _made(workflow: Workflow, name: str, wanted: tuple[ServiceBuild, ...] | None) -> list[Pair]:
@@ -363,9 +357,13 @@ def _made(workflow: Workflow, name: str, wanted: tuple[ServiceBuild, ...] | None
     return stored_services(job.spec) if job is not None else []
 
 
-def _named(job: Job) -> list[Pair]:
-    """The modules that a deploy or distribute job names itself."""
-    return stored_services(job.spec)
+def _waits_for_a_wish(job: Job) -> bool:
+    """Whether *job* runs only when a request names it."""
+    return job.skipped or job.run_policy in _NOT_BY_ITSELF
+
+
+def _by_pair(entries: Sequence[Mapping[str, Any]]) -> dict[Pair, Mapping[str, Any]]:
+    return {_pair(entry): entry for entry in entries}
 
 
 def _pair(entry: Mapping[str, Any]) -> Pair:
