@@ -23,7 +23,9 @@ USERS = [{"user_id": "u1", "user_name": "ann"}, {"type": "task_creator"}, {"type
 def world() -> World:
     host = resource("codehost", "github", ident=23, type="github", address="https://github.com")
     environments = [resource("environment", name, "shop") for name in ("dev", "qa")]
-    return World([host, *environments, resource("build", "build-demo", "demo"), resource("build", "build-demo", "shop")])
+    return World(
+        [host, *environments, resource("build", "build-demo", "demo"), resource("build", "build-demo", "shop")]
+    )
 
 
 def only(world: World, kind: str, spec: dict[str, Any], given: dict[str, Any] | None = None) -> JobTaskPlan:
