@@ -343,7 +343,8 @@ class Executions:
                     case Output():
                         writer.feed(item.data, item.offset + len(item.data))
                         fed += len(item.data)
-                        if fed >= SYNC_BYTES or _time() - synced_at >= SYNC_S:
+                        # What the server itself does prints nowhere else: it cannot be read once more after a crash.
+                        if row.executor == SERVER or fed >= SYNC_BYTES or _time() - synced_at >= SYNC_S:
                             await self._sync(executor, row, writer, reach)
                             synced_at, fed = _time(), 0
                     case StepMark():
