@@ -693,3 +693,38 @@ async def test_a_project_begins_with_services_and_environments_or_not_at_all(ser
     await ok(await server.call("DELETE", path, params={**query, "isDelete": "true"}))
     left = await server.world.db.read(lambda tx: [one.name for one in tx.resources.of_project("whole") if one.project])
     assert left == []
+
+
+# -- the operation log
+
+
+async def test_the_operation_log_says_who_did_what(server: Site) -> None:
+    path = "/openapi/system/operation"
+    body = {"name": "logged", "host": "smtp.example.com", "password": "planted-log"}
+    await ok(await server.post("/openapi/system/mail", json=body))
+    await ok(await server.call("DELETE", "/openapi/system/mail/logged"))
+    reply = await server.get(path, params={"function": "create_mail", "perPage": 1, "username": "admin"})
+    assert "planted" not in reply.text
+    [entry] = reply.json()["operation_logs"]
+    assert (entry["username"], entry["method"], entry["targets"], entry["status"]) == (
+        "admin", "create", ["mail/logged"], 200,
+    )  # fmt: skip
+    assert '"host":"smtp.example.com"' in entry["request_body"]
+    assert reply.json()["total"] >= 1
+    two = await ok(await server.get(path, params={"perPage": 1, "page": 2, "function": "create_mail"}))
+    assert two["operation_logs"] == [] or two["operation_logs"] != [entry]
+    assert (await ok(await server.get(path, params={"status": 500})))["operation_logs"] == []
+    assert (await ok(await server.get(path, params={"username": "nobody"}))) == {"operation_logs": [], "total": 0}
+    newest = (await ok(await server.get(path, language="zh")))["operation_logs"][0]
+    assert newest["method"] == "删除"
+    refused(await server.get(path, params={"page": 1_000_000}), 6652,
+            "pages reach the newest 10000 entries: use filters, or GET /api/v1/audit")  # fmt: skip
+    assert (await server.get(path, MANAGER)).status_code == 403
+    project = await ok(await server.get(path, params={"projectKey": PROJECT, "perPage": 3}))
+    assert {one["project_key"] for one in project["operation_logs"]} == {PROJECT}
+
+
+async def test_command_lines_learn_who_they_are(server: Site) -> None:
+    found = await ok(await server.get("/openapi/system/cli/context", READER))
+    assert (found["user"]["account"], found["user"]["admin"]) == ("ann", False)
+    assert found["request_id"]

@@ -20,6 +20,7 @@ from cador.ports.homes import HomeStore
 from cador.ports.housekeeping import HousekeepingStore
 from cador.ports.outlook import OutlookStore
 from cador.ports.peers import Replica
+from cador.ports.tickets import TicketStore
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -632,9 +633,20 @@ class AuditStore(Protocol):
     ) -> None: ...
 
     def list_entries(
-        self, *, before: int | None = None, limit: int = 50, actor: str = "", project: str = "", action: str = ""
+        self,
+        *,
+        before: int | None = None,
+        limit: int = 50,
+        skip: int = 0,
+        actor: str = "",
+        project: str = "",
+        action: str = "",
     ) -> list[Mapping[str, Any]]:
-        """Newest first; filters are exact. Keys: id, at, actor, action, project, target, detail (an object), hash."""
+        """Newest first; filters are exact. *skip*: how many to leave out, for numbered pages near the top.
+        Keys: id, at, actor, action, project, target, detail (an object), hash."""
+
+    def count(self, most: int, *, actor: str = "", project: str = "", action: str = "") -> int:
+        """How many entries fit; counted up to *most*."""
 
     def verify(self, after: int, previous: str, limit: int) -> AuditCheck:
         """Look at the *limit* entries after the id *after*, the last of which had the hash *previous*."""
@@ -676,6 +688,9 @@ class Tx(Protocol):
     def people(self) -> PeopleStore: ...
     @property
     def outlook(self) -> OutlookStore: ...
+    @property
+    def tickets(self) -> TicketStore: ...
+
     @property
     def deliveries(self) -> DeliveryStore: ...
     @property

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, update
 
 from cador.ports.stores import AuditCheck
 from cador.storage.dialect import json_of, json_text
@@ -33,6 +33,10 @@ def chained(previous: str, entry: Mapping[str, Any]) -> str:
     """SHA-256 hex over the hash of the entry before and all that this one says."""
     text = json_text([previous, *(entry[name] for name in _FIELDS)])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _fitting(*values: str) -> list[ColumnElement[bool]]:
+    return [audit.c[name] == value for name, value in zip(_FILTERS, values, strict=True) if value]
 
 
 class Audit:
@@ -67,15 +71,26 @@ class Audit:
         lane.change(MOVE, {"newest": newest})
 
     def list_entries(
-        self, *, before: int | None = None, limit: int = 50, actor: str = "", project: str = "", action: str = ""
+        self,
+        *,
+        before: int | None = None,
+        limit: int = 50,
+        skip: int = 0,
+        actor: str = "",
+        project: str = "",
+        action: str = "",
     ) -> list[Mapping[str, Any]]:
         self.finish()
         page = select(*audit.c).where(audit.c.id < (_NEWEST_ID if before is None else before))
-        for name, value in zip(_FILTERS, (actor, project, action), strict=True):
-            if value:
-                page = page.where(audit.c[name] == value)
-        rows = self._connection.execute(page.order_by(audit.c.id.desc()).limit(limit))
+        page = page.where(*_fitting(actor, project, action))
+        rows = self._connection.execute(page.order_by(audit.c.id.desc()).limit(limit).offset(skip))
         return [{**row._mapping, "detail": json_of(row.detail)} for row in rows]
+
+    def count(self, most: int, *, actor: str = "", project: str = "", action: str = "") -> int:
+        self.finish()
+        found = select(audit.c.id).where(*_fitting(actor, project, action)).limit(most).subquery()
+        counted: int = self._connection.execute(select(func.count()).select_from(found)).scalar_one()
+        return counted
 
     def verify(self, after: int, previous: str, limit: int) -> AuditCheck:
         rows = self._connection.execute(NEXT, {"after": after, "limit": limit}).all()
