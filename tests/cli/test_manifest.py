@@ -32,6 +32,35 @@ def test_files_folders_and_texts_beside_them(tmp_path: Path) -> None:
     assert build.spec["build_script"] == "make $HOME\n"
 
 
+def test_files_lie_below_the_folder_or_beside_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, "secret.txt", "outside\n")
+    write(tmp_path, "work/up.sh", "echo up\n")
+    (tmp_path / "work/link.sh").symlink_to(tmp_path / "secret.txt")
+    os.mkfifo(tmp_path / "work/pipe.sh")
+    monkeypatch.chdir(tmp_path / "work")
+    for path, told in (
+        ("../../secret.txt", "it lies outside of"),
+        (str(tmp_path / "secret.txt"), "it lies outside of"),
+        ("/etc/passwd", "it lies outside of"),
+        ("../link.sh", "it lies outside of"),
+        ("../pipe.sh", "it is no ordinary file"),
+        ("..", "it is no ordinary file"),
+        ("gone.sh", "there is no such file"),
+    ):
+        main = write(tmp_path, "work/sub/a.yaml", PROJECT + f"builds:\n  b: {{ scriptFile: {json.dumps(path)} }}\n")
+        with pytest.raises(Failure, match="1 mistake"):
+            read_documents([main], {})
+        assert told in capsys.readouterr().err
+        write(tmp_path, "work/sub/a.yaml", PROJECT + f"include: [{json.dumps(path)}]\n")
+        with pytest.raises(Failure, match="1 mistake"):
+            read_documents([main], {})
+        assert told in capsys.readouterr().err
+    main = write(tmp_path, "work/sub/a.yaml", PROJECT + "builds:\n  b: { scriptFile: ../up.sh }\n")
+    assert [one.spec.get("build_script") for one in read_documents([main], {})] == [None, "echo up\n"]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from cador.cli.output import FAILED, USAGE, Failure, say
+from cador.domain.errors import Invalid
 from cador.operations.declarative.documents import Document
+from cador.operations.declarative.nodes import MAX_BYTES
 from cador.operations.declarative.pipeline import Prepared, Source, prepare
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
@@ -31,7 +33,7 @@ def read(paths: Sequence[Path], variables: Mapping[str, str], *, plain_secrets: 
     return prepare(
         [source for path in paths for source in _sources(path)],
         environment=variables,
-        read_file=_beside,
+        read_file=Folders([Path.cwd(), *(path if path.is_dir() else path.parent for path in paths)]).read,
         plain_secrets=plain_secrets,
     )
 
@@ -85,9 +87,23 @@ def _sources(path: Path) -> list[Source]:
     return [Source(str(file), _text(file)) for file in files]
 
 
-def _beside(name: str, path: str) -> str:
-    """The text of *path*, relative to the file *name*. Raises: OSError, UnicodeDecodeError."""
-    return (Path(name).parent / path).read_text(encoding="utf-8")
+class Folders:
+    """Where the files may lie that a manifest names: below the working folder, or beside the manifest. Whoever applies
+    somebody else's manifest does not hand out files from elsewhere with it."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = [folder.resolve() for folder in folders]
+
+    def read(self, beside: str, path: str) -> str:
+        """The text of *path*, relative to the file *beside*. Raises: OSError, UnicodeDecodeError, Invalid."""
+        place = (Path(beside).parent / path).resolve()
+        if not any(place.is_relative_to(folder) for folder in self._folders):
+            raise Invalid(f"it lies outside of {' and '.join(dict.fromkeys(map(str, self._folders)))}")
+        if not place.is_file():  # a device or a pipe may never end
+            raise Invalid("there is no such file" if not place.exists() else "it is no ordinary file")
+        if place.stat().st_size > MAX_BYTES:
+            raise Invalid(f"it is larger than {MAX_BYTES // 1024 // 1024} MiB")
+        return place.read_text(encoding="utf-8")
 
 
 def _text(path: Path) -> str:

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from cador.operations.declarative import shapes
-from cador.operations.declarative.from_secret import taken_from
+from cador.operations.declarative.from_secret import FromSecret, taken_from
 from cador.operations.declarative.nodes import Node
 from cador.operations.declarative.reader import Reader, scalar_text
 from cador.operations.declarative.shapes import FROM_SECRET, SCALAR, Part, Shape, keyed, many, schema_of, within
@@ -99,7 +99,8 @@ def tools(entry: Reader) -> list[dict[str, str]]:
 def _variable(place: str, key: str, node: Node, value_key: str) -> dict[str, Any]:
     variable: dict[str, Any] = {"key": key, "type": "string", "is_credential": False}
     if node.mapping is None:
-        return {**variable, value_key: scalar_text(node, place)}
+        text = scalar_text(node, place)
+        return {**variable, value_key: text, "is_credential": isinstance(text, FromSecret)}
     entry = Reader(node, place).only(*_VARIABLE)
     options = entry.texts("options")
     variable |= {
