@@ -290,6 +290,19 @@ async def test_strict_starts_take_known_names_only(server: Site) -> None:
 
 
 @pytest.mark.anyio
+async def test_stages_that_are_approved_elsewhere(server: Site) -> None:
+    """Lark's approvers are stored and shown as they are documented; this server cannot ask them yet."""
+    lark = {"timeout": 5, "approve_users": [{"id": "ou_1", "name": "ann"}]}
+    stage = {**definition("lark")["stages"][0], "approval": {"enabled": True, "type": "lark", "lark_approval": lark}}
+    await server.create("lark", stages=[stage])
+    path, query = "/openapi/workflows/custom/lark/detail", {"projectKey": PROJECT}
+    shown = (await server.get(path, params=query)).json()["stages"][0]["approval"]
+    assert (shown["type"], shown["lark_approval"]) == ("lark", {**lark, "Timeout": 5})
+    reply = await start(server, workflow_key="lark")
+    assert (reply.json()["code"], reply.json()["description"]) == (6160, "lark approval is not configured")
+
+
+@pytest.mark.anyio
 async def test_approvers_nobody_knows_refuse_the_start(server: Site) -> None:
     """The definition is stored; a task that waits for people who cannot vote would wait for nothing."""
     masked = {"user_name": "su", "user_id": "62xxxxxx"}

@@ -182,7 +182,7 @@ def _updated(job: Job, entry: JobInput, types: Mapping[str, JobType], scope: Sco
 def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, parallel_limit: int) -> NewTask:
     """The task to store; its number is still the placeholder (see :func:`with_number`).
 
-    Raises: NotStartable: an approval that nobody could give.
+    Raises: NotStartable: an approval that nobody could give, or that is asked for elsewhere.
     """
     approvals: list[NewApproval] = []
     manual = {}
@@ -190,6 +190,8 @@ def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, 
         if text := _manual(stage, ground, actor, draft.warnings):
             manual[index] = text
         if stage.approval is not None:
+            if stage.approval.type != "native":
+                raise NotStartable(f"{stage.approval.type} approval is not configured")
             needed, voters = _electorate(stage.approval.users, stage.approval.needed, ground, actor, draft.warnings)
             minutes = stage.approval.timeout_min or APPROVAL_MINUTES
             approvals.append(
