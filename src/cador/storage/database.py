@@ -34,6 +34,7 @@ from cador.storage.people import People
 from cador.storage.replicas import Replicas
 from cador.storage.resources import Resources
 from cador.storage.tasks import Tasks
+from cador.storage.tickets import Tickets
 from cador.storage.workflows import Workflows
 
 __all__ = ["DatabaseTooNew", "OpenDatabase", "OutcomeUnknown", "migrate", "open_database"]
@@ -103,7 +104,7 @@ class Stores:
 
     __slots__ = (
         "admission", "commands", "commits", "connection", "deliveries", "executions", "homes", "housekeeping", "meta",
-        "outlook", "people", "replicas", "resources", "tasks", "workflows",
+        "outlook", "people", "replicas", "resources", "tasks", "tickets", "workflows",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -118,6 +119,7 @@ class Stores:
         self.outlook = Outlook(connection)
         self.commits = Commits(connection)
         self.deliveries = Deliveries(connection)
+        self.tickets = Tickets(connection)
         self.replicas = Replicas(connection)
         self.homes = Homes(connection)
         self.housekeeping = Housekeeping(connection)
@@ -185,6 +187,10 @@ class Transaction:
     @property
     def outlook(self) -> Outlook:
         return self._stores.outlook
+
+    @property
+    def tickets(self) -> Tickets:
+        return self._stores.tickets
 
     @property
     def deliveries(self) -> Deliveries:

@@ -585,6 +585,27 @@ login_place = Table(
     comment="Where somebody has logged in from: failures of others from elsewhere do not lock them out there",
 )
 
+ticket = Table(
+    "ticket",
+    metadata,
+    _id(never_again=True),
+    Column("uid", Text, nullable=False, unique=True),
+    _text("project"),
+    Column("approval_id", Text, nullable=False, unique=True),
+    _flag("valid"),
+    _text("envs"),
+    _text("services"),
+    _text("users"),
+    Column("start_at", BigInteger, nullable=False),
+    Column("end_at", BigInteger, nullable=False),
+    _at("create_at"),
+    _text("used_by_workflow"),
+    Column("used_by_number", Integer, nullable=True),
+    Index(None, "project", "id"),
+    sqlite_autoincrement=True,
+    comment="Approvals made elsewhere: each lets one task of its project in",
+)
+
 # -- audit, meta
 
 audit = Table(

@@ -29,6 +29,7 @@ def upgrade() -> None:
     people()
     deliveries()
     commits()
+    tickets()
 
 
 def deliveries() -> None:
@@ -97,3 +98,29 @@ def commits() -> None:
         comment="Commits of the repositories its jobs work on. project: of the task",
     )
     op.create_index(op.f("ix_task_commit_task_id_commit_id"), "task_commit", ["task_id", "commit_id"])
+
+
+def tickets() -> None:
+    """Approvals made elsewhere."""
+    op.create_table(
+        "ticket",
+        sa.Column("id", ID, autoincrement=True, nullable=False),
+        text("uid"),
+        text("project"),
+        text("approval_id"),
+        sa.Column("valid", sa.Boolean(create_constraint=False), nullable=False),
+        text("envs"),
+        text("services"),
+        text("users"),
+        sa.Column("start_at", sa.BigInteger(), nullable=False),
+        sa.Column("end_at", sa.BigInteger(), nullable=False),
+        sa.Column("create_at", sa.Double(), nullable=False),
+        text("used_by_workflow"),
+        sa.Column("used_by_number", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ticket")),
+        sa.UniqueConstraint("uid", name=op.f("uq_ticket_uid")),
+        sa.UniqueConstraint("approval_id", name=op.f("uq_ticket_approval_id")),
+        comment="Approvals made elsewhere: each lets one task of its project in",
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_ticket_project_id"), "ticket", ["project", "id"])
