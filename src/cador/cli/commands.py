@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "service": (DEFINING, "Services and their modules.", "resources:service"),
     "build": (DEFINING, "Build configurations.", "resources:build"),
     "testing": (DEFINING, "Test configurations.", "resources:testing"),
+    "scan": (DEFINING, "Code scans.", "resources:scan"),
     "codehost": (DEFINING, "Git servers.", "resources:codehost"),
     "registry": (DEFINING, "Image registries.", "resources:registry"),
     "login": (PEOPLE, "Remember a server and a token.", "login:login"),

@@ -1,4 +1,4 @@
-"""``cador project|service|build|testing|codehost|registry``: look at resources and delete them.
+"""``cador project|service|build|testing|scan|codehost|registry``: look at resources and delete them.
 
 They are created and changed with ``cador apply``.
 """
@@ -87,6 +87,18 @@ KINDS: Final = (
         "/openapi/quality/testing/{name}",
         "/openapi/quality/testing/{name}",
         rows="testings",
+        paged=True,
+        show_query=_PROJECT_QUERY,
+        delete_query=_PROJECT_QUERY,
+    ),
+    Kind(
+        "scan",
+        "Code scans.",
+        ("name", "scanner_type", "update_by"),
+        "/openapi/quality/codescan",
+        "/openapi/quality/codescan/{name}",
+        "/openapi/quality/codescan/{name}",
+        rows="scans",
         paged=True,
         show_query=_PROJECT_QUERY,
         delete_query=_PROJECT_QUERY,
@@ -209,4 +221,4 @@ def _app(kind: Kind) -> App:
     return app
 
 
-project, service, build, testing, codehost, registry = map(_app, KINDS)
+project, service, build, testing, scan, codehost, registry = map(_app, KINDS)
