@@ -728,3 +728,90 @@ async def test_command_lines_learn_who_they_are(server: Site) -> None:
     found = await ok(await server.get("/openapi/system/cli/context", READER))
     assert (found["user"]["account"], found["user"]["admin"]) == ("ann", False)
     assert found["request_id"]
+
+
+# -- what refers to something keeps it
+
+
+def workflow_with(job: dict[str, Any], **stage: Any) -> dict[str, Any]:
+    return {"stages": [{"name": "s", "jobs": [{"name": "j", **job}], **stage}]}
+
+
+def freestyle(**properties: Any) -> dict[str, Any]:
+    steps = [{"name": "shell", "type": "shell", "spec": {"script": "true"}}]
+    return {"type": "freestyle", "spec": {"properties": {"timeout": 5, **properties}, "steps": steps}}
+
+
+USERS: tuple[tuple[str, str, Any], ...] = (
+    # path of what is used, body of it, who uses it: a workflow made of its id, or a path with its body
+    ("/openapi/system/registry", "registry", lambda one: workflow_with(
+        {"type": "zadig-build", "spec": {"docker_registry_id": one["registry_id"], "service_and_builds": []}})),
+    ("/openapi/system/registry", "registry", lambda one: (
+        "/openapi/environments", {**ENVIRONMENT, "env_key": "of-registry", "registry_id": one["registry_id"]},
+        f"environment of-registry of project {PROJECT}")),
+    ("/openapi/system/cluster", "cluster", lambda one: workflow_with(freestyle(cluster_id=one["cluster_id"]))),
+    ("/openapi/system/cluster", "cluster", lambda one: (
+        "/openapi/environments/production",
+        {**ENVIRONMENT, "env_key": "of-cluster", "cluster_id": one["cluster_id"], "services": []},
+        f"production environment of-cluster of project {PROJECT}")),
+    ("/openapi/system/baseimage", "baseimage", lambda one: workflow_with(freestyle(image_id=one["id"]))),
+    ("/openapi/system/codehost", "codehost", lambda one: workflow_with(
+        {"type": "freestyle", "spec": {"properties": {"timeout": 5}, "steps": [
+            {"name": "git", "type": "git", "spec": {"repos": [
+                {"codehost_id": one["id"], "repo_owner": "a", "repo_name": "b", "branch": "main"}]}}]}})),
+    ("/openapi/system/imapp", "imapp", lambda one: {
+        **workflow_with(freestyle()),
+        "notify_ctls": [{"enabled": True, "webhook_type": "feishu_app", "notify_type": ["passed"],
+                         "lark_group_notification_config": {"app_id": one["id"],
+                                                            "chat": {"chat_id": "oc", "chat_name": "c"}}}]}),
+    ("/openapi/system/dbinstance", "database", lambda one: workflow_with(
+        {"type": "sql", "spec": {"id": one["id"], "type": "mysql", "sql": "select 1;", "source": "runtime"}})),
+    ("/openapi/build", "build", lambda one: workflow_with(
+        {"type": "zadig-build", "spec": {"service_and_builds": [
+            {"service_name": "web", "service_module": "web", "build_name": "row"}]}})),
+    ("/openapi/quality/testing", "test", lambda one: workflow_with(
+        {"type": "zadig-test", "spec": {"test_modules": [{"name": "row", "project_name": PROJECT}]}})),
+    ("/openapi/environments", "environment", lambda one: workflow_with(
+        {"type": "zadig-deploy", "spec": {"env": "row", "production": False, "deploy_contents": ["image"],
+                                          "source": "runtime"}})),
+)  # fmt: skip
+MORE_BODIES = {
+    "database": {"name": "used-db", "type": "mysql", "host": "db.example.com", "port": 3306, "username": "u",
+                 "password": "p"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "kind", "use"), USERS, ids=[f"{kind} {n}" for n, (_, kind, _) in enumerate(USERS)])
+async def test_what_is_used_is_not_deleted(server: Site, path: str, kind: str, use: Any) -> None:
+    row = next((row for row in ROWS if row.kind == kind), None)
+    if row is None:
+        row = Row(kind, path, MORE_BODIES[kind], ("", ""), one="/{id}")
+    await made(server, row)
+    [one] = await listed(server, row)
+    user = use(one)
+    if isinstance(user, tuple):
+        user_path, body, said = user
+        await ok(await server.post(user_path, json=body))
+    else:
+        said = "workflow uses-it"
+        await server.create("uses-it", **user)
+    reply = await removed(server, row)
+    assert reply.status_code == 400, reply.text
+    assert reply.json()["description"] == f"{kind} {row.name} is used by {said}"
+    if isinstance(user, tuple):
+        await ok(await server.call("DELETE", f"{user_path}/{body['env_key']}", params=IN_PROJECT))
+    else:
+        key = {"workflowKey": "uses-it", "projectKey": PROJECT}
+        await ok(await server.call("DELETE", "/openapi/workflows/custom", params=key))
+    await ok(await removed(server, row))
+
+
+async def test_a_test_of_another_project_is_used_there(server: Site) -> None:
+    row = next(row for row in ROWS if row.kind == "test")
+    await made(server, row)
+    other = {"project_name": "Other", "project_key": "other", "project_type": "yaml"}
+    await ok(await server.post("/openapi/projects/project", json=other))
+    for key, owner in (("theirs", "other"), ("ours", PROJECT)):
+        job = {"type": "zadig-test", "spec": {"test_modules": [{"name": "row", "project_name": owner}]}}
+        await server.create(key, **workflow_with(job), project="other")
+    refused(await removed(server, row), 6533, "test row is used by workflow ours")
