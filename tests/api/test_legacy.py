@@ -1,6 +1,7 @@
 """The routes of the oldest editions and those of product workflows, on one server."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -708,3 +709,33 @@ async def test_strangers_learn_nothing_of_what_there_is(server: Site) -> None:
     replies = [(await server.post(f"{TASKS}/create", STRANGER, json=body)).json() for body in bodies]
     assert replies[0] == replies[1]
     assert replies[0]["code"] == 403
+
+
+async def test_commits_of_shared_workflows_and_of_public_projects(server: Site) -> None:
+    """Comes last: afterwards the stranger is none any more."""
+    both = {key for key, _ in await numbers_of(server, OTHER, READER)}
+    assert {"p", "q"} <= both
+    share = {
+        "name": "one",
+        "user_ids": ["eve"],
+        "workflows": [{"name": "q", "collaboration_type": "share", "verbs": ["get_workflow", "run_workflow"]}],
+    }
+    reply = await server.post("/openapi/collaborations", params={"projectKey": PROJECT}, json=share)
+    assert reply.status_code == 200, reply.text
+    assert {key for key, _ in await numbers_of(server, OTHER, STRANGER)} == {"q"}
+    for key, status in (("q", 200), ("p", 403)):
+        body = {"workflow_name": key, "env_name": "dev", "targets": [TARGET]}
+        assert (await server.post(f"{TASKS}/create", STRANGER, json=body)).status_code == status
+        body = {"workflow_key": key, "project_key": PROJECT, "input": {}}
+        assert (await server.post(f"{PRODUCT}/task", STRANGER, json=body)).status_code == status
+        reply = await server.get(f"{PRODUCT}/{key}/tasks", STRANGER, params={"projectKey": PROJECT})
+        assert reply.status_code == status
+    assert await numbers_of(server, OTHER, SEES) == []
+
+    def open_up(tx: Tx) -> None:
+        project = tx.resources.find("project", "", PROJECT)
+        assert project is not None
+        tx.resources.replace(replace(project, document={**project.document, "is_public": True}))
+
+    await server.world.db.write(open_up)
+    assert both <= {key for key, _ in await numbers_of(server, OTHER, SEES)}

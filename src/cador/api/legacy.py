@@ -8,7 +8,7 @@ import json
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from cador.api import params
 from cador.api.bodies import validate, without_nulls
@@ -50,7 +50,26 @@ class CommitTask(BaseModel):
     url: str
 
 
-@ROUTES.get(_TASKS, LOGGED_IN, query=("commitId!",), reply=list[CommitTask])
+class CommitTasks(RootModel[list[CommitTask]]):
+    """Newest first."""
+
+
+@ROUTES.get(
+    _TASKS,
+    LOGGED_IN,
+    query=("commitId!",),
+    reply=CommitTasks,
+    example=[
+        {
+            "task_id": 49,
+            "create_time": 1639466317,
+            "start_time": 1639466318,
+            "end_time": 1639466354,
+            "status": "passed",
+            "url": "https://ci.example.com/v1/projects/detail/shop/pipelines/multi/shop-release/49",
+        }
+    ],
+)
 async def of_commit(call: Call) -> Any:
     """Tasks that worked on a commit, newest first: a whole id, or what it begins with."""
     commit = call.text(COMMIT)
@@ -87,6 +106,19 @@ def _named(call: Call) -> tuple[str, int]:
     return call.path_value("pipelineName"), number
 
 
+_SUCCESS: Final = {
+    "oneOf": [
+        {"$ref": "#/components/schemas/Success"},
+        {
+            "type": "object",
+            "description": "to a token sent as X-API-KEY",
+            "properties": {"resultCode": {"const": 0}, "errorMsg": {"const": "success"}},
+            "required": ["resultCode", "errorMsg"],
+        },
+    ]
+}
+
+
 def _success(call: Call) -> dict[str, Any] | None:
     return {"resultCode": 0, "errorMsg": "success"} if call.scheme == _OLDEST else None
 
@@ -99,6 +131,7 @@ def _success(call: Call) -> dict[str, Any] | None:
         domain.WrongStatus: lambda error: Refusal(Operation.RETRY_TASK, RETRY_PASSED),
         domain.NotStartable: Operation.CREATE_TASK,
     },
+    reply=_SUCCESS,
 )
 async def restart(call: Call) -> Any:
     """Retry a task: what did not pass runs once more, under the same number."""
@@ -111,6 +144,7 @@ async def restart(call: Call) -> Any:
     f"{_TASK}/cancel",
     by_operation("run_workflow"),
     faults={domain.NotFound: Operation.CANCEL_TASK, domain.WrongStatus: Operation.CANCEL_TASK},
+    reply=_SUCCESS,
 )
 async def cancel(call: Call) -> Any:
     """Cancel a task: queued or running, it ends as soon as its processes are down."""
@@ -246,7 +280,7 @@ class _Body(BaseModel):
         return without_nulls(value)
 
 
-class RepoBody(_Body):
+class RepoChoiceBody(_Body):
     """A repository of a build, meant by its name. ``pr``: of a pull request; 0: none."""
 
     repo_name: str = Field(min_length=1)
@@ -254,16 +288,16 @@ class RepoBody(_Body):
     pr: int = Field(0, ge=0)
 
 
-class BuildBody(_Body):
-    repos: list[RepoBody] = Field(max_length=MOST_LISTED)
+class BuildChoiceBody(_Body):
+    repos: list[RepoChoiceBody] = Field(max_length=MOST_LISTED)
 
 
-class TargetBody(_Body):
+class ServiceTargetBody(_Body):
     """``name``: of the service; all its modules are built. ``service_type``: ``k8s`` or ``helm``."""
 
     name: str = Field(min_length=1)
     service_type: str = "k8s"
-    build: BuildBody
+    build: BuildChoiceBody
 
 
 class ReleaseImage(_Body):
@@ -288,7 +322,7 @@ class CreateBody(_Body):
 
     workflow_name: str
     env_name: str = ""
-    targets: list[TargetBody] = Field(default=[], max_length=MOST_LISTED)
+    targets: list[ServiceTargetBody] = Field(default=[], max_length=MOST_LISTED)
     release_images: list[ReleaseImage] = Field(default=[], max_length=MOST_LISTED)
     callback: CallbackBody | None = None
 

@@ -5,7 +5,7 @@ There is one kind of workflow and one key space: every route here takes the key 
 
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from cador.api import params
 from cador.api.bodies import validate, without_nulls
@@ -116,6 +116,10 @@ class ProductTask(BaseModel):
     status: str
 
 
+class ProductTasks(RootModel[list[ProductTask]]):
+    """Newest first."""
+
+
 @ROUTES.post(
     f"{_PRODUCT}/task",
     in_body("run_workflow", required="projectKey cannot be empty", workflow="*"),
@@ -139,6 +143,8 @@ async def execute(call: Call) -> Any:
         strict=call.flag("strict"),
         idempotency_key=idempotency_key(call),
         choose=_selection(body.input),
+        approval_ticket_id=body.approval_ticket_id,
+        approval_id=body.approval_id,
     )
     return started_document(await tasks.start_task(call.ctx, call.actor, request))
 
@@ -189,7 +195,7 @@ async def detail(call: Call) -> Any:
     in_query("get_workflow", workflow="workflowKey"),
     also=(f"{_PRODUCT}//tasks",),
     query=("projectKey!", "pageNum:int", "pageSize:int"),
-    reply=list[ProductTask],
+    reply=ProductTasks,
 )
 async def list_tasks(call: Call) -> Any:
     """Tasks of a workflow as a bare list, newest first."""
