@@ -8,7 +8,7 @@ import pytest
 from cador.domain.errors import Invalid, NotStartable
 from cador.jobs.base import Catalogue
 from cador.jobs.definition import normalise, parse_workflow
-from cador.operations.product import ByServices, ByTargets, GivenImage, ServiceBuild, Target
+from cador.operations.product import ByServices, ByTargets, GivenImage, RepoChoice, ServiceBuild, Target
 from cador.ports.stores import Resource
 
 NOTHING = Catalogue("shop", ())
@@ -160,8 +160,6 @@ def test_what_nobody_builds_or_distributes() -> None:
 
 
 def test_the_code_host_of_a_repository_is_named_or_numbered() -> None:
-    from cador.operations.product import RepoChoice
-
     repos = [
         {"codehost_name": "hub", "repo_namespace": "t", "repo_name": "one"},
         {"codehost_id": 7, "repo_owner": "u", "repo_name": "two"},
@@ -178,3 +176,19 @@ def test_the_code_host_of_a_repository_is_named_or_numbered() -> None:
         {"codehost_name": "lab", "repo_namespace": "u", "repo_name": "two", "branch": "n", "prs": [3]},
     ]
     assert chosen.warnings == ("repository three is not configured for shop/api",)
+
+
+def test_the_repositories_of_a_build_from_a_template_are_those_of_the_module() -> None:
+    repo = {"codehost_name": "hub", "repo_namespace": "t", "repo_name": "one"}
+    targets = [{"service_name": "shop", "service_module": "api", "repo_info": [repo]}]
+    catalogue = Catalogue(
+        "shop",
+        (
+            Resource("build", "shop", "b", {"name": "b", "template_name": "go", "target_services": targets}),
+            Resource("buildtemplate", "", "go", {"name": "go"}),
+        ),
+    )
+    target = Target("shop", (RepoChoice("one", "m"),))
+    chosen = ByTargets("dev", (target,))(workflow(build("make", API)), catalogue)
+    (service,) = inputs(chosen)["make"]["service_list"]
+    assert service["repo_info"] == [{**repo, "branch": "m", "prs": []}]
