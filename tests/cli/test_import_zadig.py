@@ -21,6 +21,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Zadig]:
         yield made
 
 
+def values(text: str) -> dict[str, str]:
+    """What somebody sets for the secrets that a file asks for."""
+    needed = re.findall(r"^#   ([A-Z0-9_]+)=", text, re.MULTILINE)
+    return {name: "clusters: []" if "KUBE" in name else "Given-by-hand-1" for name in needed}
+
+
 def imported(server: Zadig, target: Path, *words: str, token: str = TOKEN) -> int:
     return run(["import", "zadig", "--url", server.peer.url, "--token", token, "-o", str(target), *words])
 
@@ -31,11 +37,14 @@ def test_everything_is_taken_and_told(server: Zadig, tmp_path: Path, capsys: pyt
     told = capsys.readouterr().err
     text = target.read_text()
     assert "in-clear" not in text
-    assert f"project {PROJECT}: 1 services, 1 builds, 1 tests, 1 scans, 2 workflows, 1 views, 1 members" in told
+    assert (
+        f"project {PROJECT}: 1 services, 1 builds, 1 tests, 1 scans, 2 environments, 2 workflows, 1 views, 1 members"
+        in told
+    )
 
-    needed = re.findall(r"^#   ([A-Z0-9_]+)=", text, re.MULTILINE)
-    assert {"OPENAPI_BUILD_TOKEN", "TALK_TALK_SAY_KEY", "MAIN_GITEE_ACCESS_TOKEN"} <= set(needed)
-    prepared = validate(prepare([Source("x", text)], environment=dict.fromkeys(needed, "Given-by-hand-1")))
+    given = values(text)
+    assert {"OPENAPI_BUILD_TOKEN", "TALK_TALK_SAY_KEY", "MAIN_GITEE_ACCESS_TOKEN", "PROD_KUBE_CONFIG"} <= set(given)
+    prepared = validate(prepare([Source("x", text)], environment=given))
     assert [str(fault) for fault in prepared.faults] == []
     found = {(one.kind, one.name): one.spec for one in prepared.documents}
     build = found["Build", "openapi-build"]
@@ -56,6 +65,11 @@ def test_everything_is_taken_and_told(server: Zadig, tmp_path: Path, capsys: pyt
     documented = found["Workflow", "build-deploy"]
     assert documented["params"][0]["repo"]["codehost_name"] == "main gitee"
     assert documented["stages"][0]["jobs"][0]["spec"]["docker_registry_id"] == "registry.example.com-ci"
+    assert found["WorkflowView", "test-view"]["workflow_list"] == [
+        {"workflow_key": "xiaxianfuwu", "workflow_type": "custom"}
+    ]
+    assert found["Environment", "live"]["cluster_name"] == "prod"
+    assert found["Environment", "dev"]["registry_id"] == "registry.example.com-ci"
     assert found["RoleBinding", "lilian"] == {"roles": ["project-admin"]}
 
     for note in (
@@ -121,12 +135,11 @@ async def test_a_fresh_server_runs_what_was_imported(server: Zadig, tmp_path: Pa
     target = tmp_path / "cador.yaml"
     assert imported(server, target) == 0
     text = target.read_text()
-    needed = re.findall(r"^#   ([A-Z0-9_]+)=", text, re.MULTILINE)
     world = await World.real(tmp_path, "")
     await world.boot()
     try:
         await bootstrap_data(world.ctx)
-        prepared = prepare([Source("x", text)], environment=dict.fromkeys(needed, "Given-by-hand-1"))
+        prepared = prepare([Source("x", text)], environment=values(text))
         done = await apply(world.ctx, world.actor(), prepared)
         assert [one.error for one in done.results if one.error] == []
         again = await apply(world.ctx, world.actor(), prepared)

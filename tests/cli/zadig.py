@@ -159,7 +159,10 @@ def replies() -> dict[str, Any]:
         "/api/aslan/system/basicImages": [
             {"id": IMAGE_ID, "value": "focal", "label": "ubuntu 20.04", "image_from": "koderover", "image_type": ""}
         ],
-        "/openapi/system/cluster": [{"cluster_id": "0123456789abcdef12345678", "name": "local-20", "local": True}],
+        "/openapi/system/cluster": [
+            {"cluster_id": "0123456789abcdef12345678", "name": "local-20", "local": True},
+            {"cluster_id": "64d000000000000000000001", "name": "prod", "local": False, "production": True},
+        ],
         "/api/aslan/system/dbinstance/detail": [
             {"id": DB_ID, "name": "orders", "type": "mysql", "host": "db", "port": "3306", "username": "ci"}
         ],
@@ -194,8 +197,18 @@ def replies() -> dict[str, Any]:
             "script": "make lint",
             "advanced_settings": {"timeout": 15},
         },
-        "/openapi/environments": [],
-        "/openapi/environments/production": [],
+        "/openapi/environments": [
+            {
+                "env_key": "dev",
+                "cluster_id": "",
+                "namespace": "shop-dev",
+                "registry_id": REGISTRY_ID,
+                "production": False,
+            }
+        ],
+        "/openapi/environments/production": [
+            {"env_key": "live", "cluster_id": "64d000000000000000000001", "namespace": "shop", "registry_id": ""}
+        ],
         "/openapi/workflows": documented_workflows,
         "/openapi/workflows/custom/build-deploy/detail": documented("C2"),
         "/api/aslan/workflow/v4/name/talk": full_workflow(),

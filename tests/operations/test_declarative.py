@@ -159,7 +159,7 @@ def test_expanding_is_deterministic_and_the_long_form_reads_back() -> None:
         ("concurrency: 5", "concurency: 5", "cador.yaml:38:5: workflows.build-deploy: unknown key 'concurency', did you mean 'concurrency'?"),
         ("timeout: 1h30m", "timeout: soon", "cador.yaml:32:5: builds.api-build.timeout: 'soon' is no duration such as 30m, 2h or 1h30m"),
         ("memory: 4Gi", "memory: 4Pi", "cador.yaml:33:29: builds.api-build.resources.memory: must be an amount such as 512Mi or 4Gi"),
-        ("members:", "views: {}\nmembers:", "cador.yaml:11:1: views is not supported yet by this server"),
+        ("members:", "triggers: {}\nmembers:", "cador.yaml:11:1: triggers is not supported yet by this server"),
         ("type: zadig-test", "type: plugin", "has no short form"),
         ("key: demo,", "key: Demo,", r"cador.yaml:2:10: Project/Demo: project key should match regex: ^[a-z-\d]+$"),
         ('"${TOKEN:?}"', "literal", "cador.yaml:6:80: access_token: a secret does not stand in the file: write ${NAME} and set NAME in the environment"),
@@ -324,3 +324,86 @@ def test_people_of_manual_stages_are_named_by_account() -> None:
     found, missing = resolve("Workflow", body, Names(users={"alice": ("u-1", "Alice")}))
     assert found["stages"][0]["manual_exec"]["manual_exec_users"] == [{"user_id": "u-1", "user_name": "Alice"}]
     assert not missing
+
+
+NOTIFY = """\
+project: { key: demo }
+workflows:
+  w:
+    concurrency: ${LIMIT}
+    disabled: ${OFF}
+    stages: []
+    notify:
+      - { type: dingding, url: "${HOOK}", on: [created, failed, passed], mobiles: ["13800138000"] }
+      - { type: mail, users: [alice], groups: [leads], emails: [x@example.com], creator: true, on: failed, enabled: false }
+      - { type: feishu_app, app: our-app, chat: oc_1, users: [u1], on: [changed] }
+      - { type: webhook, url: "${HOOK}", token: "${HOOK}", on: [timeout] }
+views: { releases: [w, other], none: [] }
+"""
+
+
+def test_notifications_views_and_numbers_from_variables() -> None:
+    prepared = prepare(
+        [Source("c", NOTIFY)], environment={"LIMIT": "3", "OFF": "true", "HOOK": "https://hook.example.com"}
+    )
+    assert not prepared.faults, [str(fault) for fault in prepared.faults]
+    workflow = spec(prepared, "Workflow")
+    assert (workflow["concurrency_limit"], workflow["disabled"]) == (3, True)
+    ding, mail, app, hook = workflow["notify_ctls"]
+    assert ding == {
+        "enabled": True,
+        "webhook_type": "dingding",
+        "notify_type": ["created", "failed", "passed"],
+        "dingding_notification_config": {"hook_address": "https://hook.example.com", "at_mobiles": ["13800138000"]},
+    }
+    assert (mail["enabled"], mail["notify_type"]) == (False, ["failed"])
+    assert mail["mail_notification_config"]["target_users"] == [
+        {"type": "user", "user_name": "alice"},
+        {"type": "group", "group_name": "leads"},
+        {"type": "email", "user_name": "x@example.com"},
+        {"type": "task_creator"},
+    ]
+    assert app["lark_group_notification_config"] == {
+        "app_id": "our-app",
+        "chat": {"chat_id": "oc_1", "chat_name": ""},
+        "at_users": [{"id": "u1", "id_type": "user_id"}],
+    }
+    assert hook["webhook_notification_config"]["token"] == "https://hook.example.com"
+    assert spec(prepared, "WorkflowView") == {"workflow_list": []}
+    assert "Workflow/w: group 'leads' is not in these files" in validate(prepared).warnings
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("type: dingding", "type: carrier-pigeon", "unsupported notification type: carrier-pigeon"),
+        ("mobiles", "mobile", "unknown key 'mobile', did you mean 'mobiles'?"),
+        ("[timeout]", "[never]", "unknown event 'never'"),
+        (", on: [timeout]", "", "'on' is missing"),
+        ("app: our-app, ", "", "'app' is missing"),
+        ("LIMIT", "HOOK", "concurrency: must be a whole number"),
+        ('token: "${HOOK}"', "token: literal", "a secret does not stand in the file"),
+        ("[w, other]", "{ w: true }", "must be a list"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_notifications(old: str, new: str, text: str) -> None:
+    assert old in NOTIFY
+    environment = {"LIMIT": "3", "OFF": "true", "HOOK": "https://hook.example.com"}
+    found = prepare([Source("c", NOTIFY.replace(old, new, 1))], environment=environment, plain_secrets=False).faults
+    assert any(text in str(fault) for fault in found), [str(fault) for fault in found]
+
+
+def test_one_mistake_in_a_large_file_is_told_by_its_line() -> None:
+    lines = ["project: { key: demo }", "workflows:"]
+    lines += [f"  w{n}: {{ stages: [], concurrency: {'few' if n == 700 else 1} }}" for n in range(1_000)]
+    assert faults("\n".join(lines)) == ["cador.yaml:703:23: workflows.w700.concurrency: must be a whole number"]
+
+
+def test_a_secret_that_is_not_known_yet_is_no_mistake() -> None:
+    cluster = "system: { clusters: { prod: { type: kubeconfig, kube_config: %s } } }"
+    assert "kube_config is no kubeconfig" in faults(cluster % "not-one", plain_secrets=True)[0]
+    assert faults(cluster % "{ valueFrom: { secret: prod, key: CONFIG } }") == []
+    assert (
+        prepare([Source("", cluster % '"${CONFIG}"')], environment={"CONFIG": "http://Unset1-CONFIG.invalid"}).faults
+        == ()
+    )

@@ -353,6 +353,10 @@ SAMPLES = {
             ],
         },
     ),
+    "WorkflowView": (
+        "releases",
+        {"workflow_list": [{"workflow_key": "w", "workflow_type": "product", "enabled": False}]},
+    ),
 }
 MORE = (
     (

@@ -304,7 +304,12 @@ class Mapper:
         self._add("Environment", name, project, spec)
 
     def _view(self, project: str, one: Doc) -> None:
-        spec = {"workflows": one.get("workflows") or []}
+        members = [
+            {key: str(member[key]) for key in ("workflow_key", "workflow_type") if member.get(key)}
+            for member in one.get("workflows") or ()
+            if member.get("workflow_key") and member.get("enabled", True)
+        ]
+        spec = {"workflow_list": members}
         self._add("WorkflowView", str(one["name"]), project, spec)
 
     # -- workflows

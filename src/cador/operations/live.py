@@ -79,7 +79,7 @@ class Desk:
             self._names.clear()
 
 
-_WITHOUT_NAMES: Final = frozenset({"Workflow", "RoleBinding", "Setting"})
+_WITHOUT_NAMES: Final = frozenset({"Workflow", "WorkflowView", "RoleBinding", "Setting"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Keeper:
 def actions_for(document: Document) -> tuple[str, ...]:
     """What the actor needs, all of it."""
     match document.kind:
-        case "RoleBinding" | "Project" | "Secret" | "Role" if document.project:
+        case "RoleBinding" | "Project" | "Secret" | "Role" | "WorkflowView" if document.project:
             return ("admin_project",)
         case "Service" if document.production:
             return ("create_production_service", "edit_production_service")

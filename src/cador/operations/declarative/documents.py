@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cador.domain.errors import Invalid
-from cador.operations.declarative.from_secret import as_written
+from cador.operations.declarative.from_secret import as_written, with_masks
 from cador.operations.declarative.names import names_of, resolve
 from cador.operations.declarative.nodes import NOWHERE, Mark, Misfit, Node, find_mark, plain, unknown_key
 from cador.operations.declarative.substitution import escape
@@ -27,6 +27,7 @@ from cador.operations.models.storage import StorageBody
 from cador.operations.models.stored_secret import SecretBody
 from cador.operations.models.system import BaseImageBody, SettingBody, UserBody
 from cador.operations.models.templates import BuildTemplateBody, DockerfileTemplateBody, ServiceTemplateBody
+from cador.operations.models.view import ViewBody
 
 API_VERSION: Final = "cador.dev/v1"
 MAX_PLACE: Final = 1_024
@@ -87,6 +88,7 @@ FORMS: Final[Mapping[str, KindForm]] = {
     "Test": KindForm("test", TestBody, project="project_key"),
     "Scan": KindForm("scan", ScanBody, project="project_key"),
     "Workflow": KindForm("workflow", None, project="project"),
+    "WorkflowView": KindForm("view", ViewBody, project="project_key"),
 }
 """In the order of applying."""
 
@@ -95,7 +97,6 @@ LATER: Final = (
     "ApprovalTicket",
     "Plugin",
     "Trigger",
-    "WorkflowView",
 )
 
 WORKFLOW_KEYS: Final = (
@@ -347,7 +348,7 @@ def check_models(documents: Sequence[Document]) -> list[Misfit]:
             check_keys(document)
             body, _ = resolve(document.kind, body_of(document), names.of(document.project))
             if document.form.model is not None:
-                read_body(document.form.model, body)
+                read_body(document.form.model, with_masks(body))
         except Misfit as error:
             faults.append(error)
         except Invalid as error:

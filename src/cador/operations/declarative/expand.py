@@ -52,8 +52,9 @@ PROJECT_SECTIONS: Final[tuple[Section, ...]] = (
     project_sections.TESTS,
     scan_sections.SCANS,
     project_sections.WORKFLOWS,
+    project_sections.VIEWS,
 )
-LATER: Final = ("views",)
+LATER: Final = ("triggers",)
 SYSTEM_LATER: Final = ("plugins",)
 
 PROJECT: Final[Shape] = {
@@ -154,6 +155,8 @@ def _all(top: Reader, sections: Sequence[Section], project: str, faults: Faults)
             [(section.only, top.child(section.key))] if section.only else _collect(faults, top.pairs, section.key) or []
         )
         for name, node in pairs:
+            if section.listed:
+                node = Node({section.listed: node}, node.mark, keys={section.listed: node.mark})
             entry = _collect(faults, Reader, empty_mapping(node), place if section.only else f"{place}.{name}")
             found = _collect(faults, section.document, name, entry, project) if entry is not None else None
             if found is not None:

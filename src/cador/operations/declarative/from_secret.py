@@ -8,10 +8,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from cador.domain.masking import MASK
+from cador.domain.secrets import SECRET_KEYS
 from cador.operations.declarative.nodes import Misfit, Node, unknown_key
 
 KEY: Final = "valueFrom"
 Path = tuple[str | int, ...]
+STAND_IN: Final = re.compile(r"http://(?:Unset|Secret)1-([A-Za-z0-9_.-]+)\.invalid")
+"""What stands for a value that is not known while a document is read; the command line uses the first form."""
 _PART: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
@@ -56,6 +60,19 @@ def taken_from(node: Node, place: str) -> FromSecret:
             raise Misfit(f"{key!r} must be letters, digits and . _ -", child.mark, place=place)
         words.append(word)
     return FromSecret(*words)
+
+
+def with_masks(value: Any, key: str = "") -> Any:
+    """*value* for checking it: where a secret stands that is not known yet, the mask, which every model takes."""
+    match value:
+        case str() if key in SECRET_KEYS and STAND_IN.fullmatch(value):
+            return MASK
+        case Mapping():
+            return {name: with_masks(child, name) for name, child in value.items()}
+        case list():
+            return [with_masks(child, key) for child in value]
+        case _:
+            return value
 
 
 def as_written(value: Any) -> Any:

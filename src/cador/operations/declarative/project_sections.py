@@ -145,3 +145,15 @@ SERVICES: Final = Section("services", "Service", _service, _SERVICE)
 BUILDS: Final = Section("builds", "Build", _build, _BUILD)
 TESTS: Final = Section("tests", "Test", _test, _TEST)
 WORKFLOWS: Final = Section("workflows", "Workflow", workflow_spec, WORKFLOW)
+
+
+# -- views
+
+_VIEW: Final[Shape] = {"workflows": shapes.texts("Keys of workflows, in the order shown.")}
+
+
+def _view(name: str, entry: Reader) -> dict[str, Any]:
+    return {"workflow_list": [{"workflow_key": key} for key in entry.texts("workflows")]}
+
+
+VIEWS: Final = Section("views", "WorkflowView", _view, _VIEW, listed="workflows")

@@ -31,11 +31,15 @@ class Section:
     make: Make
     shape: Shape
     only: str = ""
+    listed: str = ""
+    """Each entry is a list, which stands for this key of it."""
     of_any: Schema | None = None
     """What may stand under keys of the user's own, in a section whose entries have no other."""
 
     @property
     def part(self) -> Part:
+        if self.listed:
+            return keyed(self.shape[self.listed].schema)
         entry = or_nothing(schema_of(self.shape) if self.of_any is None else keyed(self.of_any).schema)
         return Part(entry) if self.only else keyed(entry)
 
