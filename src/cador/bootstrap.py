@@ -191,7 +191,8 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         stack.push_async_callback(outgoing.aclose)
         tapd = Tapd(outgoing)
         actions = {"sql": run_sql, "tapd": tapd.run, "sonar": Sonar(outgoing).run}
-        own = ServerExecutor(actions, place=executor.place, clock=clock.now)
+        # Servers of one machine may have the folder of their jobs in common, but not what they do themselves.
+        own = ServerExecutor(actions, place=":".join(filter(None, (executor.place, files.home))), clock=clock.now)
         stack.push_async_callback(own.close)
         types = load_types()
         catalogues = Catalogues()

@@ -1,5 +1,6 @@
 """A whole server ends while a statement runs on a real database."""
 
+import base64
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,10 @@ def running(server: ServerProcess, database: MariaDB, sql: str) -> int:
     stages = [{"name": "one", "jobs": [{"name": "job", "type": "sql", "spec": spec}]}]
     definition = {"name": KEY, "display_name": KEY, "project": "shop", "concurrency_limit": -1, "stages": stages}
     server.call("POST", "/api/aslan/workflow/v4", definition)
+    return start(server)
+
+
+def start(server: ServerProcess) -> int:
     inputs = [{"job_name": "job", "job_type": "sql", "parameters": {}}]
     body = {"workflow_key": KEY, "project_key": "shop", "inputs": inputs}
     number: int = server.call("POST", "/openapi/workflows/custom/task", body)["task_id"]
@@ -70,6 +75,23 @@ async def test_terminated_it_stops_a_long_statement_and_says_why(mariadb: MariaD
         ended = server.task(KEY, number)
         assert (ended["status"], job(ended)["error"]) == ("failed", "the server was stopped before the job ended")
         assert [one["status"] for one in job(ended)["spec"]["results"]] == ["failed", "not_exec"]
+
+
+@pytest.mark.postgres
+async def test_any_server_may_be_asked_to_cancel(mariadb: MariaDB, postgres_url: str) -> None:  # noqa: F811 - the fixture
+    """Servers of one machine with their jobs in common: only the one that is at a statement can stop it."""
+    key = {"CADOR_KEY": base64.b64encode(b"k" * 32).decode()}
+    with open_folder() as folder:
+        one, two = (ServerProcess(folder, database=postgres_url, name=name, **key) for name in ("one", "two"))
+        with one, two:
+            numbers = [running(one, mariadb, "select sleep(303);")]
+            numbers.append(start(one))
+            for number, server in zip(numbers, (two, one), strict=True):
+                server.call("DELETE", "/openapi/workflows/custom/task", workflowKey=KEY, taskId=number)
+            for number in numbers:
+                ended = two.until(KEY, number, _over, within_s=30.0)
+                assert (ended["status"], job(ended)["status"]) == ("cancelled", "cancelled"), ended
+            assert await statements(mariadb, "select sleep(303)%") == 0
 
 
 async def test_killed_it_does_not_repeat_statements(mariadb: MariaDB) -> None:  # noqa: F811 - the fixture
