@@ -39,6 +39,7 @@ from cador.engine.preparing import Catalogues, Preparer
 from cador.executors.process import ProcessExecutor
 from cador.executors.server import ServerExecutor
 from cador.integrations.addresses import Rules
+from cador.integrations.git_files import read_repository
 from cador.integrations.git_refs import resolve_commits
 from cador.integrations.openid import OpenIdProvider, OpenIdSettings
 from cador.integrations.outgoing import HttpOutgoing, OutgoingLimits
@@ -247,6 +248,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             engine=engine,
             catalogues=catalogues,
             resolve_commits=resolve_commits,
+            read_repository=read_repository,
             options=lambda: options,
             outgoing=outgoing,
             identities=_identities(settings.auth.oidc, outgoing),

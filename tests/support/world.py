@@ -20,6 +20,7 @@ from cador.engine.preparing import Catalogues, Preparer
 from cador.executors.scripted import Script, ScriptedExecutor, ScriptedWorld
 from cador.executors.server import ServerExecutor
 from cador.integrations.addresses import Rules
+from cador.integrations.git_files import read_repository
 from cador.integrations.git_refs import GitRefs
 from cador.integrations.outgoing import HttpOutgoing
 from cador.integrations.probes import RealProbes
@@ -176,6 +177,7 @@ class World:
             engine=self.engine,
             catalogues=catalogues,
             resolve_commits=lambda repos, within_s: self.resolve(repos, within_s),
+            read_repository=read_repository,
             outgoing=self.outgoing,
             probes=self.probes,
             identities=self.identities,

@@ -94,7 +94,7 @@ class GitRefs:
         """Fill *found* step by step. Returns what is wrong, or nothing."""
         private = Path(tempfile.mkdtemp(prefix="cador-refs-"))
         try:
-            git = _Git(question.where, private, self._file_kib)
+            git = Git(question.where, private, self._file_kib)
             code, answer, complaint = await git.run("ls-remote", "--", question.where.url, *question.refs)
             if code != 0:
                 return reason(complaint, question.where)
@@ -161,7 +161,7 @@ def _question(repo: Mapping[str, Any], access: CodeHostAccess) -> _Question | Re
         return Resolved({}, f"repository {name}: {error}")
 
 
-async def _read(git: "_Git", commit: str, ref: str) -> tuple[Mapping[str, str], str]:
+async def _read(git: "Git", commit: str, ref: str) -> tuple[Mapping[str, str], str]:
     """Author and message of *commit*, else git's complaint. *ref*: what points to it, for servers that do not give
     single commits; may be empty."""
     form = ["--object-format=sha256"] if len(commit) == _WHOLE[1] else []
@@ -188,7 +188,7 @@ async def _read(git: "_Git", commit: str, ref: str) -> tuple[Mapping[str, str], 
     return {"author_name": author[:_AUTHOR_CHARS], "commit_message": message.strip("\n")[:MESSAGE_CHARS]}, ""
 
 
-class _Git:
+class Git:
     """Git for one repository: *private* is an empty folder of ours that credentials and objects lie in."""
 
     def __init__(self, where: Remote, private: Path, file_kib: int) -> None:

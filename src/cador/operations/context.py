@@ -9,7 +9,7 @@ from cador.engine.preparing import Catalogues
 from cador.jobs.base import JobType
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
-from cador.ports.code_hosts import CommitResolver
+from cador.ports.code_hosts import CommitResolver, RepositoryReader
 from cador.ports.logs import LogStore
 from cador.ports.outgoing import Outgoing
 from cador.ports.probes import Probes
@@ -49,5 +49,7 @@ class Context:
     options: Callable[[], Options]
     refuse_starts: Callable[[], str] = lambda: ""
     identities: "Identities | None" = None
+    read_repository: RepositoryReader | None = None
+    """Reads manifests from code hosts; None: none can be reached from here."""
     probes: Probes | None = None
     """Tries out the configuration of other systems; None: it cannot be tried out here."""

@@ -13,6 +13,7 @@ from cador.operations.service_templates import made_from
 from cador.ports.stores import Resource, Tx
 
 TEST: Final = "service"
+_ORIGIN: Final = ("source", "template_name", "auto_sync", "loaded_from")
 PRODUCTION: Final = "production_service"
 
 
@@ -46,7 +47,7 @@ def body_of(service: Resource) -> dict[str, Any]:
     if doc.get("template_name"):
         own = {"template_name": doc["template_name"], "auto_sync": doc["auto_sync"]}
     else:
-        own = {"yaml": doc["yaml"]}
+        own = {key: doc[key] for key in ("yaml", "loaded_from") if key in doc}
     return {"service_name": service.name, **own, "variable_yaml": doc["service_variable_kvs"]}
 
 
@@ -112,7 +113,7 @@ def _rewrite(tx: Tx, hand: Hand, old: Resource, **changes: Any) -> None:
     }
     document = read_body(ServiceBody, body).document()
     if "yaml" not in changes:
-        document |= {key: old.document[key] for key in ("source", "template_name", "auto_sync") if key in old.document}
+        document |= {key: old.document[key] for key in _ORIGIN if key in old.document}
     put_over(tx, hand, old, document)
 
 

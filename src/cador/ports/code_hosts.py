@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cador.domain.errors import CadorError
+
 
 @dataclass(frozen=True, slots=True)
 class CodeHostAccess:
@@ -28,6 +30,21 @@ class Resolved:
 
     facts: Mapping[str, Any]
     problem: str = ""
+
+
+class Unreadable(CadorError):
+    """What a repository holds cannot be read; says why, without credentials."""
+
+
+class RepositoryReader(Protocol):
+    async def __call__(
+        self, repo: Mapping[str, Any], access: CodeHostAccess, paths: Sequence[str], within_s: float
+    ) -> list[str]:
+        """The manifest below each of *paths* of a branch: a file, or of a folder its YAML files by name, one after the
+        other as documents of one stream.
+
+        Raises: Unreadable: the repository, or nothing is there; more or larger files than a manifest has.
+        """
 
 
 class CommitResolver(Protocol):

@@ -5,17 +5,21 @@ from typing import Any, Final
 from cador.api.catalogue import Operation
 from cador.api.errors import bad_request
 from cador.api.params import PROJECT, text_of
-from cador.api.permissions import Permission, in_query, in_query_or_body
+from cador.api.permissions import Permission, in_body, in_query, in_query_or_body
 from cador.api.routing import Call, Routes
-from cador.domain.errors import AlreadyExists, NotFound
-from cador.operations import services
-from cador.operations.models.service import ServiceBody, ServiceChange, VariableChange
+from cador.domain.errors import AlreadyExists, Forbidden, NotFound
+from cador.operations import service_loading, services
+from cador.operations.models.body import read_body
+from cador.operations.models.service import LoadBody, LoadFrom, ServiceBody, ServiceChange, VariableChange
 from cador.operations.models.templates import LoadTemplate
+from cador.operations.service_loading import CannotLoad
 
 ROUTES: Final = Routes("services")
 _FAULTS: Final = {NotFound: Operation.GET_SERVICE, AlreadyExists: Operation.UPDATE_SERVICE}
 _WRITE_FAULTS: Final = {NotFound: Operation.UPDATE_SERVICE, AlreadyExists: Operation.UPDATE_SERVICE}
 _LOAD_FAULTS: Final = {NotFound: Operation.CREATE_TEMPLATE, AlreadyExists: Operation.CREATE_TEMPLATE}
+_LOADER_FAULTS: Final = {NotFound: Operation.LOAD_SERVICE, CannotLoad: Operation.LOAD_SERVICE}
+_NO_PRODUCT: Final = "product name cannot be empty"
 _QUERY: Final = ("projectKey!",)
 
 
@@ -124,6 +128,50 @@ async def load_template(call: Call) -> None:
 async def load_production_template(call: Call) -> None:
     """Make a production service from a template."""
     await _load_template(call, production=True)
+
+
+@ROUTES.post(
+    "/openapi/service/loader/load",
+    in_body("create_service", "create_production_service", names=("product_name",), required=_NO_PRODUCT),
+    faults=_LOADER_FAULTS,
+    query=(
+        "codehostName!",
+        "repoName",
+        "repoUUID",
+        "branchName",
+        "remoteName",
+        "repoOwner!",
+        "namespace",
+        "production:bool",
+    ),
+    body=LoadBody,
+)
+async def load(call: Call) -> None:
+    """Make services of manifests in a repository, or bring them up to date."""
+    production = call.flag("production") or False
+    body = await call.parsed(LoadBody)
+    if not call.actor.may(f"create_{services.kind_of(production)}", body.product_name):
+        raise Forbidden("create", project=body.product_name)
+    values = {
+        "codehost_name": _value(call, "codehostName", "codehostName cannot be empty"),
+        "repo_name": call.value("repoName") or call.value("repoUUID"),
+        "repo_owner": _value(call, "repoOwner", "repoOwner cannot be empty"),
+        "repo_namespace": call.value("namespace"),
+        "branch": call.value("branchName"),
+    }
+    if not values["repo_name"]:
+        raise bad_request("repoName and repoUUID cannot be empty at the same time")
+    if not values["branch"]:
+        raise bad_request("branchName cannot be empty")
+    where = read_body(LoadFrom, values)
+    await service_loading.load(call.ctx, call.actor, where, await call.object(), production=production)
+
+
+def _value(call: Call, name: str, required: str) -> str:
+    value = call.value(name)
+    if not value:
+        raise bad_request(required)
+    return value
 
 
 _register("/openapi/service/yaml/production", production=True)

@@ -8,13 +8,58 @@ import yaml
 from pydantic import Field, model_validator
 
 from cador.domain.errors import Invalid
-from cador.operations.models.body import KV, Body, check_name, require
+from cador.operations.models.body import KV, Body, check_line, check_name, require
 
 WORKLOADS: Final = frozenset({"Deployment", "StatefulSet", "Job", "CronJob", "DaemonSet", "CloneSet"})
 MAX_DEPTH: Final = 100
 MAX_ALIASES: Final = 1_000
 _PLACEHOLDER: Final = re.compile(r"\{\{[^\n]*?\}\}")
 _CONTROL_LINE: Final = re.compile(r"^\s*\{\{-?\s*(if|else|end|range|with|define|block|/\*)[^\n]*\}\}\s*$")
+
+
+class LoadFrom(Body):
+    """Where a manifest was read from. ``path``: in the repository."""
+
+    codehost_name: str = ""
+    repo_owner: str = ""
+    repo_namespace: str = ""
+    repo_name: str = ""
+    branch: str = ""
+    path: str = ""
+
+    @model_validator(mode="after")
+    def _rules(self) -> "LoadFrom":
+        for key in type(self).model_fields:
+            check_line(getattr(self, key), key)
+        return self
+
+
+class LoadPath(Body):
+    """``is_dir``: whether it is a folder, of which all YAML files are read; found out anyway."""
+
+    service_name: str = ""
+    path: str = ""
+    is_dir: bool = False
+
+    @model_validator(mode="after")
+    def _rules(self) -> "LoadPath":
+        require(self.service_name, "service name cannot be empty")
+        check_name(self.service_name, "service name")
+        return self
+
+
+class LoadBody(Body):
+    """``product_name``: key of the project."""
+
+    product_name: str = ""
+    service_paths: list[LoadPath] = Field(default_factory=list, max_length=100)
+
+    @model_validator(mode="after")
+    def _rules(self) -> "LoadBody":
+        require(self.product_name, "product name cannot be empty")
+        if not self.service_paths:
+            raise Invalid("service paths cannot be empty", place="service_paths")
+        return self
 
 
 class ServiceBody(Body):
@@ -26,6 +71,7 @@ class ServiceBody(Body):
     variable_yaml: list[KV] = Field(default_factory=list)
     template_name: str = ""
     auto_sync: bool = False
+    loaded_from: LoadFrom | None = None
 
     @model_validator(mode="after")
     def _rules(self) -> "ServiceBody":
@@ -46,9 +92,11 @@ class ServiceBody(Body):
                 "auto_sync": self.auto_sync,
                 "service_variable_kvs": variables,
             }
+        loaded = {} if self.loaded_from is None else {"loaded_from": self.loaded_from.model_dump()}
         return {
             "service_name": self.service_name,
-            "source": "spock",
+            **loaded,
+            "source": "spock" if self.loaded_from is None else "repo",
             "type": "k8s",
             "yaml": self.yaml,
             "service_variable_kvs": variables,
