@@ -194,6 +194,11 @@ async def test_roles_of_ones_own(server: Site) -> None:
     await ok(await server.post(roles, params=space, json={"name": "auditor", "actions": ["get_log_operation"]}))
     await ok(await server.post(f"{bindings}/user/{eve}", params=space, json={"roles": ["auditor"]}))
     assert (await server.get("/api/v1/audit", "stranger-token-0000")).status_code == 200
+    registry = {"address": "https://hub.example.com", "provider": "harbor", "namespace": "n"}
+    assert (await server.post("/openapi/system/registry", "stranger-token-0000", json=registry)).status_code == 403
+    more = {"actions": ["get_log_operation", "create_registry_management"]}
+    await ok(await server.call("PUT", f"{roles}/auditor", params=space, json=more))
+    await ok(await server.post("/openapi/system/registry", "stranger-token-0000", json=registry))
     assert (await server.get("/openapi/users", "stranger-token-0000")).status_code == 403
     boss = await ok(await server.post("/openapi/user-groups", json={"name": "bosses", "uids": [eve]}))
     await ok(await server.post(f"{bindings}/group/{boss['id']}", params=space, json={"roles": ["admin"]}))

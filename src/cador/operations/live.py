@@ -112,7 +112,8 @@ def check_allowed(actor: Actor, document: Document, project_exists: Callable[[st
     """Raises: Forbidden."""
     project = "" if document.of_system else document.project
     if document.kind == "Project" and not project_exists(document.name):
-        actor.need(SYSTEM)
+        if not actor.may("create_project"):
+            actor.need(SYSTEM)
         return
     for action in actions_for(document):
         actor.need(action, project)

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from cador.api.catalogue import Operation
 from cador.api.params import PROJECT
-from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN
+from cador.api.permissions import LOGGED_IN, in_system
 from cador.api.resources.kinds import list_of
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, Conflict, NotFound
@@ -56,20 +56,28 @@ async def list_clusters(call: Call) -> list[dict[str, Any]]:
     return [_cluster(cluster) for cluster in found]
 
 
-@ROUTES.post(PATH, SYSTEM_ADMIN, faults={AlreadyExists: Operation.CREATE_CLUSTER}, body=ClusterBody, reply=MadeCluster)
+@ROUTES.post(
+    PATH,
+    in_system("create_cluster_management"),
+    faults={AlreadyExists: Operation.CREATE_CLUSTER},
+    body=ClusterBody,
+    reply=MadeCluster,
+)
 async def create(call: Call) -> dict[str, Any]:
     """Add a cluster."""
     made = await resources.create(call.ctx, call.actor, clusters.KIND, "", await call.object())
     return {"cluster": _cluster(made), "agent_cmd": ""}
 
 
-@ROUTES.get(f"{PATH}/{{id}}", SYSTEM_ADMIN, faults={NotFound: Operation.FIND_CLUSTER}, reply=Cluster)
+@ROUTES.get(
+    f"{PATH}/{{id}}", in_system("get_cluster_management"), faults={NotFound: Operation.FIND_CLUSTER}, reply=Cluster
+)
 async def detail(call: Call) -> dict[str, Any]:
     """One cluster, without its kubeconfig."""
     return _cluster(await resources.find_by_id(call.ctx, clusters.KIND, call.path_value("id")))
 
 
-@ROUTES.put(f"{PATH}/{{id}}", SYSTEM_ADMIN, faults=_CHANGE_FAULTS, body=ClusterChange)
+@ROUTES.put(f"{PATH}/{{id}}", in_system("edit_cluster_management"), faults=_CHANGE_FAULTS, body=ClusterChange)
 async def change(call: Call) -> None:
     """Change name, description, projects, kubeconfig or executor of a cluster; what is absent stays."""
     await clusters.change(call.ctx, call.actor, call.path_value("id"), await call.object())
@@ -77,7 +85,7 @@ async def change(call: Call) -> None:
 
 @ROUTES.delete(
     f"{PATH}/{{id}}",
-    SYSTEM_ADMIN,
+    in_system("delete_cluster_management"),
     faults={NotFound: Operation.FIND_CLUSTER, Conflict: Operation.DELETE_CLUSTER},
 )
 async def delete(call: Call) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final
 from cador.api import params
 from cador.api.catalogue import NO_DOCUMENTS, Operation
 from cador.api.errors import Refusal, bad_request
-from cador.api.permissions import SYSTEM_ADMIN, in_query
+from cador.api.permissions import SYSTEM_ADMIN, in_query, in_system
 from cador.api.resources.kinds import SystemKind, list_of, register, shown_model
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, NotFound
@@ -50,13 +50,18 @@ def _brief(found: Resource) -> dict[str, Any]:
     return {"id": found.uid, **{key: found.document[key] for key in ("name", "type", "projects")}}
 
 
-@ROUTES.get(f"{DATABASE}/detail", SYSTEM_ADMIN, also=(f"{DATABASE_TOO}/detail",), reply=list_of(_SHOWN))
+@ROUTES.get(
+    f"{DATABASE}/detail",
+    in_system("get_dbinstance_management"),
+    also=(f"{DATABASE_TOO}/detail",),
+    reply=list_of(_SHOWN),
+)
 async def databases_in_detail(call: Call) -> list[dict[str, Any]]:
     """All databases with where they are; passwords are shown as `********`."""
     return [_database(found) for found in await resources.list_kind(call.ctx, "database")]
 
 
-@ROUTES.get(DATABASE, SYSTEM_ADMIN, also=(DATABASE_TOO,), reply=list_of(_SHOWN))
+@ROUTES.get(DATABASE, in_system("get_dbinstance_management"), also=(DATABASE_TOO,), reply=list_of(_SHOWN))
 async def databases(call: Call) -> list[dict[str, Any]]:
     """All databases; passwords are shown as `********`."""
     return [_database(found) for found in await resources.list_kind(call.ctx, "database")]
@@ -77,7 +82,7 @@ async def databases_of_project(call: Call) -> list[dict[str, Any]]:
 
 @ROUTES.post(
     f"{DATABASE}/validate",
-    SYSTEM_ADMIN,
+    in_system("create_dbinstance_management"),
     also=(f"{DATABASE_TOO}/validate",),
     faults={NotReached: _said},
     body=DatabaseBody,
@@ -89,7 +94,7 @@ async def validate_database(call: Call) -> None:
 
 @ROUTES.post(
     DATABASE,
-    SYSTEM_ADMIN,
+    in_system("create_dbinstance_management"),
     also=(DATABASE_TOO,),
     faults={AlreadyExists: _said},
     body=DatabaseBody,
@@ -102,19 +107,19 @@ async def create_database(call: Call) -> None:
 _ONE: Final = {"also": (f"{DATABASE_TOO}/{{id}}",), "faults": _MISSING}
 
 
-@ROUTES.get(f"{DATABASE}/{{id}}", SYSTEM_ADMIN, reply=_SHOWN, **_ONE)
+@ROUTES.get(f"{DATABASE}/{{id}}", in_system("get_dbinstance_management"), reply=_SHOWN, **_ONE)
 async def database(call: Call) -> dict[str, Any]:
     """One database, by id or name; the password is shown as `********`."""
     return _database(await resources.find_by_id(call.ctx, "database", call.path_value("id")))
 
 
-@ROUTES.put(f"{DATABASE}/{{id}}", SYSTEM_ADMIN, body=DatabaseBody, **_ONE)
+@ROUTES.put(f"{DATABASE}/{{id}}", in_system("edit_dbinstance_management"), body=DatabaseBody, **_ONE)
 async def change_database(call: Call) -> None:
     """Replace a database; a password that is absent or `********` stays."""
     await resources.replace_by_id(call.ctx, call.actor, "database", call.path_value("id"), await call.object())
 
 
-@ROUTES.delete(f"{DATABASE}/{{id}}", SYSTEM_ADMIN, **_ONE)
+@ROUTES.delete(f"{DATABASE}/{{id}}", in_system("delete_dbinstance_management"), **_ONE)
 async def delete_database(call: Call) -> None:
     """Delete a database that no workflow names."""
     await resources.delete_by_id(call.ctx, call.actor, "database", call.path_value("id"))

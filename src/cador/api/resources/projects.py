@@ -5,7 +5,7 @@ from typing import Any, Final
 from cador.api.catalogue import Operation
 from cador.api.errors import bad_request
 from cador.api.params import PROJECT
-from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, in_query
+from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, in_query, in_system
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, Conflict, NotFound
 from cador.operations import project_start, projects
@@ -16,7 +16,7 @@ ROUTES: Final = Routes("projects")
 PATH: Final = "/openapi/projects/project"
 
 
-@ROUTES.post(PATH, SYSTEM_ADMIN, faults={AlreadyExists: Operation.CREATE_PROJECT}, body=ProjectBody)
+@ROUTES.post(PATH, in_system("create_project"), faults={AlreadyExists: Operation.CREATE_PROJECT}, body=ProjectBody)
 async def create(call: Call) -> None:
     """Create a project; who creates it becomes its administrator."""
     await projects.create(call.ctx, call.actor, await call.object())

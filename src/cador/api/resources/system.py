@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from cador.api.catalogue import NO_DOCUMENTS, Operation
 from cador.api.errors import Refusal, bad_request
-from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN
+from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, in_system
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, Conflict, NotFound
 from cador.operations import resources
@@ -104,26 +104,33 @@ async def list_registries(call: Call) -> list[dict[str, Any]]:
     return [_registry(registry) for registry in await resources.list_kind(call.ctx, "registry")]
 
 
-@ROUTES.post(REGISTRY, SYSTEM_ADMIN, body=RegistryBody)
+@ROUTES.post(REGISTRY, in_system("create_registry_management"), body=RegistryBody)
 async def create_registry(call: Call) -> None:
     """Add an image registry; the first becomes the default."""
     await resources.create(call.ctx, call.actor, "registry", "", await call.object())
 
 
-@ROUTES.get(f"{REGISTRY}/{{id}}", SYSTEM_ADMIN, faults={NotFound: Operation.FIND_REGISTRY})
+@ROUTES.get(f"{REGISTRY}/{{id}}", in_system("get_registry_management"), faults={NotFound: Operation.FIND_REGISTRY})
 async def registry(call: Call) -> dict[str, Any]:
     """One image registry, without credentials."""
     return _registry(await resources.find_by_id(call.ctx, "registry", call.path_value("id")))
 
 
-@ROUTES.put(f"{REGISTRY}/{{id}}", SYSTEM_ADMIN, faults={NotFound: Operation.FIND_REGISTRY}, body=RegistryBody)
+@ROUTES.put(
+    f"{REGISTRY}/{{id}}",
+    in_system("edit_registry_management"),
+    faults={NotFound: Operation.FIND_REGISTRY},
+    body=RegistryBody,
+)
 async def change_registry(call: Call) -> None:
     """Change an image registry; what is absent stays."""
     body = await call.object()
     await resources.replace_by_id(call.ctx, call.actor, "registry", call.path_value("id"), body)
 
 
-@ROUTES.delete(f"{REGISTRY}/{{id}}", SYSTEM_ADMIN, faults={NotFound: Operation.FIND_REGISTRY})
+@ROUTES.delete(
+    f"{REGISTRY}/{{id}}", in_system("delete_registry_management"), faults={NotFound: Operation.FIND_REGISTRY}
+)
 async def delete_registry(call: Call) -> None:
     """Delete an image registry that nothing uses."""
     await resources.delete_by_id(call.ctx, call.actor, "registry", call.path_value("id"))
