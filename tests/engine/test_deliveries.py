@@ -14,6 +14,7 @@ from cador.domain.errors import Invalid
 from cador.operations.callbacks import PAUSES_S, parse_callback
 from cador.operations.history import task_events
 from cador.operations.task_values import Callback
+from cador.operations.why_facts import task_why
 from cador.ports.deliveries import Courier, Delivery, Receiver, Said
 from cador.ports.outgoing import AnswerTooLarge, NoAnswer, RefusedAddress, Reply
 from cador.storage.tables import receiver, workflow_task
@@ -168,6 +169,9 @@ def test_a_receiver_that_is_down_is_told_when_it_is_back(tmp_path: Path) -> None
         for _ in range(3):
             await told.world.restart()
             await asyncio.sleep(20)
+        waits = (await task_why(told.world.ctx, told.world.actor(), "demo", number)).why.waits
+        assert [wait.reason for wait in waits] == ["finished", "telling"]
+        assert waits[1].until == pytest.approx((await told.events(number))[-1].data["again_at"])
         await told.quiet()
         calls = told.outside.calls
         assert [call.at - ended for call in calls[:2]] == pytest.approx([0, 10], abs=6)
@@ -197,6 +201,8 @@ def test_it_is_given_up_after_six_tries(tmp_path: Path) -> None:
         assert len(pauses) == len(PAUSES_S)
         for pause, planned in zip(pauses, PAUSES_S, strict=True):
             assert planned <= pause <= planned + 6
+        waits = (await task_why(told.world.ctx, told.world.actor(), "demo", number)).why.waits
+        assert [wait.reason for wait in waits] == ["finished"]
         last = (await told.events(number))[-1]
         assert (last.data["ok"], last.data["number"], last.data["again_at"]) == (False, 6, None)
         assert last.text.endswith("it answered 503; it is given up after 6 tries")

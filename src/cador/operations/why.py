@@ -51,6 +51,7 @@ class Reason(StrEnum):
     CANCELLING = "cancelling"
     EXPIRING = "expiring"
     FINISHED = "finished"
+    TELLING = "telling"
     NOT_REACHED = "not_reached"
 
 
@@ -74,6 +75,7 @@ MEANING: Final[Mapping[Reason, str]] = {
     Reason.CANCELLING: "the task is being cancelled",
     Reason.EXPIRING: "the time of the task is up, it is being stopped",
     Reason.FINISHED: "it is over",
+    Reason.TELLING: "it is over, and who wanted to hear that (`waits_for`) has not: it is tried again at `until`",
     Reason.NOT_REACHED: "the task ended before it",
 }
 """What each word means, for the documentation."""
@@ -138,6 +140,8 @@ class Facts:
     max_jobs: int = 0
     untaken: Mapping[int, float] = field(default_factory=dict)
     unknown: Mapping[int, str] = field(default_factory=dict)
+    untold: Mapping[str, float] = field(default_factory=dict)
+    """Receivers outside that have not heard of the end, and when they are told next."""
     deciders: Mapping[int, tuple[Person, ...]] = field(default_factory=dict)
     openers: Mapping[int, StageExecutors] = field(default_factory=dict)
 
@@ -193,7 +197,8 @@ def _task_waits(
     task: WorkflowTask, facts: Facts, queued: tuple[Wait, ...], jobs: tuple[JobWhy, ...]
 ) -> tuple[Wait, ...]:
     if task.final:
-        return (Wait(Reason.FINISHED, f"it is over: {task.status}"),)
+        over = Wait(Reason.FINISHED, f"it is over: {task.status}")
+        return (over, *(_telling(name, due_at) for name, due_at in facts.untold.items()))
     if task.status in _GOING_DOWN:
         return (_GOING_DOWN[task.status],)
     if queued:
@@ -203,6 +208,10 @@ def _task_waits(
     # What its open jobs and stages wait for is what it waits for; each reason once.
     found = [wait for job in jobs for wait in job.waits if wait.reason in _OF_THE_TASK]
     return tuple({(wait.reason, wait.text): wait for wait in found}.values())
+
+
+def _telling(name: str, due_at: float) -> Wait:
+    return Wait(Reason.TELLING, f"its {name} has not heard of that yet", waits_for=(name,), until=due_at)
 
 
 _OF_THE_TASK: Final = frozenset(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from cador.domain.commands import Deliver
 from cador.domain.task import JOB_FINAL, JobStatus, Slot, StageStatus, TaskStatus, WorkflowTask
 from cador.jobs.base import JobType
 from cador.jobs.unavailable import Unavailable
@@ -56,7 +57,7 @@ def why_of(tx: Tx, ctx: Context, actor: Actor, task: WorkflowTask, row: TaskRow)
 def _facts(tx: Tx, ctx: Context, actor: Actor, task: WorkflowTask, row: TaskRow) -> Facts:
     facts = Facts(now=tx.now, max_jobs=ctx.engine.max_jobs())
     if task.final:
-        return facts
+        return replace(facts, untold=_untold(tx, task))
     if task.status is TaskStatus.WAITING or task.slot is Slot.WANTED:
         facts = _in_the_queue(tx, ctx, actor, task, row, facts)
     starts = [(job.id, job.attempt, job.recovery) for job in task.jobs if job.status is JobStatus.PREPARE]
@@ -71,6 +72,15 @@ def _facts(tx: Tx, ctx: Context, actor: Actor, task: WorkflowTask, row: TaskRow)
             if stage.status is StageStatus.PAUSE
         },
     )
+
+
+def _untold(tx: Tx, task: WorkflowTask) -> Mapping[str, float]:
+    """Receivers that have not heard of the end, and when they are told next."""
+    keys = {
+        receiver.name: f"{task.id}/{Deliver(receiver.name, task.status.value, task.retry_num).key}"
+        for receiver in tx.deliveries.receivers(task.id)
+    }
+    return {name: row.due_at for name, key in keys.items() if (row := tx.commands.find(key)) is not None}
 
 
 def _in_the_queue(tx: Tx, ctx: Context, actor: Actor, task: WorkflowTask, row: TaskRow, facts: Facts) -> Facts:
