@@ -30,6 +30,7 @@ from cador.api import (
     task_history,
     task_report,
     tasks,
+    tickets,
     views,
     why,
 )
@@ -50,6 +51,7 @@ ROUTES: Final[tuple[Routes, ...]] = (
     job_logs.ROUTES,
     definitions.ROUTES,
     views.ROUTES,
+    tickets.ROUTES,
     own.ROUTES,
     task_actions.ROUTES,
     product.ROUTES,

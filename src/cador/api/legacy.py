@@ -325,6 +325,8 @@ class CreateBody(_Body):
     targets: list[ServiceTargetBody] = Field(default=[], max_length=MOST_LISTED)
     release_images: list[ReleaseImage] = Field(default=[], max_length=MOST_LISTED)
     callback: CallbackBody | None = None
+    approval_ticket_id: str = ""
+    approval_id: str = ""
 
 
 @ROUTES.post(
@@ -359,6 +361,8 @@ async def create(call: Call) -> Any:
         strict=call.flag("strict"),
         idempotency_key=idempotency_key(call),
         callback=callback,
+        approval_ticket_id=body.approval_ticket_id,
+        approval_id=body.approval_id,
     )
     return started_document(await legacy.start_by_targets(call.ctx, call.actor, request, _wanted(body)))
 

@@ -93,6 +93,8 @@ class ProductRunBody(_Body):
     workflow_key: str
     project_key: str
     input: ProductInput
+    approval_ticket_id: str = ""
+    approval_id: str = ""
 
     @model_validator(mode="before")
     @classmethod

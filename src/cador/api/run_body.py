@@ -234,6 +234,8 @@ class RunBody(_Body):
     remark: str = Field("", max_length=LONGEST_REMARK)
     auto_cancel: str = Field("", max_length=LONGEST_WORD)
     debug: bool = False
+    approval_ticket_id: str = ""
+    approval_id: str = ""
 
     @model_validator(mode="before")
     @classmethod

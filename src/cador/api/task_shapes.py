@@ -67,8 +67,8 @@ def task_document(detail: TaskDetail, now: float, *, name_is_key: bool) -> Doc:
         "is_restart": row.retry_num > 0,
         "debug": detail.debug,
         "remark": row.remark,
-        "approval_ticket_id": "",
-        "approval_id": "",
+        "approval_ticket_id": detail.approval_ticket[0],
+        "approval_id": detail.approval_ticket[1],
         "retry_num": row.retry_num,
     }
     if row.revoker:

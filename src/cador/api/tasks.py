@@ -101,6 +101,8 @@ async def execute(call: Call) -> Any:
         idempotency_key=idempotency_key(call),
         auto_cancel=body.auto_cancel,
         debug=body.debug,
+        approval_ticket_id=body.approval_ticket_id,
+        approval_id=body.approval_id,
     )
     return started_document(await tasks.start_task(call.ctx, call.actor, request))
 

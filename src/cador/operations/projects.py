@@ -114,6 +114,7 @@ def drop_project(tx: Tx, hand: Hand, key: str) -> bool:
             tx.resources.delete(resource.kind, key, resource.name)
     for uid in tx.people.bindings(key):
         tx.people.set_roles(uid, key, ())
+    tx.tickets.delete_project(key)
     tx.resources.delete("project", "", key)
     hand.audit(tx, "delete_project", key, f"project/{key}")
     return True

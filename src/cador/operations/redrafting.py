@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cador.domain.errors import Conflict, Invalid
+from cador.domain.errors import Conflict, Invalid, NotStartable
 from cador.domain.events import Edit
 from cador.domain.masking import MASK
 from cador.domain.naming import commits_of, unique
@@ -26,7 +26,9 @@ from cador.operations.context import Context
 from cador.operations.input_edits import edits_of, merged, shown
 from cador.operations.starting import DECIDERS, Draft, Ground, draft_task, filled, new_jobs, repos_at, snapshot_of
 from cador.operations.task_values import Edits, JobInput, StartRequest
+from cador.operations.tickets import check_reach
 from cador.ports.stores import JobRow, NewJob, TaskRow, Tx
+from cador.ports.tickets import Ticket
 
 _CHOICE: Final = ("branch", "tag", "pr", "prs", "merge_branches", "enable_commit")
 _FACTS: Final = ("commit_id", "commit_message", "author_name")
@@ -47,17 +49,22 @@ class Original:
     snapshot: Mapping[str, Any]
     jobs: tuple[JobRow, ...]
     catalogue: Catalogue
+    ticket: Ticket | None = None
+    """The approval ticket that let it in, as it is now."""
 
 
 def load_original(tx: Tx, catalogues: Catalogues, task_id: int) -> Original:
     """On one snapshot of the database. Raises: NotFound."""
     row = tx.tasks.row(task_id)
+    snapshot = tx.tasks.snapshot(task_id)
+    let_in = snapshot.get("approval_ticket")
     return Original(
         row,
         tx.tasks.load(task_id),
-        tx.tasks.snapshot(task_id),
+        snapshot,
         tuple(tx.tasks.jobs(task_id)),
         catalogues.load(tx, row.project),
+        tx.tickets.by_uid(let_in["id"]) if let_in else None,
     )
 
 
@@ -155,6 +162,10 @@ async def redraft(ctx: Context, original: Original, edits: Edits) -> Redraft:
         typed=_typed(request, workflow, snapshot),
     )
     _check_same_jobs(draft, original)
+    if edits and "approval_ticket" in snapshot:
+        if original.ticket is None:
+            raise NotStartable("the approval ticket of this task is gone: it can be repeated only as it was")
+        check_reach(original.ticket, [(job, plan) for _, job, _, plan in draft.plans])
     _refuse_new_warnings(draft, original, edits)
     frozen = _keep_commits(draft, original)
     await freeze_commits(ctx, original.catalogue, draft, lambda repo: id(repo) in frozen)
@@ -167,7 +178,10 @@ async def redraft(ctx: Context, original: Original, edits: Edits) -> Redraft:
     }
     if not edits:
         return Redraft(plans, None, row.edits, commits=commits)
-    kept = {**filled(snapshot_of(draft, start, secrets), row.number), "task_url": snapshot.get("task_url", "")}
+    kept = {
+        **filled(snapshot_of(draft, start, secrets, original.ticket), row.number),
+        "task_url": snapshot.get("task_url", ""),
+    }
     kept["warnings"] = list(dict.fromkeys((*snapshot.get("warnings", ()), *kept["warnings"])))
     changes = (*_param_changes(workflow, draft.params), *_input_changes(old_inputs, inputs, jobs))
     edited = tuple(entry.job_name for entry in edits.inputs)

@@ -33,6 +33,7 @@ from cador.operations.parameters import apply_parameters
 from cador.operations.stage_executors import StageExecutors
 from cador.operations.task_values import JobInput, StartRequest
 from cador.ports.stores import NewApproval, NewJob, NewTask, User
+from cador.ports.tickets import Ticket
 
 DECIDERS: Final = "deciders"
 """In the plan of a job task: ids of who may decide about its failure."""
@@ -52,6 +53,10 @@ class Ground:
     """By uid and by account: approvers are looked up here."""
     groups: Mapping[str, tuple[User, ...]] = field(default_factory=dict)
     """Members of user groups, by id and by name."""
+    ticket: Ticket | None = None
+    """The approval ticket that the request names, if the workflow asks for one."""
+    at: float = 0.0
+    """When this was read: Unix seconds."""
 
 
 @dataclass(slots=True)
@@ -229,7 +234,7 @@ def new_task(draft: Draft, ground: Ground, request: StartRequest, actor: Actor, 
         stages=tuple((stage.name, stage.parallel) for stage in draft.stages),
         jobs=jobs,
         approvals=tuple(approvals),
-        snapshot=snapshot_of(draft, request, secrets),
+        snapshot=snapshot_of(draft, request, secrets, ground.ticket),
         remark=request.remark or "",
         idempotency_key=request.idempotency_key,
         auto_cancel=request.auto_cancel,
@@ -268,7 +273,9 @@ def new_jobs(draft: Draft) -> tuple[tuple[NewJob, ...], dict[str, str]]:
     return jobs, secrets
 
 
-def snapshot_of(draft: Draft, request: StartRequest, secrets: Mapping[str, str]) -> dict[str, Any]:
+def snapshot_of(
+    draft: Draft, request: StartRequest, secrets: Mapping[str, str], ticket: Ticket | None = None
+) -> dict[str, Any]:
     """What a task keeps of how it came about: enough to draft it once more."""
     return {
         "workflow": draft.workflow.doc,
@@ -283,6 +290,7 @@ def snapshot_of(draft: Draft, request: StartRequest, secrets: Mapping[str, str])
             "auto_cancel": request.auto_cancel,
         },
         **({"notify_ctls": list(draft.notify_ctls)} if draft.notify_ctls is not None else {}),
+        **({"approval_ticket": {"id": ticket.uid, "approval_id": ticket.approval_id}} if ticket is not None else {}),
         "task_url": draft.facts.url,
         "debug": request.debug or draft.workflow.debug,
         "warnings": list(dict.fromkeys(draft.warnings)),

@@ -66,6 +66,9 @@ class StartRequest:
     debug: bool = False
     trigger: str = "openapi"
     callback: Callback | None = None
+    approval_ticket_id: str = ""
+    approval_id: str = ""
+    """Of the approval ticket that lets the task in: id of its record, or number of the form."""
     choose: Choose | None = None
     """Finds out which jobs run from the definition as it is when the task is made; ``inputs`` are not looked at."""
 
@@ -187,6 +190,8 @@ class TaskDetail:
     auto_cancel: str = ""
     timeout_min: int = 0
     archived: bool = False
+    approval_ticket: tuple[str, str] = ("", "")
+    """The approval ticket that let it in: id of its record, number of the form."""
 
 
 @dataclass(frozen=True, slots=True)

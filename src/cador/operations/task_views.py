@@ -70,6 +70,7 @@ def _detail(tx: Tx, ctx: Context, actor: Actor, task_id: int) -> TaskDetail:
         queue=why_of(tx, ctx, actor, task, row) if waits else None,
         notify_ctls=tuple(snapshot.get("notify_ctls") or snapshot["workflow"].get("notify_ctls") or ()),
         debug=bool(snapshot.get("debug")),
+        approval_ticket=_ticket_of(snapshot),
         auto_cancel=str(snapshot["request"].get("auto_cancel", "")),
         timeout_min=round(task.timeout_s / 60),
         archived=task.archived,
@@ -161,3 +162,8 @@ async def task_artifacts(ctx: Context, actor: Actor, workflow_key: str, number: 
     prefix = f"tasks/{workflow_key}/{number}"
     blobs = await asyncio.to_thread(lambda: list(ctx.blobs.list(prefix)))
     return [(blob.key[len(prefix) + 1 :], blob.size) for blob in blobs]
+
+
+def _ticket_of(snapshot: Mapping[str, Any]) -> tuple[str, str]:
+    ticket = snapshot.get("approval_ticket") or {}
+    return str(ticket.get("id") or ""), str(ticket.get("approval_id") or "")

@@ -34,7 +34,9 @@ from cador.operations.retrying import not_executable, retry_task
 from cador.operations.starting import Draft, Ground, draft_task, new_task, with_number
 from cador.operations.task_values import Ballot, Started, StartRequest
 from cador.operations.task_views import list_tasks, task_artifacts, task_detail, task_log
+from cador.operations.tickets import check_reach, check_ticket, find_ticket
 from cador.ports.stores import NewTask, TaskRow, Tx, brief
+from cador.ports.tickets import Ticket
 
 __all__ = [
     "approve",
@@ -92,7 +94,8 @@ async def start_allowed(ctx: Context, actor: Actor, request: StartRequest) -> St
         task = new_task(draft, ground, made, actor, ctx.options().max_jobs_per_stage)
         try:
             revoker = (actor.uid, actor.name) if request.trigger == "openapi" else ("", request.trigger)
-            number = await ctx.engine.transact(_store, actor, task, ground.revision, revoker)
+            ticket = ground.ticket if ground.workflow.enable_approval_ticket else None
+            number = await ctx.engine.transact(_store, actor, task, ground.revision, revoker, request, ticket)
         except (_Moved, AlreadyExists):
             if again:
                 raise NotStartable("the workflow is being changed, try again") from None
@@ -119,7 +122,8 @@ def _ground(tx: Tx, catalogues: Catalogues, request: StartRequest, uid: str) -> 
     project = catalogue.find("project", row.project)
     users, groups = people_named(tx, _people_in(row.key, row.revision, row.definition))
     name = str(project.document.get("project_name") or row.project) if project is not None else row.project
-    return Ground(workflow, row.revision, catalogue, name, users, groups), repeated
+    ticket = find_ticket(tx, request) if workflow.enable_approval_ticket else None
+    return Ground(workflow, row.revision, catalogue, name, users, groups, ticket, tx.now), repeated
 
 
 def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) -> tuple[Draft, StartRequest]:
@@ -131,8 +135,9 @@ def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) ->
         raise NotStartable("workflow remark is required.")
     if workflow.concurrency_limit == 0:
         raise NotStartable(not_executable(workflow.key))
+    ticket = None
     if workflow.enable_approval_ticket:
-        raise NotStartable("workflow need approval ticket to run, which is not supported by openAPI right now.")
+        ticket = check_ticket(ground.ticket, request, workflow.project, actor, ground.at)
     options = ctx.options()
     strict = options.strict_inputs if request.strict is None else request.strict
     unknown: tuple[str, ...] = ()
@@ -152,13 +157,25 @@ def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) ->
         seal=lambda value: ctx.sealer.seal(value, f"task/{workflow.key}"),
     )
     draft.warnings[:0] = unknown
+    if ticket is not None:
+        check_reach(ticket, [(job, plan) for _, job, _, plan in draft.plans])
     return draft, request
 
 
 @brief
-def _store(tx: Tx, claim: Claim, actor: Actor, task: NewTask, revision: int, revoker: tuple[str, str]) -> Outcome[int]:
+def _store(
+    tx: Tx,
+    claim: Claim,
+    actor: Actor,
+    task: NewTask,
+    revision: int,
+    revoker: tuple[str, str],
+    request: StartRequest,
+    ticket: Ticket | None,
+) -> Outcome[int]:
     """Number and store the task, and let it in at once if that can be decided here. *revoker*: uid and name of who
-    cancels the older tasks with its ``auto_cancel`` word."""
+    cancels the older tasks with its ``auto_cancel`` word. *ticket*: what the task was checked against; it is used up
+    here."""
     ear = Ear(tx, claim)
     row = tx.workflows.find(task.workflow_key, lock=True)
     if row is None:
@@ -172,6 +189,11 @@ def _store(tx: Tx, claim: Claim, actor: Actor, task: NewTask, revision: int, rev
     number = tx.workflows.next_number(task.workflow_key)
     if not task.jobs:
         raise NotStartable(f"no stage found in workflow task: {task.workflow_key},taskID: {number}")
+    if ticket is not None:
+        held = check_ticket(find_ticket(tx, request, lock=True), request, task.project, actor, tx.now)
+        if held != ticket:
+            raise _Moved
+        tx.tickets.use(held.uid, task.workflow_key, number)
     older = tx.tasks.worded(task.workflow_key, task.auto_cancel) if task.auto_cancel else ()
     task_id = tx.tasks.add(with_number(task, number))
     for older_id in older:
