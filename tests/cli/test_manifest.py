@@ -151,3 +151,18 @@ def test_convert_keeps_references_and_can_be_read_again(tmp_path: Path, capsys: 
 def test_an_empty_file_describes_nothing(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="describe nothing"):
         read_documents([write(tmp_path, "a.yaml", "# nothing\n")], {})
+
+
+def test_secrets_that_are_not_set_may_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host = "system: { codehosts: { g: { type: gitlab, address: 'https://g.example.com', access_token: '${T}' } } }\n"
+    main = write(tmp_path, "a.yaml", host)
+    (kept,) = read_documents([main], {}, keep_secrets=True)
+    assert kept.spec["access_token"] == "********"
+    assert read_documents([main], {"T": "given"}, keep_secrets=True)[0].spec["access_token"] == "given"
+    with pytest.raises(Failure, match="1 mistake"):
+        read_documents([main], {})
+    with pytest.raises(Failure, match="1 mistake"):
+        read_documents(
+            [write(tmp_path, "b.yaml", host.replace("https://g.example.com", "${A}"))], {}, keep_secrets=True
+        )
+    assert "variable A is not set" in capsys.readouterr().err

@@ -27,6 +27,12 @@ _Files = Annotated[
 _Set = Annotated[list[str] | None, Parameter(name="--set", negative="", help="NAME=VALUE for ${NAME} in the files.")]
 _EnvFile = Annotated[Path | None, Parameter(help="File of NAME=VALUE lines for ${NAME}; the environment wins.")]
 _Plain = Annotated[bool, Parameter(negative="", help="Allow secrets that stand in the files.")]
+_Keep = Annotated[
+    bool,
+    Parameter(
+        name="--keep-secrets", negative="", help="A secret whose variable is not set stays as the server has it."
+    ),
+]
 
 
 _SetName = Annotated[
@@ -46,13 +52,15 @@ def apply(
     env_file: _EnvFile = None,
     set_name: _SetName = "",
     allow_plain_secrets: _Plain = False,
+    keep_secrets: _Keep = False,
     json: Json = False,
 ) -> int:
     """Create or update everything the files describe, all or nothing.
 
     $ cador apply -f cador.yaml --set GIT_TOKEN="$(cat token)"
     """
-    documents = read_documents(file, variables_from(env_file, set_ or []), plain_secrets=allow_plain_secrets)
+    variables = variables_from(env_file, set_ or [])
+    documents = read_documents(file, variables, plain_secrets=allow_plain_secrets, keep_secrets=keep_secrets)
     order = {"dryRun": dry_run, "prune": prune, "set": set_name}
     return _tell(send(connect(), documents, **order), json)
 
@@ -65,13 +73,15 @@ def diff(
     env_file: _EnvFile = None,
     set_name: _SetName = "",
     allow_plain_secrets: _Plain = False,
+    keep_secrets: _Keep = False,
     json: Json = False,
 ) -> int:
     """Show what apply would change. Exit status 1 when it would change anything.
 
     $ cador diff -f cador.yaml
     """
-    documents = read_documents(file, variables_from(env_file, set_ or []), plain_secrets=allow_plain_secrets)
+    variables = variables_from(env_file, set_ or [])
+    documents = read_documents(file, variables, plain_secrets=allow_plain_secrets, keep_secrets=keep_secrets)
     reply = send(connect(), documents, dryRun=True, prune=prune, set=set_name, diff=True)
     changes = [one for one in reply["results"] if one["action"] != "unchanged"]
     _tell({**reply, "results": changes}, json)

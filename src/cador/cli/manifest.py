@@ -9,6 +9,7 @@ from typing import Final
 
 from cador.cli.output import FAILED, USAGE, Failure, say
 from cador.domain.errors import Invalid
+from cador.domain.masking import MASK
 from cador.operations.declarative.documents import Document
 from cador.operations.declarative.nodes import MAX_BYTES
 from cador.operations.declarative.pipeline import Prepared, Source, prepare
@@ -19,22 +20,30 @@ _STAND_IN: Final = re.compile(r"http://Unset1-([A-Za-z_][A-Za-z0-9_]*)\.invalid"
 
 
 def read_documents(
-    paths: Sequence[Path], variables: Mapping[str, str], *, plain_secrets: bool = False
+    paths: Sequence[Path], variables: Mapping[str, str], *, plain_secrets: bool = False, keep_secrets: bool = False
 ) -> list[Document]:
     """The long documents of all files, in the order of applying, checked as far as they can be without a server.
 
+    *keep_secrets*: a secret whose variable is not set is sent as ``********``, which the server takes as what it has.
     Warnings go to stderr. Raises: Failure, after everything that is wrong was told on stderr.
     """
-    return checked(read(paths, variables, plain_secrets=plain_secrets))
+    return checked(read(paths, variables, plain_secrets=plain_secrets, unset_secret=MASK if keep_secrets else None))
 
 
-def read(paths: Sequence[Path], variables: Mapping[str, str], *, plain_secrets: bool = False) -> Prepared:
+def read(
+    paths: Sequence[Path],
+    variables: Mapping[str, str],
+    *,
+    plain_secrets: bool = False,
+    unset_secret: str | None = None,
+) -> Prepared:
     """All files as they are, faults included. Raises: Failure: a file cannot be read."""
     return prepare(
         [source for path in paths for source in _sources(path)],
         environment=variables,
         read_file=Folders([Path.cwd(), *(path if path.is_dir() else path.parent for path in paths)]).read,
         plain_secrets=plain_secrets,
+        unset_secret=unset_secret,
     )
 
 

@@ -66,7 +66,10 @@ def _needed(references: _References) -> str:
     if not references.places:
         return ""
     lines = [f"#   {name}: {place}\n" for name, place in references.places.items()]
-    return "# Secrets are not exported. Where these are not set, what the server has stays:\n" + "".join(lines)
+    return (
+        "# Secrets are not exported. Set these, or apply with --keep-secrets: then what the server has stays.\n"
+        + "".join(lines)
+    )
 
 
 def _export(tx: Tx, hand: Hand, project: str) -> list[tuple[Document, str]]:
