@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from api.site import Site, site
+from cador.api.auth import without_token
 from cador.integrations import openid
 from cador.integrations.addresses import Rules
 from cador.integrations.openid import OpenIdProvider, OpenIdSettings
@@ -239,6 +240,12 @@ async def test_a_wrong_client_secret_is_told_without_it(server: Site, provider: 
     reply = await Browser(server).log_in()
     assert (reply.status_code, reply.json()["detail"]) == (401, "the OpenID provider refused the code: invalid_client")
     assert SECRET not in reply.text
+
+
+async def test_codes_are_kept_out_of_the_log() -> None:
+    assert without_token("code=abc&state=def&page=2&c%6Fde=x") == (
+        "code=********&state=********&page=2&c%6Fde=********"
+    )  # fmt: skip
 
 
 async def test_an_error_of_the_provider_is_told(server: Site, provider: Provider) -> None:

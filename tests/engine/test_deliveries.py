@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cador.domain.errors import Invalid
+from cador.engine.delivering import FanOut
 from cador.operations.callbacks import PAUSES_S, parse_callback
 from cador.operations.history import task_events
 from cador.operations.task_values import Callback
@@ -368,6 +369,7 @@ def test_several_receivers_are_told_each_by_its_courier(tmp_path: Path) -> None:
     """What notifications will need: another kind, other news, each delivery apart."""
 
     class Crier:
+        hears = ("passed", "failed")
         pauses = (1.0,)
 
         def __init__(self) -> None:
@@ -382,9 +384,8 @@ def test_several_receivers_are_told_each_by_its_courier(tmp_path: Path) -> None:
 
     async def scene(told: Told) -> None:
         crier: Courier = Crier()
-        fan_out = told.world.engine._fan_out
-        assert fan_out is not None
-        fan_out._couriers = told.world.engine._handlers._deliverer._couriers = {"crier": crier}
+        told.world.engine._fan_out = FanOut({"crier": crier})
+        told.world.engine._handlers._deliverer._couriers = {"crier": crier}
         await told.define("sleep 3")
         number = await told.world.start("demo")
         task_id = (await told.world.detail("demo", number)).row.id

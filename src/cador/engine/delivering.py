@@ -37,9 +37,12 @@ class FanOut:
 
     def __init__(self, couriers: Mapping[str, Courier]) -> None:
         self._couriers = couriers
+        self._heard = frozenset(word for courier in couriers.values() for word in courier.hears)
 
     def __call__(self, tx: Tx, task_id: int, news: Tell) -> list[Command]:
         found: list[Command] = []
+        if news.what.partition(":")[0] not in self._heard:
+            return found
         for receiver in tx.deliveries.receivers(task_id):
             courier = self._couriers.get(receiver.kind)
             if courier is None or news.what not in receiver.hears:

@@ -21,6 +21,7 @@ from cador.ports.sealing import Sealer
 from cador.ports.stores import Tx
 
 KIND: Final = "callback"
+ENDS: Final = tuple(sorted(status.value for status in TASK_FINAL))
 LONGEST_URL: Final = 2048
 PAUSES_S: Final = (10.0, 60.0, 300.0, 1800.0, 7200.0)
 """Before the second to the sixth try."""
@@ -53,12 +54,13 @@ def parse_callback(url: object, variables: Any = None) -> Callback:
 def callback_receiver(callback: Callback, seal: Callable[[str], str]) -> Receiver:
     """How a task keeps its callback: sealed, because addresses and what goes there often hold a secret."""
     document = _text({"url": callback.url, "vars": callback.vars})
-    return Receiver(KIND, KIND, tuple(sorted(status.value for status in TASK_FINAL)), seal(document))
+    return Receiver(KIND, KIND, ENDS, seal(document))
 
 
 class CallbackCourier:
     """Implements ``ports.deliveries.Courier``."""
 
+    hears = ENDS
     pauses = PAUSES_S
 
     def __init__(self, call: Outgoing, sealer: Sealer) -> None:

@@ -1,6 +1,6 @@
 """Who is told what becomes of a task, what is still to be said to them, and who says it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -62,6 +62,11 @@ class Said:
 
 class Courier(Protocol):
     """Speaks to receivers of one kind. May be called at once for any number of them."""
+
+    @property
+    def hears(self) -> Collection[str]:
+        """All that any receiver of the kind may want to hear, up to the first colon: nobody looks for receivers of
+        other news."""
 
     @property
     def pauses(self) -> Sequence[float]:
