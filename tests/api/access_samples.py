@@ -106,6 +106,12 @@ SAMPLES: Final[Mapping[tuple[str, str], Sample]] = {
         whole=True,
     ),
     ("GET", "/openapi/export"): Sample(query={"projectKey": PROJECT}, as_action="get_service", whole=True),
+    ("POST", "/openapi/ticket/approval"): Sample(
+        body={"project_key": PROJECT, "approval_id": "T-1", "status": 1}, whole=True
+    ),
+    ("PUT", "/openapi/ticket/approval/{approvalID}"): Sample(
+        {"approvalID": "no-such"}, body={"project_key": PROJECT, "status": 1}, whole=True
+    ),
     ("GET", "/api/v1/secrets"): Sample(query={"projectKey": PROJECT}, whole=True),
     ("GET", "/api/v1/secrets/{name}"): Sample({"name": "no-such"}, {"projectKey": PROJECT}, whole=True),
     ("PUT", "/api/v1/secrets/{name}"): Sample({"name": "no-such"}, {"projectKey": PROJECT}, {}, whole=True),

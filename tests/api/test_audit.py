@@ -31,6 +31,7 @@ ELSEWHERE = {
     ("POST", "/api/v1/auth/oidc/token"): "opens a session as a login does, and needs a provider",
     ("POST", "/api/directory/workflowTask/create"): "starts as the route for product workflows does",
     ("POST", "/openapi/quality/testing/task"): "starts as any workflow does",
+    ("POST", "/openapi/service/loader/load"): "needs a code host; stores services as the other routes do",
     ("POST", "/openapi/quality/codescan/{name}/task"): "starts as any workflow does",
 }
 
@@ -293,6 +294,10 @@ async def _workflows(write: Scribe) -> None:
     hidden = [{**members[0], "enabled": False}]
     await write("PUT", f"{view}/mine", {"workflow_list": hidden}, params=OWN)
     await write("DELETE", f"{view}/mine", params=OWN)
+    tickets, ticket = "/openapi/ticket/approval", {"project_key": PROJECT, "approval_id": "T-1", "status": 1}
+    await write("POST", tickets, ticket)
+    await write("PUT", f"{tickets}/T-1", {**ticket, "status": 0})
+    await write("DELETE", f"{tickets}/T-1", params=OWN)
     run = {"workflow_key": "w", "project_key": PROJECT, "input": {}}
     await write("POST", "/openapi/workflows/product/task", run)
     await write("DELETE", "/openapi/workflows/product", params={**OWN, "workflowKey": "w"})
@@ -303,6 +308,11 @@ async def _projects(write: Scribe) -> None:
     path, query = "/openapi/projects/project", {"projectKey": "new"}
     await write("POST", path, {"project_key": "new", "project_name": "New", "project_type": "yaml"})
     await write("PUT", path, {"description": "d"}, params=query)
+    kvs = [{"key": "REGION", "value": "eu", "type": "string", "options": [], "desc": ""}]
+    await write("PUT", f"{path}/globalVariable", {"variables": kvs}, params=query)
+    whole = {"project_key": "whole", "project_name": "Whole", "project_type": "yaml"}
+    services = [{"service_name": "web", "source": "yaml", "yaml": MANIFEST}]
+    await write("POST", f"{path}/init/yaml", {**whole, "service_list": services})
     await write("DELETE", path, params={**query, "isDelete": "true"})
 
 

@@ -94,8 +94,8 @@ def by_operation(*actions: str) -> Permission:
 async def allow(
     ctx: Context, actor: Actor, actions: tuple[str, ...], project: str, *, workflow: str = "", shared: bool = False
 ) -> bool:
-    """Whether *actor* may do one of *actions* in *project*, with *workflow* or (*shared*) any of its workflows. Asks the
-    database only where it matters whether the project is public."""
+    """Whether *actor* may do one of *actions* in *project*, with *workflow* or (*shared*) any of its workflows. The
+    database is asked only where it matters whether the project is public."""
     if any(actor.may(action, project, workflow=workflow) for action in actions):
         return True
     if shared and any(actor.some_of(action, project) for action in actions):
