@@ -57,7 +57,10 @@ def full_workflow() -> dict[str, Any]:
                     {"key": "KEY", "value": "workflow-key-in-clear", "type": "string", "is_credential": True},
                 ],
             },
-            "steps": [{"name": "shell", "type": "shell", "spec": {"script": 'echo "hello from ${WHO:-nobody}"'}}],
+            "steps": [
+                {"name": "git", "type": "git", "spec": {"repos": []}},
+                {"name": "shell", "type": "shell", "spec": {"script": 'echo "hello from ${WHO:-nobody}"'}},
+            ],
         },
     }
     migrate = {"name": "migrate", "type": "sql", "spec": {"id": DB_ID, "type": "mysql", "sql": "select 1;"}}
@@ -77,12 +80,23 @@ def full_workflow() -> dict[str, Any]:
         "project": PROJECT,
         "hash": "x",
         "concurrency_limit": -1,
-        "params": [{"name": "P", "type": "string", "value": "v", "default": "v", "is_credential": False}],
+        "params": [
+            {"name": "P", "type": "string", "value": "v", "default": "v", "is_credential": False},
+            {"name": "CODE", "type": "repo", "repo": REPO},
+        ],
         "stages": [
             {"name": "talk", "parallel": False, "approval": {"enabled": False}, "jobs": [say]},
             {"name": "later", "parallel": False, "approval": approval, "jobs": [migrate]},
         ],
         "hook_ctls": [{"name": "on-push"}],
+        "notify_ctls": [
+            {
+                "enabled": True,
+                "webhook_type": "dingding",
+                "notify_type": ["failed"],
+                "dingding_notification_config": {"hook_address": "https://oapi.example.com/robot?key=hook-in-clear"},
+            }
+        ],
         "share_storages": None,
     }
 

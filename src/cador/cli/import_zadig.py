@@ -8,8 +8,9 @@ from cyclopts import Parameter
 
 from cador.cli.client import Client
 from cador.cli.contexts import Place
-from cador.cli.import_zadig_mapping import Mapper, lines_of
+from cador.cli.import_zadig_mapping import Mapper
 from cador.cli.import_zadig_reader import Reader
+from cador.cli.import_zadig_values import lines_of
 from cador.cli.manifest import Unset
 from cador.cli.options import group
 from cador.cli.output import FAILED, USAGE, Failure, say

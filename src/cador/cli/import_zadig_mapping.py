@@ -4,14 +4,27 @@ Ids become names; what is secret becomes ``${NAME}``; what has no counterpart is
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cador.cli.import_zadig_values import (
+    HOOKS,
+    LIMITS,
+    RUNTIME,
+    TARGET,
+    Reference,
+    docker_step,
+    free_name,
+    is_repository,
+    known_fields,
+    other_secret,
+    says_something,
+    text_of,
+    with_references,
+)
 from cador.domain.secrets import CREDENTIAL_VALUES, SECRET_KEYS
 from cador.operations.declarative.documents import API_VERSION, FORMS, WORKFLOW_KEYS
-from cador.operations.declarative.substitution import escape
-from cador.operations.models.body import Body
 
 Doc = dict[str, Any]
 LOCAL_CLUSTER: Final = "0123456789abcdef12345678"
@@ -19,19 +32,6 @@ DEFAULT_OS: Final = "ubuntu 22.04"
 _SHIPPED_IMAGES: Final = ("ubuntu 20.04", "ubuntu 22.04", "ubuntu 24.04")
 _ROLES: Final = ("project-admin", "read-only", "read-project-only")
 _TOKENS: Final = ("gitlab", "github", "gitee", "gitee-enterprise")
-_RUNTIME: Final = frozenset(
-    {
-        "commit_message",
-        "author_name",
-        "checkout_ref",
-        "address",
-        "username",
-        "repo_index",
-        "submission_id",
-        "use_default",
-    }
-)
-"""Keys of a repository that a run fills in."""
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Mapper:
                 make(one)
 
     def _code_host(self, one: Doc) -> None:
-        name = _free_name(str(one.get("alias") or one.get("name") or f"{one.get('type')}-{one.get('id')}"))
+        name = free_name(str(one.get("alias") or one.get("name") or f"{one.get('type')}-{one.get('id')}"))
         kind = str(one.get("type") or "")
         if isinstance(one.get("id"), int):
             self._hosts[one["id"]] = name
@@ -76,7 +76,7 @@ class Mapper:
             return
         spec: Doc = {"type": kind, "address": str(one.get("address") or "")}
         spec |= {key: True for key in ("enable_proxy", "disable_ssl") if one.get(key) is True}
-        wanted = {"gerrit": "password", "other": _other_secret(one)}.get(kind, "access_token")
+        wanted = {"gerrit": "password", "other": other_secret(one)}.get(kind, "access_token")
         if kind == "gerrit":
             spec["username"] = str(one.get("username") or "admin")
         if kind == "other" and wanted:
@@ -87,7 +87,7 @@ class Mapper:
 
     def _registry(self, one: Doc) -> None:
         address, namespace = str(one.get("address") or ""), str(one.get("namespace") or "")
-        name = _free_name(f"{address.partition('://')[2] or address}-{namespace}".strip("-"))
+        name = free_name(f"{address.partition('://')[2] or address}-{namespace}".strip("-"))
         self._registries[str(one.get("registry_id") or one.get("id") or "")] = name
         spec: Doc = {"address": address, "provider": str(one.get("provider") or one.get("reg_provider") or "native")}
         spec |= {key: one[key] for key in ("namespace", "region") if one.get(key)}
@@ -106,14 +106,14 @@ class Mapper:
             if label not in self._labels and one.get("value"):
                 self._labels.add(label)
                 spec = {"value": str(one["value"]), "image_from": "custom"}
-                self._add("BaseImage", _free_name(label), "", spec)
+                self._add("BaseImage", free_name(label), "", spec)
             return
         self._labels.add(label)
         kind = {"image_type": "sonar"} if one.get("image_type") == "sonar" else {}
-        self._add("BaseImage", _free_name(label), "", {"value": str(one.get("value") or label), **kind})
+        self._add("BaseImage", free_name(label), "", {"value": str(one.get("value") or label), **kind})
 
     def _cluster(self, one: Doc) -> None:
-        ident, name = str(one.get("cluster_id") or ""), _free_name(str(one.get("name") or ""))
+        ident, name = str(one.get("cluster_id") or ""), free_name(str(one.get("name") or ""))
         if one.get("local") is True or ident == LOCAL_CLUSTER:
             self._clusters[ident] = "local"
             return
@@ -128,7 +128,7 @@ class Mapper:
         self._add("Cluster", name, "", spec)
 
     def _database(self, one: Doc) -> None:
-        name = _free_name(str(one.get("name") or ""))
+        name = free_name(str(one.get("name") or ""))
         self._databases[str(one.get("id") or "")] = name
         spec = {key: one[key] for key in ("type", "host", "port", "username", "projects") if one.get(key)}
         spec["password"] = self._variable(f"Database/{name} password", name, "password")
@@ -143,7 +143,7 @@ class Mapper:
         self._add("User", account, "", spec)
 
     def _group(self, one: Doc) -> None:
-        name = _free_name(str(one.get("name") or ""))
+        name = free_name(str(one.get("name") or ""))
         self._groups[str(one.get("id") or one.get("group_id") or "")] = name
         users = [
             self._accounts.get(str(user.get("uid")), "") for user in one.get("users") or () if isinstance(user, Mapping)
@@ -185,9 +185,7 @@ class Mapper:
         roles = [str(role.get("name") if isinstance(role, Mapping) else role) for role in one.get("roles") or ()]
         known = [role for role in roles if role in _ROLES]
         user, group = one.get("user_info") or {}, one.get("group_info") or {}
-        name = str(user.get("account") or "") or (
-            f"group:{_free_name(str(group['name']))}" if group.get("name") else ""
-        )
+        name = str(user.get("account") or "") or (f"group:{free_name(str(group['name']))}" if group.get("name") else "")
         if unknown := [role for role in roles if role not in _ROLES]:
             self._note(f"{project}: roles {', '.join(unknown)} of {name}", "roles of one's own are not read")
         if name and known:
@@ -204,7 +202,7 @@ class Mapper:
             for kv in one.get("service_variable_kvs") or ()
         ]
         if kvs:
-            spec["variable_yaml"] = [{**kv, "value": _text(kv.get("value"))} for kv in kvs]
+            spec["variable_yaml"] = [{**kv, "value": text_of(kv.get("value"))} for kv in kvs]
         if production:
             spec["production"] = True
         self._add("Service", name, project, spec)
@@ -215,7 +213,9 @@ class Mapper:
         if text := str(one.get("desc") or one.get("description") or ""):
             spec["description"] = " ".join(text.split())
         if installs := [one for one in before.get("installs") or one.get("installs") or () if one.get("name")]:
-            spec["installs"] = [{"name": str(tool["name"]), "version": _text(tool.get("version"))} for tool in installs]
+            spec["installs"] = [
+                {"name": str(tool["name"]), "version": text_of(tool.get("version"))} for tool in installs
+            ]
         if repos := [self._repo_of_build(repo, what) for repo in one.get("repos") or ()]:
             spec["repo_info"] = list(filter(None, repos))
         envs = before.get("envs") or one.get("envs") or one.get("parameters") or ()
@@ -225,7 +225,7 @@ class Mapper:
         if timeout := one.get("timeout") or settings.get("timeout"):
             spec["advanced_settings"] = {"timeout": int(timeout)}
         request = before.get("res_req_spec") or settings.get("res_req_spec") or settings.get("resource_spec") or {}
-        limits = {key: value for key, value in request.items() if key in _LIMITS and isinstance(value, int) and value}
+        limits = {key: value for key, value in request.items() if key in LIMITS and isinstance(value, int) and value}
         if limits:
             spec.setdefault("advanced_settings", {})["resource_spec"] = limits
         outputs = [str(out.get("name") if isinstance(out, Mapping) else out) for out in one.get("outputs") or ()]
@@ -250,13 +250,13 @@ class Mapper:
             **self._script(project, what, one, before),
         }
         targets = one.get("targets") or one.get("target_services") or ()
-        if pairs := [{key: str(target[key]) for key in _TARGET} for target in targets if all(map(target.get, _TARGET))]:
+        if pairs := [{key: str(target[key]) for key in TARGET} for target in targets if all(map(target.get, TARGET))]:
             spec["services"] = pairs
         spec["build_script"] = str(one.get("scripts") or one.get("build_script") or "")
         after = one.get("post_build") or {}
         docker = after.get("docker_build") or one.get("docker_build_step") or {}
         if docker:
-            spec["docker_build_step"] = _docker(docker)
+            spec["docker_build_step"] = docker_step(docker)
         if location := (after.get("file_archive") or {}).get("file_location"):
             spec["post_build"] = {"file_archive": {"file_location": str(location)}}
         if after.get("scripts"):
@@ -274,7 +274,7 @@ class Mapper:
         if paths := one.get("artifact_paths"):
             spec["artifact_paths"] = [str(path) for path in paths]
         for key in ("hook_ctl", "schedules", "notify_ctls"):
-            if _says_something(one.get(key)):
+            if says_something(one.get(key)):
                 self._note(f"{project}: Test/{name}", f"its {key} is left out: a workflow can start it")
         self._add("Test", name, project, spec)
 
@@ -329,7 +329,7 @@ class Mapper:
             ):
                 spec[key] = one[key]
         for key in ("hook_ctls", "jira_hook_ctls", "meego_hook_ctls", "general_hook_ctls"):
-            if _says_something(one.get(key)):
+            if says_something(one.get(key)):
                 self._note(
                     f"{project}: {what}", f"its {key.removesuffix('_ctls')}s are left out: triggers are made anew"
                 )
@@ -342,6 +342,8 @@ class Mapper:
             return [self._walk(child, what, label) for child in value]
         if not isinstance(value, Mapping):
             return value
+        if is_repository(value):
+            value = {key: child for key, child in value.items() if key not in RUNTIME and key not in SECRET_KEYS}
         own = value.get("key") or value.get("name")
         label = f"{label}_{own}" if isinstance(own, str) and own else label
         result = {}
@@ -349,7 +351,7 @@ class Mapper:
             variable = value.get("is_credential") is True and key in CREDENTIAL_VALUES
             if child is None:
                 continue
-            if (variable or key in SECRET_KEYS) and isinstance(child, str):
+            if (variable or key in SECRET_KEYS or key in HOOKS) and isinstance(child, str):
                 place = f"{what} {label.removeprefix(what.partition('/')[2]).strip('_')} {key}"
                 result[key] = self._hidden(child, place, *((label,) if variable else (label, key)))
             elif key == "docker_registry_id" or key.endswith("_registry_id"):
@@ -362,12 +364,8 @@ class Mapper:
 
     def _named(self, node: Doc, what: str) -> Doc:
         """One mapping of a workflow, with names for the ids in it."""
-        if "repo_name" in node and isinstance(node.get("codehost_id"), int):
-            node = {
-                key: child
-                for key, child in node.items()
-                if key not in _RUNTIME and key not in ("oauth_token", "password")
-            }
+        if is_repository(node):
+            node = dict(node)
             host = self._host_name(node.pop("codehost_id"), str(node.get("source") or ""), what)
             node.pop("source", None)
             return {**node, "codehost_name": host}
@@ -422,7 +420,7 @@ class Mapper:
         }
 
     def _parameter(self, env: Doc, what: str) -> Doc:
-        value = _text(env.get("value") if env.get("value") is not None else env.get("default_value"))
+        value = text_of(env.get("value") if env.get("value") is not None else env.get("default_value"))
         found: Doc = {"key": str(env["key"]), "type": str(env.get("type") or "string")}
         if env.get("choice_option"):
             found["choice_option"] = [str(option) for option in env["choice_option"]]
@@ -474,78 +472,7 @@ class Mapper:
             self._note(f"{project + ': ' if project else ''}{kind}/{name}", "this kind is not known to cador.yaml yet")
             return
         if form.model is not None:
-            spec = _known(form.model, spec, form.extra)
+            spec = known_fields(form.model, spec, form.extra)
         metadata = {"name": name} | ({"project": project} if project and kind != "Project" else {})
         document = {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
-        self.documents.append(dict(_with_references(document)))
-
-
-class Reference(str):
-    """A text that is a reference; every other ``$`` is meant."""
-
-    __slots__ = ()
-
-
-_TARGET: Final = ("service_name", "service_module")
-_LIMITS: Final = ("cpu_req", "cpu_limit", "memory_req", "memory_limit")
-
-
-def _with_references(value: Any, key: str = "") -> Any:
-    match value:
-        case Reference():
-            return str(value)
-        case str():
-            return escape({key: value})[key]
-        case Mapping():
-            return {name: _with_references(child, name) for name, child in value.items()}
-        case list():
-            return [_with_references(child, key) for child in value]
-        case _:
-            return value
-
-
-def _known(model: type[Body], spec: Doc, extra: Iterable[str]) -> Doc:
-    """*spec* without keys that the kind does not have."""
-    return {key: value for key, value in spec.items() if key in model.model_fields or key in extra}
-
-
-def _docker(docker: Doc) -> Doc:
-    source = str(docker.get("source") or docker.get("dockerfile_source") or "local")
-    found: Doc = {
-        "dockerfile_source": "template" if source == "template" else "local",
-        "build_context_dir": str(docker.get("work_dir") or docker.get("build_context_dir") or "."),
-        "dockerfile_directory": str(docker.get("docker_file") or docker.get("dockerfile_directory") or "Dockerfile"),
-    }
-    for key in ("build_args", "template_name", "platforms"):
-        if docker.get(key):
-            found[key] = str(docker[key])
-    return found
-
-
-def _other_secret(one: Doc) -> str:
-    return {"SSH": "ssh_key", "PrivateAccessToken": "private_access_token"}.get(str(one.get("auth_type")), "")
-
-
-def _free_name(text: str) -> str:
-    return re.sub(r"[\x00-\x1f\x7f/\\]+", "-", text).strip()[:128] or "unnamed"
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _says_something(value: Any) -> bool:
-    """Whether there is anything in *value* but empty lists and switches that are off."""
-    if isinstance(value, Mapping):
-        return bool(value.get("items")) or (value.get("enabled") is True and len(value) > 1)
-    return bool(value)
-
-
-def lines_of(secrets: Mapping[str, str], notes: Iterable[str]) -> Iterator[str]:
-    """What the file says below its documents."""
-    if secrets:
-        yield "# Secrets to set before applying (in the environment, or a file for --env-file):"
-        yield from (f"#   {name}=   # {place}" for name, place in secrets.items())
-    if listed := list(notes):
-        yield "# Not taken, or changed:"
-        yield from (f"#   {note}" for note in listed)
+        self.documents.append(dict(with_references(document)))
