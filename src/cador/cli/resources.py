@@ -1,4 +1,4 @@
-"""``cador project|service|build|testing|scan|codehost|registry``: look at resources and delete them.
+"""``cador project|service|env|build|testing|scan|codehost|registry|cluster|database``: look at them, and delete them.
 
 They are created and changed with ``cador apply``.
 """
@@ -68,6 +68,17 @@ KINDS: Final = (
         delete_query=_PROJECT_QUERY,
     ),
     Kind(
+        "env",
+        "Environments.",
+        ("env_key", "namespace", "status", "update_by"),
+        "/openapi/environments",
+        "/openapi/environments/{name}",
+        "/openapi/environments/{name}",
+        name="env_key",
+        show_query=_PROJECT_QUERY,
+        delete_query=_PROJECT_QUERY,
+    ),
+    Kind(
         "build",
         "Build configurations.",
         ("name", "source", "update_by"),
@@ -122,6 +133,26 @@ KINDS: Final = (
         "/openapi/system/registry/{id}",
         name="address",
         id="registry_id",
+        of_project=False,
+    ),
+    Kind(
+        "cluster",
+        "Clusters that jobs and services run on.",
+        ("cluster_id", "name", "executor", "status"),
+        "/openapi/system/cluster",
+        "/openapi/system/cluster/{id}",
+        "/openapi/system/cluster/{id}",
+        id="cluster_id",
+        of_project=False,
+    ),
+    Kind(
+        "database",
+        "Databases of sql jobs.",
+        ("id", "name", "type", "host", "port"),
+        "/openapi/system/dbinstance",
+        "/openapi/system/dbinstance/{id}",
+        "/openapi/system/dbinstance/{id}",
+        id="id",
         of_project=False,
     ),
 )
@@ -221,4 +252,4 @@ def _app(kind: Kind) -> App:
     return app
 
 
-project, service, build, testing, scan, codehost, registry = map(_app, KINDS)
+project, service, env, build, testing, scan, codehost, registry, cluster, database = map(_app, KINDS)
