@@ -221,17 +221,24 @@ def test_rules_of_the_project(world: World) -> None:
     ("change", "reason"),
     [
         ({"build_name": "nope"}, "find build: nope error: not found in project shop"),
-        ({"build_name": "docker"}, "building images needs a Docker executor"),
         ({"build_name": "needy"}, "variable must is required"),
     ],
 )
 def test_what_cannot_start(world: World, change: dict[str, Any], reason: str) -> None:
     world.resources += [
-        resource("build", "docker", "shop", docker_build_step={"dockerfile_source": "local"}),
         resource("build", "needy", "shop", parameters=[{"key": "must", "required": True}]),
     ]
     with pytest.raises(NotStartable, match=reason):
         one_build(world, None, entry(**change))
+
+
+def test_building_images_fails_when_it_is_reached(world: World) -> None:
+    world.resources.append(resource("build", "docker", "shop", docker_build_step={"dockerfile_source": "local"}))
+    [plan] = one_build(world, None, entry(build_name="docker"))
+    reason = "building images needs a Docker executor, which this server does not have"
+    assert [note.endswith(reason) for note in world.notes] == [True]
+    with pytest.raises(Invalid, match=reason):
+        world.compile("zadig-build", plan)
 
 
 def test_registries(world: World) -> None:

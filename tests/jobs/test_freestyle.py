@@ -120,7 +120,8 @@ def test_values_of_a_start(world: World) -> None:
     [plan] = world.expand(definition, {"job": given})["job"]
     values = {item["key"]: item["value"] for item in plan.plan["envs"]}
     assert values == {"key1": "val1", "token": "sealed:t0p-secret", "size": "xl", "never": "old"}
-    assert world.warnings == ["job job: the value of size is none of its options", "job job: there is no variable nope"]
+    assert world.notes == ["job job: the value of size is none of its options"]
+    assert world.warnings == ["job job: there is no variable nope"]
     [masked] = world.expand(definition, {"job": {"kv": [{"key": "token", "value": "********"}]}})["job"]
     assert masked.plan["envs"][1]["value"] == "sealed:t0p-secret"
 
@@ -193,7 +194,6 @@ def test_services_of_an_earlier_job(world: World) -> None:
         ({"type": "perforce"}, "perforce is not supported"),
         ({"type": "powershell"}, "script type powershell is not supported on kubernetes infrastructure"),
         ({"type": "junit_report"}, "freestyle job step type junit_report not supported"),
-        ({"type": "docker_build"}, "job job: building images needs a Docker executor, which this server does not have"),
         (
             {"type": "git", "spec": {"repos": [{"codehost_id": 99, "repo_name": "x"}]}},
             "job job: code host 99 not found",
@@ -208,6 +208,14 @@ def test_what_cannot_start(world: World, step: dict[str, Any], reason: str) -> N
     with pytest.raises(NotStartable) as refused:
         world.expand(one_job("freestyle", {"steps": [step]}), {"job": {}})
     assert str(refused.value) == reason
+
+
+def test_building_images_fails_when_it_is_reached(world: World) -> None:
+    [plan] = world.expand(one_job("freestyle", {"steps": [{"type": "docker_build"}]}), {"job": {}})["job"]
+    reason = "building images needs a Docker executor, which this server does not have"
+    assert world.notes == [f"job job: {reason}"]
+    with pytest.raises(Invalid, match=reason):
+        world.compile("freestyle", plan)
 
 
 def test_wrong_input_is_told_with_its_place(world: World) -> None:

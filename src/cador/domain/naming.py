@@ -93,10 +93,18 @@ def bare_host(address: str) -> str:
 
 
 def pull_requests(repo: Mapping[str, Any]) -> list[int]:
-    """Numbers of the pull requests to merge; the single ``pr`` counts when ``prs`` is empty, 0 is none."""
-    numbers = [number for number in repo.get("prs") or () if number]
+    """Numbers of the pull requests to merge; the single ``pr`` counts when ``prs`` is empty, 0 is none.
+
+    What is no list of integers names none: definitions keep what they were sent.
+    """
+    listed = repo.get("prs")
+    numbers = [number for number in listed if number and _whole(number)] if isinstance(listed, list | tuple) else []
     single = repo.get("pr")
-    return numbers or ([single] if single else [])
+    return numbers or ([single] if single and _whole(single) else [])
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def commits_of(repos: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:

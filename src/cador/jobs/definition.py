@@ -542,13 +542,18 @@ def approval_fault(kind: str, doc: Mapping[str, Any]) -> str:
     body = doc.get(f"{kind.removesuffix('_intl')}_approval")
     if not isinstance(body, Mapping):
         return "approval not found"
-    users = [user for user in body.get("approve_users") or () if isinstance(user, Mapping)]
+    listed = body.get("approve_users") or []
+    if not isinstance(listed, list | tuple):
+        return "approve_users must be a list"
+    users = [user for user in listed if isinstance(user, Mapping)]
     if kind != "native":
         return "" if users or body.get("approval_nodes") else "num of approve-users is 0"
     if not users:
         return "num of approve-users is 0"
-    people = {user.get("user_id") or user.get("user_name") or user.get("type") for user in users}
+    people = {str(user.get("user_id") or user.get("user_name") or user.get("type")) for user in users}
     needed = body.get("needed_approvers", body.get("NeededApprovers")) or 1
+    if not isinstance(needed, int):
+        return "needed_approvers must be an integer"
     if len(people) < needed and not any(user.get("type") == "group" for user in users):
         return "all approve users should not less than needed approvers"
     return ""

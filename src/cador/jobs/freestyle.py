@@ -14,6 +14,7 @@ from cador.domain.variables import for_service
 from cador.domain.workflow import Job
 from cador.jobs.base import Doc, JobTaskPlan, Scope
 from cador.jobs.sandbox import (
+    LACKS,
     USUAL_MIN,
     SandboxType,
     check_steps,
@@ -140,8 +141,11 @@ class Freestyle(SandboxType):
         require_values(envs, where)
         properties = _properties(spec)
         steps = _steps(job, spec, configured_repos(repos, scope, where), scope, where)
-        check_steps(steps, where)
+        lacks = check_steps(steps)
+        if lacks:
+            scope.note(f"{where}: {lacks}")
         return {
+            **({LACKS: lacks} if lacks else {}),
             "service_name": "",
             "service_module": "",
             "envs": envs,

@@ -31,6 +31,8 @@ LONGEST_MIN: Final = 600
 USUAL_MIN: Final = 60
 """Minutes of a job whose definition names no timeout, where the documents give that default."""
 DOCKER_REASON: Final = "building images needs a Docker executor, which this server does not have"
+LACKS: Final = "lacks"
+"""In a plan: what this server lacks to carry it out. The job fails with it when it is reached."""
 _MIB: Final = 1024 * 1024
 _LEVELS: Final[Mapping[str, tuple[int, int]]] = {
     "high": (16_000, 32_768),
@@ -84,8 +86,9 @@ def output_names(declared: Any) -> list[str]:
     return list(dict.fromkeys(filter(None, names)))
 
 
-def check_steps(steps: list[dict[str, Any]], where: str) -> None:
-    """Whether this server can run the steps. Raises: NotStartable."""
+def check_steps(steps: list[dict[str, Any]]) -> str:
+    """What this server lacks to run the steps, ``""`` for nothing. Raises: NotStartable: no server could."""
+    lacks = ""
     for step in steps:
         match text(step.get("type")):
             case "tools" | "git" | "shell" | "archive" | "debug_before" | "debug_after":
@@ -95,9 +98,10 @@ def check_steps(steps: list[dict[str, Any]], where: str) -> None:
             case "perforce":
                 raise NotStartable("perforce is not supported")
             case "docker_build":
-                raise NotStartable(f"{where}: {DOCKER_REASON}")
+                lacks = DOCKER_REASON
             case kind:
                 raise NotStartable(f"freestyle job step type {kind} not supported")
+    return lacks
 
 
 def git_paths(plan: Doc) -> tuple[str, ...]:
@@ -186,6 +190,8 @@ class SandboxType:
         return dict(plan)
 
     def compile(self, plan: Doc, run: Run) -> JobFolder:
+        if lacks := plan.get(LACKS):
+            raise Invalid(lacks)
         variables = [{**item, "value": run.open(item["value"])} for item in plan["envs"]]
         predefined = {key: run.open(value) for key, value in plan["predefined"].items()}
         hosts: dict[int, CodeHostAccess] = {}

@@ -263,8 +263,10 @@ def _complete(repo: Object, scope: Scope, where: str) -> Object:
     document = host.document if host else {}
     namespace = namespace_of(repo)
     numbers = pull_requests(repo)
+    branches = repo.get("merge_branches")
     return {
         **{key: value for key, value in repo.items() if key not in _REPLACED},
+        **({"merge_branches": [text(branch) for branch in branches]} if isinstance(branches, list) else {}),
         "codehost_id": host.id if host else 0,
         "source": text(document.get("type") or repo.get("source")).lower() or "other",
         "address": text(document.get("address") or repo.get("address")),
@@ -278,8 +280,9 @@ def _complete(repo: Object, scope: Scope, where: str) -> Object:
 
 
 _REPLACED: Final = frozenset(
-    {"oauth_token", "password", "ssh_key", "private_access_token", "username", "codehost_name", "pr", "prs"}
-)
+    {"oauth_token", "password", "ssh_key", "private_access_token", "username", "codehost_name", "pr", "prs",
+     "merge_branches"}
+)  # fmt: skip
 """Credentials of old definitions are not used; the others have one normal form."""
 
 

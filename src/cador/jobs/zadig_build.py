@@ -27,6 +27,7 @@ from cador.jobs.base import NUMBER, Collected, Conclusion, Doc, JobTaskPlan, Sco
 from cador.jobs.build_templates import configuration
 from cador.jobs.sandbox import (
     DOCKER_REASON,
+    LACKS,
     USUAL_MIN,
     SandboxType,
     git_paths,
@@ -133,8 +134,9 @@ class Build(SandboxType):
         service, module = _pair(entry)
         where = f"job {job.name} service {service}/{module}"
         base = _configuration(entry, scope)
-        if base.get("docker_build_step") or mapping(base.get("post_build")).get("docker_build"):
-            raise NotStartable(f"{where}: {DOCKER_REASON}")
+        needs_docker = base.get("docker_build_step") or mapping(base.get("post_build")).get("docker_build")
+        if needs_docker:
+            scope.note(f"{where}: {DOCKER_REASON}")
         check_script_type(text(base.get("script_type")))
         settings = mapping(base.get("advanced_settings"))
         repos = configured_repos(base.get("repo_info"), scope, where)
@@ -151,6 +153,7 @@ class Build(SandboxType):
             "steps": _steps(service, base, repos),
             "outputs": list(dict.fromkeys([_IMAGE, "imageTag", _PACKAGE, *output_names(settings.get("outputs"))])),
             "image": image(base.get("image_from"), base.get("image_id"), base.get("build_os"), scope, where),
+            **({LACKS: DOCKER_REASON} if needs_docker else {}),
             "limits": limits("define", settings.get("resource_spec") or {"cpu_limit": 1000, "memory_limit": 512}),
             "naming": {
                 "host": text(registry.document.get("address")) if registry else "",
