@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel, RootModel, create_model
 
 from cador.api.catalogue import Operation
-from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, Permission
+from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, Permission, in_system
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, Conflict, NotFound
 from cador.operations import resources
@@ -23,7 +23,8 @@ ROUTES: Final = Routes("system")
 @dataclass(frozen=True, slots=True)
 class SystemKind:
     """``title``: what one is called, with its article. The operations: what fails where the object is the reason.
-    ``read``: who may look."""
+    ``read``: who may look, where not a role of
+    the system says it."""
 
     kind: str
     path: str
@@ -32,9 +33,14 @@ class SystemKind:
     create: Operation = Operation.BAD_REQUEST
     update: Operation = Operation.BAD_REQUEST
     delete: Operation = Operation.BAD_REQUEST
-    read: Permission = SYSTEM_ADMIN
+    read: Permission | None = None
     also: str = ""
     """A second path to the same routes."""
+    noun: str = ""
+    """Of the actions that a role of the system may allow: ``create_<noun>`` and so on. Empty: administrators only."""
+
+    def may(self, verb: str) -> Permission:
+        return in_system(f"{verb}_{self.noun}") if self.noun else SYSTEM_ADMIN
 
 
 def shown_model(model: type[Body], **extra: Any) -> type[Body]:
@@ -60,17 +66,18 @@ def shown(resource: Resource) -> dict[str, Any]:
 def register(routes: Routes, one: SystemKind) -> None:
     model = resources.KINDS[one.kind].model
     reply = shown_model(model)
+    read = one.read or one.may("get")
 
     def paths(rest: str = "") -> dict[str, Any]:
         return {"also": (one.also + rest,)} if one.also else {}
 
-    @routes.get(one.path, one.read, summary=f"All objects: {one.title}.", reply=list_of(reply), **paths())
+    @routes.get(one.path, read, summary=f"All objects: {one.title}.", reply=list_of(reply), **paths())
     async def listed(call: Call) -> list[dict[str, Any]]:
         return [shown(found) for found in await resources.list_kind(call.ctx, one.kind)]
 
     @routes.post(
         one.path,
-        SYSTEM_ADMIN,
+        one.may("create"),
         summary=f"Add {one.title}.",
         faults={AlreadyExists: one.create},
         body=model,
@@ -81,13 +88,13 @@ def register(routes: Routes, one: SystemKind) -> None:
 
     path, further = f"{one.path}/{{name}}", paths("/{name}")
 
-    @routes.get(path, one.read, summary=f"Look at {one.title}.", faults={NotFound: one.get}, reply=reply, **further)
+    @routes.get(path, read, summary=f"Look at {one.title}.", faults={NotFound: one.get}, reply=reply, **further)
     async def detail(call: Call) -> dict[str, Any]:
         return shown(await resources.find_by_id(call.ctx, one.kind, call.path_value("name")))
 
     @routes.put(
         path,
-        SYSTEM_ADMIN,
+        one.may("edit"),
         summary=f"Replace {one.title}; secrets that are absent or `********` stay.",
         faults={NotFound: one.update},
         body=model,
@@ -98,7 +105,7 @@ def register(routes: Routes, one: SystemKind) -> None:
 
     @routes.delete(
         path,
-        SYSTEM_ADMIN,
+        one.may("delete"),
         summary=f"Delete {one.title} that nothing uses.",
         faults={NotFound: one.delete, Conflict: one.delete},
         **further,
@@ -154,13 +161,23 @@ SYSTEM_KINDS: Final = (
         Operation.FIND_STORAGE,
         Operation.FIND_STORAGE,
         also="/api/aslan/system/s3storage",
+        noun="s3storage_management",
     ),
     SystemKind("setting", "/openapi/system/setting", "a setting"),
     SystemKind(
-        "dockerfiletemplate", "/api/v1/templates/dockerfile", "a template of a Dockerfile", *_TEMPLATE, LOGGED_IN
+        "dockerfiletemplate",
+        "/api/v1/templates/dockerfile",
+        "a template of a Dockerfile",
+        *_TEMPLATE,
+        LOGGED_IN,
+        noun="template",
     ),
-    SystemKind("buildtemplate", "/api/v1/templates/build", "a template of builds", *_TEMPLATE, LOGGED_IN),
-    SystemKind("servicetemplate", "/api/v1/templates/service", "a template of services", *_TEMPLATE, LOGGED_IN),
+    SystemKind(
+        "buildtemplate", "/api/v1/templates/build", "a template of builds", *_TEMPLATE, LOGGED_IN, noun="template"
+    ),
+    SystemKind(
+        "servicetemplate", "/api/v1/templates/service", "a template of services", *_TEMPLATE, LOGGED_IN, noun="template"
+    ),
 )
 
 for _one in SYSTEM_KINDS:
