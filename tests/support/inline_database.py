@@ -34,9 +34,11 @@ class InlineDatabase:
         self._execute: Callable[[str], object]
         if url.startswith("postgresql"):
             from cador.storage import postgres
+            from cador.storage.wire import wire_of
 
             self._connection = postgres.connect(postgres.engine_for(url))
-            self._execute = postgres.driver(self._connection).execute
+            wire = wire_of(self._connection)  # what waits there is part of the transaction
+            self._execute = lambda text: wire.roll_back() if text == "ROLLBACK" else wire.say((text, ()))
         else:
             self._connection = sqlite.engine_for(":memory:").connect()
             self._execute = sqlite.driver(self._connection).execute
