@@ -238,6 +238,17 @@ SAMPLES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 SAMPLES = {
     **SAMPLES,
+    "ApprovalTicket": (
+        "CHG-1042",
+        {
+            "status": 0,
+            "envs": ["dev", "p$od"],
+            "services": [{"service_name": "api", "service_module": "api"}],
+            "users": [{"name": "Zoe", "email": "zoe@example.com"}],
+            "execution_window_start": 1_700_000_000,
+            "execution_window_end": 4_000_000_000,
+        },
+    ),
     "Database": (
         "mysql",
         {

@@ -301,6 +301,7 @@ def _left_in(desk: Desk, project: Document) -> str:
         for one in desk.tx.resources.of_project(project.name)
         if one.project == project.name and one.kind != APPLIED
     ]
+    found += [f"ticket {one.approval_id}" for one in desk.tx.tickets.list_tickets(project.name, 1)]
     return f"project {project.name} still holds {found[0]}" if found else ""
 
 

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from cador.domain.errors import NotFound
 from cador.domain.masking import MASK
 from cador.domain.secrets import masked_places
 from cador.operations import stored_secrets
+from cador.operations.actions import ADMIN_PROJECT, TICKET
 from cador.operations.actor import EVERYWHERE, SYSTEM, Actor
 from cador.operations.catalog_names import known_names
 from cador.operations.context import Context
@@ -24,7 +25,19 @@ from cador.operations.roles import bindings_of
 from cador.operations.stored_secrets import APPLIED
 from cador.ports.stores import Resource, Tx
 
+MOST_TICKETS: Final = 10_000
+"""The newest so many are exported."""
 PROJECT_READ = ("get_project", "get_workflow", "get_build", "get_test", "get_service")
+_READ_APART: Final[Mapping[str, str]] = {
+    "ApprovalTicket": TICKET,
+    "Environment": "get_environment",
+    "Environment/production": "get_production_environment",
+    "RoleBinding": ADMIN_PROJECT,
+    "Scan": "get_scan",
+    "Secret": ADMIN_PROJECT,
+    "Service/production": "get_production_service",
+}
+"""Kinds of a project that are left out for who may not look at them by their own routes either."""
 
 
 @dataclass(slots=True)
@@ -45,7 +58,8 @@ class _References:
 
 async def export(ctx: Context, actor: Actor, project: str, *, with_ids: bool = False) -> str:
     """YAML in the long form of everything of *project*, or of the system when it is empty. Secrets are ``${NAME}``, and
-    listed at the top. *with_ids*: ids as comments.
+    listed at the top. *with_ids*: ids as comments. What *actor* may not look at (who has which role, environments ...)
+    is left out, and so are tickets that were used: one that has let a task in would let in another one elsewhere.
 
     Raises: Forbidden, NotFound.
     """
@@ -77,6 +91,9 @@ def _export(tx: Tx, hand: Hand, project: str) -> list[tuple[Document, str]]:
     records = {record.name: record for record in tx.resources.list_kind(APPLIED, project)}
     full = []
     for document, ident in _stubs(tx, project):
+        kind = document.identity[0]
+        if project and kind in _READ_APART and not hand.actor.may(_READ_APART[kind], project):
+            continue
         body = live_body(tx, document)
         if body is None:
             raise NotFound(document.kind, document.name)
@@ -127,6 +144,9 @@ def _stubs(tx: Tx, project: str) -> Iterator[tuple[Document, str]]:
             case "Workflow":
                 for row in sorted(tx.workflows.list_workflows(project), key=lambda row: row.key):
                     yield Document(kind, row.key, project, {}), ""
+            case "ApprovalTicket":
+                for ticket in reversed(tx.tickets.list_tickets(project, MOST_TICKETS, unused=True)):
+                    yield Document(kind, ticket.approval_id, project, {}), ticket.uid
             case _:
                 yield from ((Document(kind, one.name, project, {}), one.uid) for one in _rows(tx, form.kind, project))
                 if "production" in form.extra:

@@ -20,8 +20,10 @@ from cador.operations import (
     roles,
     services,
     stored_secrets,
+    tickets,
     workflows,
 )
+from cador.operations.actions import TICKET
 from cador.operations.actor import EVERYWHERE, SYSTEM, Actor
 from cador.operations.catalog_names import known_names
 from cador.operations.declarative.documents import Document
@@ -35,6 +37,7 @@ from cador.operations.models.project import ProjectBody
 from cador.operations.models.roles import RoleBody
 from cador.operations.models.service import ServiceBody
 from cador.operations.models.system import UserBody
+from cador.operations.models.ticket import TicketBody
 from cador.operations.references import users_of
 from cador.operations.resources import Hand
 from cador.ports.stores import Resource, Tx, User
@@ -79,7 +82,7 @@ class Desk:
             self._names.clear()
 
 
-_WITHOUT_NAMES: Final = frozenset({"Workflow", "WorkflowView", "RoleBinding", "Setting"})
+_WITHOUT_NAMES: Final = frozenset({"Workflow", "WorkflowView", "ApprovalTicket", "RoleBinding", "Setting"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ def actions_for(document: Document) -> tuple[str, ...]:
     match document.kind:
         case "RoleBinding" | "Project" | "Secret" | "Role" | "WorkflowView" if document.project:
             return ("admin_project",)
+        case "ApprovalTicket":
+            return (TICKET,)
         case "Service" if document.production:
             return ("create_production_service", "edit_production_service")
         case "Environment":
@@ -445,6 +450,21 @@ def _remove_secret(desk: Desk, document: Document) -> None:
     stored_secrets.drop(desk.tx, desk.hand, document.project, document.name)
 
 
+# -- tickets
+
+
+def _read_ticket(tx: Tx, document: Document) -> dict[str, Any] | None:
+    return tickets.stored_body(tx, document.project, document.name)
+
+
+def _write_ticket(desk: Desk, document: Document, body: Doc) -> bool:
+    return tickets.store_ticket(desk.tx, desk.hand, document.project, read_body(TicketBody, body))
+
+
+def _remove_ticket(desk: Desk, document: Document) -> None:
+    tickets.drop_ticket(desk.tx, desk.hand, document.project, document.name)
+
+
 KEEPERS: Final[Mapping[str, Keeper]] = {
     "Project": Keeper(_read_project, _write_project, _remove_project),
     "User": Keeper(_read_user, _write_user, _remove_user),
@@ -455,5 +475,6 @@ KEEPERS: Final[Mapping[str, Keeper]] = {
     "Environment": Keeper(_read_environment, _write_environment, _remove_environment),
     "Service": Keeper(_read_service, _write_service, _remove_service),
     "Workflow": Keeper(_read_workflow, _write_workflow, _remove_workflow),
+    "ApprovalTicket": Keeper(_read_ticket, _write_ticket, _remove_ticket),
 }
 """Kinds that are more than a row of the resource table and its model."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from cador.domain.errors import AlreadyExists, Forbidden, Invalid, NotFound, NotStartable
+from cador.domain.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound, NotStartable
 from cador.domain.variables import references
 from cador.domain.workflow import Job
 from cador.jobs.base import JobTaskPlan
@@ -81,7 +81,7 @@ def check_reach(ticket: Ticket, plans: Iterable[tuple[Job, JobTaskPlan]]) -> Non
     """Whether the job tasks stay within the environments and services of *ticket*. What is not known before the task
     runs is not within. Raises: NotStartable, with the first that is not."""
     for job, plan in plans:
-        if ticket.envs and (env := _environment(job, plan)) is not None and env not in ticket.envs:
+        if ticket.envs and (env := _environment(plan)) is not None and env not in ticket.envs:
             raise NotStartable(f"{_DENIED}environment {env} is not allowed by the approval ticket.")
         if ticket.services and job.type in _BUILDS:
             for service, module in _services(plan):
@@ -89,10 +89,10 @@ def check_reach(ticket: Ticket, plans: Iterable[tuple[Job, JobTaskPlan]]) -> Non
                     raise NotStartable(f"{_DENIED}service {service}/{module} is not allowed by the approval ticket.")
 
 
-def _environment(job: Job, plan: JobTaskPlan) -> str | None:
+def _environment(plan: JobTaskPlan) -> str | None:
     """Where the job goes; None: it touches no environment."""
     env = plan.plan.get("env")
-    return env if isinstance(env, str) and "deploy" in job.type else None
+    return env if isinstance(env, str) else None
 
 
 def _services(plan: JobTaskPlan) -> Iterable[tuple[str, str]]:
@@ -114,6 +114,47 @@ def _allowed(ticket: Ticket, service: str, module: str) -> bool:
     return (service, module) in ticket.services
 
 
+# -- parts of transactions
+
+
+def stored_body(tx: Tx, project: str, approval_id: str) -> dict[str, Any] | None:
+    """What is known of a ticket of *project*, in the shape in which it is sent; None: there is none."""
+    found = tx.tickets.by_approval_id(approval_id)
+    return body_of(found) if found is not None and found.project == project else None
+
+
+def store_ticket(tx: Tx, hand: Hand, project: str, body: TicketBody) -> bool:
+    """Create a ticket or change what it allows; False when it says the same already. Whom it let in stays.
+
+    Raises: Conflict: another project has that form; NotFound("project").
+    """
+    old = tx.tickets.by_approval_id(body.approval_id, lock=True)
+    if old is None:
+        need_project(tx, project)
+        made = replace(_ticket(body, secrets.token_hex(12)), create_at=tx.now)
+        if not tx.tickets.add(made):
+            raise Conflict(f"ticket {body.approval_id} was made at this moment by somebody else")
+        _audit(hand, tx, "create_ticket", made)
+        return True
+    if old.project != project:
+        raise Conflict(f"ticket {body.approval_id} is in another project")
+    changed = replace(_ticket(body, old.uid), create_at=old.create_at, used_by=old.used_by)
+    if changed == old:
+        return False
+    tx.tickets.replace(changed)
+    _audit(hand, tx, "edit_ticket", changed)
+    return True
+
+
+def drop_ticket(tx: Tx, hand: Hand, project: str, approval_id: str) -> None:
+    """Raises: NotFound("ticket")."""
+    old = tx.tickets.by_approval_id(approval_id, lock=True)
+    if old is None or old.project != project:
+        raise NotFound("ticket", approval_id)
+    tx.tickets.delete(old.uid)
+    _audit(hand, tx, "delete_ticket", old)
+
+
 # -- operations
 
 
@@ -127,7 +168,7 @@ async def create_ticket(ctx: Context, actor: Actor, body: Doc) -> Ticket:
         made = replace(new, create_at=tx.now)
         if not tx.tickets.add(made):
             raise AlreadyExists("ticket", made.approval_id, project=made.project)
-        _audit(ctx, tx, actor, "create_ticket", made)
+        _audit(Hand(actor, ctx.sealer), tx, "create_ticket", made)
         return made
 
     return await ctx.db.write(write)
@@ -146,7 +187,7 @@ async def change_ticket(ctx: Context, actor: Actor, approval_id: str, body: Doc)
             raise NotFound("ticket", approval_id)
         changed = replace(_ticket(sent, old.uid), create_at=old.create_at, used_by=old.used_by)
         tx.tickets.replace(changed)
-        _audit(ctx, tx, actor, "edit_ticket", changed)
+        _audit(Hand(actor, ctx.sealer), tx, "edit_ticket", changed)
 
     await ctx.db.write(write)
 
@@ -154,15 +195,7 @@ async def change_ticket(ctx: Context, actor: Actor, approval_id: str, body: Doc)
 async def delete_ticket(ctx: Context, actor: Actor, project: str, approval_id: str) -> None:
     """Raises: Forbidden, NotFound("ticket")."""
     actor.need(TICKET, project)
-
-    def write(tx: Tx) -> None:
-        old = tx.tickets.by_approval_id(approval_id, lock=True)
-        if old is None or old.project != project:
-            raise NotFound("ticket", approval_id)
-        tx.tickets.delete(old.uid)
-        _audit(ctx, tx, actor, "delete_ticket", old)
-
-    await ctx.db.write(write)
+    await ctx.db.write(drop_ticket, Hand(actor, ctx.sealer), project, approval_id)
 
 
 async def list_tickets(ctx: Context, actor: Actor, project: str, page: int, size: int) -> list[Ticket]:
@@ -178,12 +211,12 @@ async def usable_tickets(ctx: Context, actor: Actor, project: str, query: str, l
 
     def usable(ticket: Ticket) -> bool:
         who = {email.casefold() for _, email in ticket.users}
-        return ticket.valid and ticket.used_by is None and (not who or mine in who) and query in ticket.approval_id
+        return ticket.valid and (not who or mine in who) and query in ticket.approval_id
 
     def read(tx: Tx) -> list[Ticket]:
         found: list[Ticket] = []
         skip = 0
-        while len(found) < limit and (page := tx.tickets.list_tickets(project, limit, skip)):
+        while len(found) < limit and (page := tx.tickets.list_tickets(project, limit, skip, unused=True)):
             found += filter(usable, page)
             skip += len(page)
         return found[:limit]
@@ -195,6 +228,15 @@ def document(ticket: Ticket) -> dict[str, Any]:
     """As it is shown."""
     return {
         "id": ticket.uid,
+        **body_of(ticket),
+        "create_time": int(ticket.create_at),
+        "used_by": {"workflow_key": ticket.used_by[0], "task_id": ticket.used_by[1]} if ticket.used_by else None,
+    }
+
+
+def body_of(ticket: Ticket) -> dict[str, Any]:
+    """As it is sent."""
+    return {
         "project_key": ticket.project,
         "approval_id": ticket.approval_id,
         "status": int(ticket.valid),
@@ -203,8 +245,6 @@ def document(ticket: Ticket) -> dict[str, Any]:
         "users": [{"name": name, "email": email} for name, email in ticket.users],
         "execution_window_start": ticket.start_at,
         "execution_window_end": ticket.end_at,
-        "create_time": int(ticket.create_at),
-        "used_by": {"workflow_key": ticket.used_by[0], "task_id": ticket.used_by[1]} if ticket.used_by else None,
     }
 
 
@@ -222,5 +262,5 @@ def _ticket(body: TicketBody, uid: str) -> Ticket:
     )
 
 
-def _audit(ctx: Context, tx: Tx, actor: Actor, action: str, ticket: Ticket) -> None:
-    Hand(actor, ctx.sealer).audit(tx, action, ticket.project, f"ticket/{ticket.approval_id}", document(ticket))
+def _audit(hand: Hand, tx: Tx, action: str, ticket: Ticket) -> None:
+    hand.audit(tx, action, ticket.project, f"ticket/{ticket.approval_id}", document(ticket))

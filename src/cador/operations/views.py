@@ -44,7 +44,7 @@ def enabled_in(tx: Tx, project: str, view: str) -> list[str]:
 
 def add_to_view(tx: Tx, project: str, view: str, key: str, workflow_type: str) -> None:
     """Show a workflow in a view. Raises: NotFound("view")."""
-    found = tx.resources.find(KIND, project, view)
+    found = tx.resources.find(KIND, project, view, lock=True)
     if found is None:
         raise NotFound(KIND, view)
     _replace(tx, found, [{"workflow_key": key, "workflow_type": workflow_type, "enabled": True}])
@@ -52,10 +52,15 @@ def add_to_view(tx: Tx, project: str, view: str, key: str, workflow_type: str) -
 
 def leave_views(tx: Tx, project: str, key: str) -> None:
     """Take a deleted workflow out of all views of its project."""
-    for view in tx.resources.list_kind(KIND, project):
-        members = view.document["workflow_list"]
-        kept = [member for member in members if member["workflow_key"] != key]
-        if len(kept) != len(members):
+    showing = [
+        view.name
+        for view in tx.resources.list_kind(KIND, project)
+        if any(member["workflow_key"] == key for member in view.document["workflow_list"])
+    ]
+    # All are locked before the first is written: whoever writes holds what every writer needs.
+    for view in [tx.resources.find(KIND, project, name, lock=True) for name in showing]:
+        if view is not None:
+            kept = [member for member in view.document["workflow_list"] if member["workflow_key"] != key]
             tx.resources.replace(replace(view, document={**view.document, "workflow_list": kept}))
 
 
@@ -63,7 +68,7 @@ def leave_views(tx: Tx, project: str, key: str) -> None:
 
 
 async def list_views(ctx: Context, actor: Actor, project: str) -> list[View]:
-    """By name, descending. Workflows the actor may not see are left out."""
+    """By name, descending. For who may look at all workflows of the project."""
 
     def read(tx: Tx) -> list[View]:
         found = sorted(tx.resources.list_kind(KIND, project), key=lambda view: view.name, reverse=True)
@@ -99,7 +104,7 @@ async def change_view(ctx: Context, actor: Actor, project: str, name: str, body:
     changes = read_body(ViewChange, body).document()["workflow_list"]
 
     def write(tx: Tx) -> None:
-        found = tx.resources.find(KIND, project, name)
+        found = tx.resources.find(KIND, project, name, lock=True)
         if found is None:
             raise NotFound(KIND, name)
         if len({change["workflow_key"] for change in changes}) < len(changes):

@@ -493,7 +493,8 @@ class Resource:
 
 
 class ResourceStore(Protocol):
-    def find(self, kind: str, project: str, name: str) -> Resource | None: ...
+    def find(self, kind: str, project: str, name: str, *, lock: bool = False) -> Resource | None:
+        """*lock*: others who want to change it wait; for who writes what depends on what is read."""
 
     def by_id(self, kind: str, ident: str) -> Resource | None:
         """By uid or, when it is a number, by id."""

@@ -43,8 +43,8 @@ class TicketStore(Protocol):
     def by_approval_id(self, approval_id: str, *, lock: bool = False) -> Ticket | None:
         """*lock*: others who want to change or use it wait."""
 
-    def list_tickets(self, project: str, limit: int, offset: int = 0) -> Sequence[Ticket]:
-        """Newest first."""
+    def list_tickets(self, project: str, limit: int, offset: int = 0, *, unused: bool = False) -> Sequence[Ticket]:
+        """Newest first. *unused*: only those that have let nothing in yet."""
 
     def use(self, uid: str, workflow_key: str, number: int) -> None:
         """Remember which task it let in."""

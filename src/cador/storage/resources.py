@@ -16,6 +16,7 @@ from cador.storage.tables import resource as r
 
 _NAMED: Final = (r.c.kind == bindparam("of_kind"), r.c.project == bindparam("of_project"), r.c.name == bindparam("at"))
 FIND: Final = select(*r.c).where(*_NAMED)
+LOCK: Final = FIND.with_for_update()
 BY_UID: Final = select(*r.c).where(r.c.uid == bindparam("uid"), r.c.kind == bindparam("kind"))
 BY_ID: Final = select(*r.c).where(r.c.id == bindparam("id"), r.c.kind == bindparam("kind"))
 OF_KIND: Final = select(*r.c).where(r.c.kind == bindparam("kind"))
@@ -60,8 +61,8 @@ class Resources:
         self._connection = connection
         self._lane = Lane(connection)
 
-    def find(self, kind: str, project: str, name: str) -> Resource | None:
-        return self._one(FIND, _named(kind, project, name))
+    def find(self, kind: str, project: str, name: str, *, lock: bool = False) -> Resource | None:
+        return self._one(LOCK if lock else FIND, _named(kind, project, name))
 
     def by_id(self, kind: str, ident: str) -> Resource | None:
         found = self._one(BY_UID, {"uid": ident, "kind": kind})

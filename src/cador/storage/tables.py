@@ -605,6 +605,8 @@ ticket = Table(
     sqlite_autoincrement=True,
     comment="Approvals made elsewhere: each lets one task of its project in",
 )
+TICKET_UNUSED: Final = ticket.c.used_by_workflow == word("")
+_partial("ix_ticket_unused", ticket.c.project, ticket.c.id, where=TICKET_UNUSED)
 
 # -- audit, meta
 

@@ -9,7 +9,7 @@ from cador.ports.tickets import Ticket
 from cador.storage import dialect
 from cador.storage.dialect import json_of, json_text
 from cador.storage.lane import Lane
-from cador.storage.tables import ticket
+from cador.storage.tables import TICKET_UNUSED, ticket
 
 t = ticket.c
 _COLUMNS: Final = (
@@ -39,6 +39,7 @@ LIST: Final = (
     .limit(bindparam("limit"))
     .offset(bindparam("skip"))
 )
+LIST_UNUSED: Final = LIST.where(TICKET_UNUSED)
 USE: Final = (
     update(ticket)
     .where(t.uid == bindparam("of"))
@@ -94,9 +95,9 @@ class Tickets:
         row = self._lane.row(LOCK_APPROVAL_ID if lock else BY_APPROVAL_ID, {"of": approval_id})
         return _ticket(row) if row is not None else None
 
-    def list_tickets(self, project: str, limit: int, offset: int = 0) -> Sequence[Ticket]:
+    def list_tickets(self, project: str, limit: int, offset: int = 0, *, unused: bool = False) -> Sequence[Ticket]:
         values = {"of": project, "limit": limit, "skip": offset}
-        return [_ticket(row) for row in self._lane.rows(LIST, values)]
+        return [_ticket(row) for row in self._lane.rows(LIST_UNUSED if unused else LIST, values)]
 
     def use(self, uid: str, workflow_key: str, number: int) -> None:
         self._lane.change(USE, {"of": uid, "workflow": workflow_key, "number": number})

@@ -27,6 +27,7 @@ from cador.operations.models.storage import StorageBody
 from cador.operations.models.stored_secret import SecretBody
 from cador.operations.models.system import BaseImageBody, SettingBody, UserBody
 from cador.operations.models.templates import BuildTemplateBody, DockerfileTemplateBody, ServiceTemplateBody
+from cador.operations.models.ticket import TicketBody
 from cador.operations.models.view import ViewBody
 
 API_VERSION: Final = "cador.dev/v1"
@@ -89,12 +90,12 @@ FORMS: Final[Mapping[str, KindForm]] = {
     "Scan": KindForm("scan", ScanBody, project="project_key"),
     "Workflow": KindForm("workflow", None, project="project"),
     "WorkflowView": KindForm("view", ViewBody, project="project_key"),
+    "ApprovalTicket": KindForm("ticket", TicketBody, named="approval_id", project="project_key"),
 }
 """In the order of applying."""
 
 _TURNS: Final = {kind: number for number, kind in enumerate(FORMS)}
 LATER: Final = (
-    "ApprovalTicket",
     "Plugin",
     "Trigger",
 )

@@ -53,6 +53,7 @@ PROJECT_SECTIONS: Final[tuple[Section, ...]] = (
     scan_sections.SCANS,
     project_sections.WORKFLOWS,
     project_sections.VIEWS,
+    project_sections.TICKETS,
 )
 LATER: Final = ("triggers",)
 SYSTEM_LATER: Final = ("plugins",)

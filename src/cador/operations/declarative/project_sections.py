@@ -1,5 +1,6 @@
-"""The sections of one project in the short form: services, builds, tests, workflows."""
+"""The sections of one project in the short form: services, builds, tests, workflows, views, tickets."""
 
+from datetime import datetime
 from typing import Any, Final
 
 from cador.operations.declarative import shapes
@@ -17,7 +18,7 @@ from cador.operations.declarative.pieces import (
     targets,
     tools,
 )
-from cador.operations.declarative.reader import Reader
+from cador.operations.declarative.reader import Reader, scalar_text
 from cador.operations.declarative.sections import Section
 from cador.operations.declarative.shapes import SCALAR, Shape, keyed, schema_of
 from cador.operations.declarative.workflows import WORKFLOW, workflow_spec
@@ -157,3 +158,57 @@ def _view(name: str, entry: Reader) -> dict[str, Any]:
 
 
 VIEWS: Final = Section("views", "WorkflowView", _view, _VIEW, listed="workflows")
+
+
+# -- tickets
+
+_TICKET: Final[Shape] = {
+    "valid": shapes.flag("false puts it out of effect."),
+    "envs": shapes.texts("Environments it allows; none: all."),
+    "services": shapes.texts("service/module; none: all."),
+    "users": keyed(SCALAR, "Who may use it: name and e-mail; none: everybody."),
+    "from": shapes.text("RFC 3339 with its zone, or Unix seconds."),
+    "until": shapes.text("RFC 3339 with its zone, or Unix seconds."),
+}
+
+
+def _ticket(name: str, entry: Reader) -> dict[str, Any]:
+    entry.only(*_TICKET)
+    spec: dict[str, Any] = {"status": int(entry.flag("valid", True))}
+    if "envs" in entry:
+        spec["envs"] = entry.texts("envs")
+    if "services" in entry:
+        spec["services"] = [_module(entry, number, text) for number, text in enumerate(entry.texts("services"))]
+    if "users" in entry:
+        spec["users"] = [
+            {"name": user, "email": scalar_text(node, f"{entry.place}.users.{user}")}
+            for user, node in entry.pairs("users")
+        ]
+    for key, field in (("from", "execution_window_start"), ("until", "execution_window_end")):
+        if key in entry:
+            spec[field] = _moment(entry, key)
+    return spec
+
+
+def _module(entry: Reader, number: int, text: str) -> dict[str, str]:
+    service, _, module = text.partition("/")
+    if not service or not module:
+        raise entry.misfit(f"[{number}] must be service/module", "services")
+    return {"service_name": service, "service_module": module}
+
+
+def _moment(entry: Reader, key: str) -> int:
+    """Unix seconds."""
+    text = entry.text(key).strip()
+    if text.isascii() and text.isdigit() and len(text) < 16:
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return int(moment.timestamp())
+    except (ValueError, OverflowError):
+        pass
+    raise entry.misfit("must be a moment with its zone, such as 2026-11-21T22:00:00Z, or Unix seconds", key)
+
+
+TICKETS: Final = Section("tickets", "ApprovalTicket", _ticket, _TICKET)

@@ -124,3 +124,5 @@ def tickets() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_ticket_project_id"), "ticket", ["project", "id"])
+    unused = sa.text("used_by_workflow = ''")
+    op.create_index("ix_ticket_unused", "ticket", ["project", "id"], sqlite_where=unused, postgresql_where=unused)
