@@ -123,7 +123,7 @@ def _registry(tx: Tx, named: str, *, bare: bool = False) -> str:
         if default is None and bare:
             return ""
         if default is None:
-            raise Invalid("registry_id is required", place="registry_id")
+            raise Invalid("registry_id is required: there is no default registry", place="registry_id")
         return default.uid
     for one in registries:
         address = location(str(one.document["address"]), str(one.document["namespace"]))
