@@ -196,6 +196,22 @@ async def test_prune_and_delete(server: Site) -> None:
     assert actions(await apply(server, smaller, delete="true")) == {"unchanged"}
 
 
+async def test_an_export_holds_what_one_may_look_at(server: Site) -> None:
+    mine = f"project: {{ key: {PROJECT}, name: Mine }}\nservices: {{ s: {{ yaml: 'a: 1' }} }}\n"
+    assert {result["error"] for result in await apply(server, mine)} == {""}
+    secret = {"data": {"KEY": "planted-value"}}
+    reply = await server.call("PUT", "/api/v1/secrets/own", json=secret, params={"projectKey": PROJECT})
+    assert reply.status_code == 200, reply.text
+
+    def kinds(text: str) -> set[str]:
+        return {document["kind"] for document in yaml.safe_load_all(text)}
+
+    everything = kinds(await export(server, PROJECT))
+    assert everything >= {"Project", "Service", "RoleBinding", "Secret"}
+    reader = await server.get("/openapi/export", READER, params={"projectKey": PROJECT})
+    assert kinds(reader.text) == everything - {"RoleBinding", "Secret"}
+
+
 async def test_permissions(server: Site) -> None:
     mine = f"project: {{ key: {PROJECT}, name: Mine }}\nservices: {{ s: {{ yaml: 'a: 1' }} }}\n"
     reply = await server.post("/openapi/apply", READER, content=mine.encode())
