@@ -34,6 +34,9 @@ class Counted(Lane):
         Counted.asked += 1
         return super().rows(*arguments)
 
+    def rows_of_all(self, statements: Any, values: Any) -> Any:
+        return [self.rows(statement, values) for statement in statements]
+
 
 def next_event(task: WorkflowTask, choice: int) -> ev.Event:
     """Something that may well be heard now."""

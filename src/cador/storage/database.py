@@ -131,12 +131,11 @@ class Transaction:
 
     __slots__ = ("_asked", "_audit", "_now", "_stores", "calls")
 
-    def __init__(self, stores: Stores, now: float | Callable[[], float]) -> None:
-        """*now*: a function where it has to be asked for and the transaction may wait for others; else it is over in
-        an instant."""
+    def __init__(self, stores: Stores, now: float | Callable[[], tuple[float, float]]) -> None:
+        """*now*: Unix seconds. A function that tells it with the same moment of the monotonic clock, where it has to be
+        asked for and the transaction may wait for others; else it is over in an instant."""
         self._stores, self._now = stores, now
         self._asked: float | None = None
-        """When, by the monotonic clock."""
         self._audit: Audit | None = None
         self.calls: list[Callable[[], None]] = []
 
@@ -147,8 +146,7 @@ class Transaction:
     @property
     def now(self) -> float:
         if callable(self._now):
-            self._now = self._now()
-            self._asked = time.monotonic()
+            self._now, self._asked = self._now()
         return self._now
 
     @property
@@ -247,7 +245,7 @@ class Work:
         self.error: BaseException | None = None
         self.calls: list[Callable[[], None]] = []
 
-    def attempt(self, stores: Stores, now: float | Callable[[], float]) -> None:
+    def attempt(self, stores: Stores, now: float | Callable[[], tuple[float, float]]) -> None:
         """Run the function once; what it raises is kept for its caller."""
         transaction = Transaction(stores, now)
         self.result, self.error = None, None

@@ -170,7 +170,7 @@ class Worker:
                 self._stores = Stores(connect(self._engine))
             wire = wire_of(self._stores.connection)
             wire.begin(read_only=work.read_only)
-            work.attempt(self._stores, self._clock() if self._clock is not None else lambda: wire.begun()[1])
+            work.attempt(self._stores, self._clock() if self._clock is not None else wire.begun)
             if work.error is not None:
                 return self._failed(work)
         except (psycopg.Error, Unavailable) as error:
@@ -209,11 +209,9 @@ class Worker:
             if work.read_only:
                 self._drop()
                 return True
-            if not _broken(error):
-                with contextlib.suppress(psycopg.Error):
-                    wire.roll_back()
-                work.fail(unavailable(error) or error)
-                return not isinstance(error, _AGAIN)
+            if not _broken(error):  # of the COMMIT, or of a statement that had waited for it
+                work.fail(error)
+                return self._failed(work)
             xid = wire.xid
             self._drop()
             if xid:

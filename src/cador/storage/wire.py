@@ -8,6 +8,7 @@ Values go as text, bytes as they are; rows come in binary and are read by psycop
 """
 
 import select
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -78,7 +79,7 @@ class Wire:
         self._waiting: list[Said] = []
         self._opening: tuple[Said, ...] = ()
         """What begins the transaction and was not said yet."""
-        self._begun: tuple[str, float] | None = None
+        self._begun: tuple[str, float, float] | None = None
         self._owed: _Sent | None = None
         """Whose answers nobody waits for, still to come."""
         self._poll = select.poll()
@@ -96,15 +97,15 @@ class Wire:
         self._begun = None
         self._opening = _BEGIN_READ if read_only else _BEGIN_WRITE
 
-    def begun(self) -> tuple[str, float]:
-        """The id of the transaction, empty of one that reads, and when it began: Unix seconds of the server's clock.
+    def begun(self) -> tuple[float, float]:
+        """When the transaction began: Unix seconds of the server's clock, and the same moment of the monotonic one.
 
         Raises: psycopg.Error."""
         if self._begun is None:
             self.say()
         if self._begun is None:
             raise RuntimeError("no transaction was begun")
-        return self._begun
+        return self._begun[1:]
 
     def commit(self) -> None:
         """Say what waits and COMMIT. Raises: psycopg.Error: of what waited, or of the COMMIT."""
@@ -145,6 +146,7 @@ class Wire:
         self._pay()
         if not said:
             return []
+        asked = time.monotonic()  # before: what comes along may wait for others for long
         if len(said) == 1 and (name := self._names.get(said[0][0])) is not None:
             values, formats = _wired(said[0][1])
             results = [self._connection.pgconn.exec_prepared(name, values, formats, pq.Format.BINARY)]  # type: ignore[arg-type]  # None is NULL
@@ -153,7 +155,7 @@ class Wire:
             results = self._pipeline(said)
         if opening:
             ((xid, now),) = Answer(results[1], self._transformer).rows()
-            self._begun = (xid, now)
+            self._begun = (xid, now, asked)
         return [Answer(result, self._transformer) for result in results[len(said) - len(more) :]]
 
     def _pipeline(self, said: list[Said]) -> "list[pq.abc.PGresult]":

@@ -169,9 +169,10 @@ def _call(number: int, repo: Mapping[str, Any], where: Remote, env: Mapping[str,
     commit = text(repo.get("commit_id")) if repo.get("enable_commit") else ""
     if commit and not _COMMIT.fullmatch(commit):
         raise Invalid(f"commit id {commit!r} is not valid")
-    numbers = pull_requests(repo)
-    if any(not isinstance(n, int) or n < 0 for n in numbers):
-        raise Invalid(f"pull request numbers {numbers} are not valid")
+    numbers, listed = pull_requests(repo), repo.get("prs") or ()
+    # What is none of a number is left out of ``numbers``; building something else than was meant is no answer here.
+    if not isinstance(listed, list | tuple) or any(type(n) is not int or n < 0 for n in (*listed, *numbers)):
+        raise Invalid(f"pull request numbers {listed or numbers} are not valid")
     branches = [("branch", text(b), ref_name(text(b), "branch")) for b in repo.get("merge_branches") or ()]
     requests = [("pr", str(n), pull_request_ref(repo, n)) for n in numbers]
     kind, value = next(
