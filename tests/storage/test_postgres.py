@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from cador.domain.errors import AlreadyExists, Conflict, Unavailable
 from cador.domain.task import TaskStatus
+from cador.ports.deliveries import Delivery
 from cador.ports.stores import Database, Tx, User
 from cador.storage.database import OpenDatabase, OutcomeUnknown, Work, open_database
 from cador.storage.postgres import Worker, engine_for
@@ -92,6 +93,25 @@ def test_nothing_is_guessed_while_nobody_can_be_asked(
     direct.carry_out(look)
     direct.close()
     assert look.result == there
+
+
+def test_a_server_that_became_read_only_is_left(postgres_url: str) -> None:
+    """Also when only the COMMIT hears of it: after a failover the name leads to another server."""
+    loop = asyncio.new_event_loop()
+    worker = Worker(engine_for(postgres_url), None)
+
+    def carried_out(fn: Callable[[Tx], Any], *, read_only: bool = False) -> BaseException | None:
+        work = Work(fn, loop.create_future(), read_only=read_only)
+        worker.carry_out(work)
+        return work.error
+
+    turn = text("SET default_transaction_read_only = on")
+    assert carried_out(lambda tx: tx.connection.execute(turn), read_only=True) is None  # type: ignore[attr-defined]
+    told = carried_out(lambda tx: tx.deliveries.remove(Delivery(1, "callback", "passed", 0, "")))
+    assert isinstance(told, Unavailable)
+    assert carried_out(lambda tx: tx.meta.set("n", "1")) is None
+    worker.close()
+    loop.close()
 
 
 async def test_a_connection_that_breaks_before_the_commit(behind_proxy: Database, proxy: PostgresProxy) -> None:
