@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from figures import Bench, Row, latencies, lists, quantiles
+from lists import SMALL, commits, filtered, shape
 from serving import Gate, Server, folder, start_many
 
 # -- a million finished tasks
 
 
 def history(bench: Bench) -> Iterator[Row]:
-    """The list of the newest 50 and the latency, with 1,000 tasks in the tables and with a million, in turns."""
+    """The list of the newest 50 and the latency, with 1,000 tasks in the tables and with a million, in turns; then the
+    newest 50 under every filter."""
     many, rounds = bench.some(1_000_000, 20_000), bench.some(200, 30)
     with folder() as place, contextlib.ExitStack() as stack:
         servers = []
@@ -31,6 +33,8 @@ def history(bench: Bench) -> Iterator[Row]:
             server.define("old", {"a": "true"})
             server.drained("old", asyncio.run(start_many(server.port, "old", ["a"], 1000)))
             servers.append(server)
+        server.project(SMALL)
+        server.define(SMALL, {"a": "true"}, project=SMALL)
         server.close()
         fill(bench.kind, database or str(server.data / "cador.db"), many)
         server.start()
@@ -44,10 +48,12 @@ def history(bench: Bench) -> Iterator[Row]:
         yield Row(f"50 newest of {many:,} tasks", long, told, many50 / few50, "p99 <= 20 ms", many99 <= 20)
         spread, told = f"p50 {new:.1f} p99 {new99:.1f} ms", f"of 1,000: p50 {old:.1f} ms"
         yield Row(f"request -> process, {many:,} tasks", spread, told, new / old, "<= 1.2x", new <= 1.2 * old)
+        yield from filtered(bench, server, database, many)
 
 
 def fill(kind: str, database: str, count: int) -> None:
-    """Copy one finished task *count* times, with all its rows, as if so many had run before."""
+    """Copy one finished task *count* times, with all its rows, as if so many had run before. They differ in what lists
+    can be limited to."""
     if kind == "sqlite":
         with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = OFF")
@@ -80,6 +86,7 @@ def _fill(kind: str, execute: Callable[[str], Any], count: int) -> None:
                 "job_id": f"{jobs} + s.n",
                 "number": f"{number} + s.n",
                 "create_at": f"t.create_at + s.n * 0.001 - {count * 0.001}",
+                **shape(table),
             }
             if table == "workflow_task":
                 values["id"] = f"{task} + s.n"
@@ -97,6 +104,7 @@ def _fill(kind: str, execute: Callable[[str], Any], count: int) -> None:
             execute(
                 f"INSERT INTO {table} ({', '.join(names)}) SELECT {chosen} FROM {table} t, {series} s WHERE {where}"
             )
+        execute(commits(kind, begin, end, task))
         execute("COMMIT")
     execute(f"UPDATE workflow_counter SET last = last + {count}, tasks = tasks + {count} WHERE key = 'old'")
     if kind != "sqlite":

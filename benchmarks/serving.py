@@ -91,16 +91,16 @@ class Server:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def project(self) -> None:
-        body = {"project_key": PROJECT, "project_name": PROJECT, "project_type": "yaml"}
+    def project(self, key: str = PROJECT) -> None:
+        body = {"project_key": key, "project_name": key, "project_type": "yaml"}
         self.client.call("POST", "/openapi/projects/project", body)
 
-    def define(self, key: str, scripts: dict[str, str], *, parallel: bool = False) -> None:
+    def define(self, key: str, scripts: dict[str, str], *, parallel: bool = False, project: str = PROJECT) -> None:
         """A workflow of one stage; *scripts* by the name of the job."""
         body = {
             "name": key,
             "display_name": key,
-            "project": PROJECT,
+            "project": project,
             "concurrency_limit": -1,
             "stages": [{"name": "s", "parallel": parallel, "jobs": [_job(*pair) for pair in scripts.items()]}],
         }
@@ -146,22 +146,23 @@ def _job(name: str, script: str) -> dict[str, Any]:
     return {"name": name, "type": "freestyle", "spec": {"properties": {"timeout": 60}, "steps": steps}}
 
 
-def request(method: str, path: str, body: object = None) -> bytes:
+def request(method: str, path: str, body: object = None, token: str = TOKEN) -> bytes:
     content = b"" if body is None else json.dumps(body).encode()
-    head = f"{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(content)}"
+    head = f"{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(content)}"
     return f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + content
 
 
 class Client:
     """One connection that is kept; a tenth of the processor time of a client library."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, token: str = TOKEN) -> None:
+        self._token = token
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._held = b""
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        self._socket.sendall(request(method, path, body))
+        self._socket.sendall(request(method, path, body, self._token))
         while b"\r\n\r\n" not in self._held:
             self._held += self._part()
         head, _, self._held = self._held.partition(b"\r\n\r\n")

@@ -29,11 +29,16 @@ def fill(tx: Tx) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize("most", [commits.MOST_PAIRS, 0], ids=["by commit", "walking"])
+@pytest.mark.parametrize(
+    "mosts",
+    [{}, {"MATCHES": 0}, {"MATCHES": 0, "PAIRS": 0}, {"MATCHES": 0, "PAIRS": 0, "PROJECTS": 0}],
+    ids=["a range", "by commit", "by project", "walking"],
+)
 async def test_tasks_are_found_by_what_a_commit_begins_with(
-    database: Database, most: int, monkeypatch: pytest.MonkeyPatch
+    database: Database, mosts: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commits, "MOST_PAIRS", most)
+    for name, most in mosts.items():
+        monkeypatch.setattr(commits, f"MOST_{name}", most)
     await database.write(fill)
     assert await numbers(database, ONE) == [("b", 30.0), ("c", 20.0), ("a", 10.0)]
     assert await numbers(database, " A1312099 ") == [("b", 30.0), ("c", 20.0), ("a", 10.0)]
@@ -42,6 +47,8 @@ async def test_tasks_are_found_by_what_a_commit_begins_with(
     assert await numbers(database, "b") == [("a", 10.0)]
     assert await numbers(database, "a1312099", ["q"]) == [("c", 20.0)]
     assert await numbers(database, "a1312099", []) == []
+    assert await numbers(database, "a1312099", ["p", "q", "none"]) == [("b", 30.0), ("c", 20.0), ("a", 10.0)]
+    assert await numbers(database, "a", ["p"], limit=1) == [("b", 30.0)]
     assert await numbers(database, "a", limit=2) == [("b", 30.0), ("c", 20.0)]
 
 
@@ -87,8 +94,9 @@ async def test_archived_and_deleted_tasks_are_not_found(database: Database) -> N
             ["SEARCH task_commit USING COVERING INDEX ix_task_commit_task_id_commit_id", "SEARCH workflow_task USING"],
         ),
         (commits.WALK_PROJECTS, {"projects": ["p"]}, ["SEARCH task_commit USING", "SEARCH workflow_task USING"]),
+        (commits.ROWS, {"ids": [1]}, ["SEARCH workflow_task USING INTEGER PRIMARY KEY"]),
     ],
-    ids=["next", "page", "walk", "walk projects"],
+    ids=["next", "page", "walk", "walk projects", "rows"],
 )
 async def test_no_lookup_scans_or_sorts(
     sqlite_database: Database, statement: Any, values: dict[str, Any], wanted: list[str]

@@ -1,14 +1,15 @@
 """Tasks by commit. No lookup goes through the history of tasks: each reads an index from where it begins.
 
-Which commits begin with a prefix is found by skipping from one to the next in the index, and of each the newest tasks
-are read. A prefix of one or two characters fits thousands of commits; then the newest tasks are walked instead.
+What begins with a prefix is a range of the index, nearly always a small one: it is read whole and the newest tasks of
+it are taken. Where it holds too many tasks, few commits are read one by one, each from its newest task. A prefix of one
+or two characters fits thousands of commits, so that it fits many tasks, too: then the newest tasks are walked.
 """
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, func, select, tuple_
+from sqlalchemy import Connection, bindparam, delete, exists, func, select, tuple_
 
 from cador.ports.stores import TaskRow
 from cador.storage import dialect
@@ -18,12 +19,19 @@ from cador.storage.task_statements import ROW_FIELDS, WAITING_FOR
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{4,64}", re.ASCII)
 _PREFIX: Final = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
+_LAST: Final = 2**63 - 1
 _BEYOND: Final = "g"
 """Behind every digit of a commit id."""
-MOST_PAIRS: Final = 200
-"""Commits, or rather pairs of commit and project, whose tasks are read one by one."""
-WINDOW: Final = 200_000
+MOST_MATCHES: Final = 10_000
+"""How many entries of the index are read whole."""
+MOST_PAIRS: Final = 10
+"""Commits, or rather pairs of commit and project, whose tasks are read one by one: a statement or two for each."""
+WINDOW: Final = 50_000
 """How many of the newest tasks a very short prefix is looked for in."""
+MOST_PROJECTS: Final = 50
+"""In how many projects a very short prefix is looked for project by project."""
+PROJECTS_WINDOW: Final = 4_000
+"""How many of the newest tasks of such projects, all together."""
 
 t, c = workflow_task.c, task_commit.c
 
@@ -33,6 +41,25 @@ ADD: Final = (
     .on_conflict_do_nothing(index_elements=[c.commit_id, c.project, c.task_id])
 )
 FORGET: Final = delete(task_commit).where(c.task_id.in_(bindparam("ids", expanding=True)))
+_matching = (
+    select(c.task_id, c.project)
+    .where(c.commit_id >= bindparam("commit"), c.commit_id < bindparam("beyond"))
+    .limit(bindparam("most"))
+    .subquery()
+)
+COUNT: Final = select(func.count()).select_from(_matching)
+_FOUND: Final = (
+    select(_matching.c.task_id)
+    .where(_matching.c.task_id <= bindparam("last"))
+    .distinct()
+    .order_by(_matching.c.task_id.desc())
+    .limit(bindparam("limit"))
+)
+FOUND: Final = _FOUND
+FOUND_PROJECTS: Final = _FOUND.where(_matching.c.project.in_(bindparam("projects", expanding=True)))
+ROWS: Final = select(*(t[name] for name in ROW_FIELDS), WAITING_FOR).where(
+    t.id.in_(bindparam("ids", expanding=True)), TASK_LISTED
+)
 NEXT: Final = (
     select(c.commit_id, c.project)
     .where(
@@ -64,6 +91,26 @@ _WALK: Final = (
 )
 WALK: Final = _WALK
 WALK_PROJECTS: Final = _WALK.where(c.project.in_(bindparam("projects", expanding=True)))
+# Of the newest tasks of one project those that have such a commit.
+_recent = (
+    select(t.id, t.create_at)
+    .where(t.project == bindparam("project"), TASK_LISTED)
+    .order_by(t.create_at.desc(), t.id.desc())
+    .limit(bindparam("window"))
+    .subquery()
+)
+NEWEST_OF: Final = (
+    select(_recent.c.id)
+    .where(
+        exists().where(
+            c.task_id == _recent.c.id,
+            c.commit_id >= bindparam("commit"),
+            c.commit_id < bindparam("beyond"),
+        )
+    )
+    .order_by(_recent.c.create_at.desc(), _recent.c.id.desc())
+    .limit(bindparam("limit"))
+)
 
 
 def commit_values(task_id: int, project: str, commits: Iterable[str]) -> list[dict[str, Any]]:
@@ -95,10 +142,16 @@ class Commits:
         prefix = prefix.strip().lower()
         if not _PREFIX.fullmatch(prefix) or (projects is not None and not projects):
             return []
+        between = {"commit": prefix, "beyond": prefix + _BEYOND}
+        matches = self._lane.value(COUNT, between | {"most": MOST_MATCHES + 1})
+        if matches <= MOST_MATCHES:
+            return self._range(between, projects, limit)
         pairs = []
         for pair in self._pairs(prefix):
             pairs.append(pair)
             if len(pairs) > MOST_PAIRS:
+                if projects is not None and len(projects) <= MOST_PROJECTS:
+                    return self._newest(between, projects, limit)
                 return self._walk(prefix, projects, limit)
         found: dict[int, TaskRow] = {}
         for commit, project in pairs:
@@ -107,6 +160,36 @@ class Commits:
                     found.setdefault(row[0], _task_row(row))
         newest = sorted(found.values(), key=lambda row: (row.create_at, row.id), reverse=True)
         return newest[:limit]
+
+    def _range(self, between: dict[str, Any], projects: Collection[str] | None, limit: int) -> list[TaskRow]:
+        statement, values = FOUND, between | {"most": MOST_MATCHES, "limit": limit}
+        if projects is not None:
+            statement, values["projects"] = FOUND_PROJECTS, sorted(projects)
+        found: list[TaskRow] = []
+        last = _LAST
+        while len(found) < limit:  # some may be archived
+            ids = self._connection.execute(statement, values | {"last": last}).scalars().all()
+            if not ids:
+                break
+            found += self._rows(ids)
+            last = ids[-1] - 1
+        return found[:limit]
+
+    def _newest(self, between: dict[str, Any], projects: Collection[str], limit: int) -> list[TaskRow]:
+        values = between | {"window": PROJECTS_WINDOW // len(projects), "limit": limit}
+        ids = [
+            ident
+            for project in sorted(projects)
+            for ident in self._connection.execute(NEWEST_OF, values | {"project": project}).scalars()
+        ]
+        return self._rows(sorted(ids, reverse=True)[:limit])
+
+    def _rows(self, ids: Sequence[int]) -> list[TaskRow]:
+        """The listed ones, newest first."""
+        if not ids:
+            return []
+        rows = map(_task_row, self._connection.execute(ROWS, {"ids": list(ids)}).all())
+        return sorted(rows, key=lambda row: (row.create_at, row.id), reverse=True)
 
     def _pairs(self, prefix: str) -> Iterator[tuple[str, str]]:
         at: tuple[Any, ...] | None = (prefix, "")
