@@ -1,4 +1,4 @@
-"""Figures of lists: the newest 50 of a million tasks under every filter, over HTTP and, where no route has it, below."""
+"""Figures of lists: the newest 50 of a million tasks under every filter, over HTTP or, where no route has it, below."""
 
 import asyncio
 import time
