@@ -127,6 +127,21 @@ def test_what_fails_the_job(tmp_path: Path, fails: str, answer: str, error: str)
     play(tmp_path, act)
 
 
+def test_a_mistake_of_ours_ends_the_job_with_the_reason(tmp_path: Path) -> None:
+    async def act(world: World, asked: Asked) -> None:
+        async def broken(run: ActionRun, arguments: Mapping[str, Any]) -> None:
+            raise KeyError(arguments["token"])
+
+        world.actions["sonar"] = broken
+        number = await world.start(KEY)
+        job = await ended(world, number)
+        error = "the action sonar broke off: KeyError: '********'"
+        assert (job.row.status, job.row.error) == ("failed", error)
+        assert error in world.log(KEY, number, JOB)
+
+    play(tmp_path, act)
+
+
 def test_processes_that_failed_ask_for_nothing(tmp_path: Path) -> None:
     async def act(world: World, asked: Asked) -> None:
         job = await ended(world, await world.start(KEY))

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from cador.domain.errors import CadorError, Unavailable
 from cador.domain.masking import Masker
 from cador.engine.hearing import Fenced
@@ -19,6 +21,8 @@ from cador.ports.stores import ExecutionRow, Tx
 
 if TYPE_CHECKING:
     from cador.engine.engine import Engine
+
+log = structlog.get_logger(__name__)
 
 LOOK_S: Final = 1.0
 """How often it is asked at least whether the job is to stop."""
@@ -45,7 +49,7 @@ class Afterwards:
         run = _Run(row.key, line, masker)
         arguments = {**call.arguments, OUTPUTS: dict(outputs)}
         async with asyncio.TaskGroup() as group:
-            doing = group.create_task(_do(action, run, arguments))
+            doing = group.create_task(_do(call.name, action, run, arguments))
             watching = group.create_task(self._stopping(row))
             await asyncio.wait({doing, watching}, return_when=asyncio.FIRST_COMPLETED)
             done, asked = doing.done(), watching.done()
@@ -77,12 +81,17 @@ def _asked(tx: Tx, row: ExecutionRow) -> str:
     return job.stopping if (job.attempt, job.recovery) == (row.attempt, row.recovery) else "cancel"
 
 
-async def _do(action: Action, run: "_Run", arguments: Mapping[str, object]) -> str:
+async def _do(name: str, action: Action, run: "_Run", arguments: Mapping[str, object]) -> str:
     """Returns why it failed, ``""`` when it did not."""
     try:
         await action(run, arguments)
     except (ActionFailed, CadorError, OSError) as error:
         return run.mask(str(error))
+    except Exception as error:
+        # The edge of one action: a mistake of ours ends this job, with the reason, and nothing else.
+        told = run.mask(f"{type(error).__name__}: {error}")
+        log.error("action_broke_off", key=run.key, action=name, error=told)
+        return f"the action {name} broke off: {told}"
     return ""
 
 
