@@ -85,6 +85,13 @@ async def test_a_call_and_its_answer(server: Peer) -> None:
         odd.json()
 
 
+@pytest.mark.parametrize("body", [rb'{"a": "\ud83d"}', rb'{"a": NaN}', b"[" * 100_000, b"", b"\xff"])
+def test_what_could_not_be_stored_is_no_json(body: bytes) -> None:
+    assert Reply(200, "http://x", body=rb'{"a": "\ud83d\ude00"}').json() == {"a": "\N{GRINNING FACE}"}
+    with pytest.raises(NotJson):
+        Reply(200, "http://x", body=body).json()
+
+
 async def test_user_and_password_of_a_url_go_along_and_are_never_shown(server: Peer) -> None:
     server.asked.clear()
     address = server.url.replace("://", "://me:p%40ss@") + "/with/a/long/secret-path"

@@ -66,7 +66,10 @@ class Reply:
     def json(self) -> Any:
         """Raises: NotJson."""
         try:
-            return json.loads(self.body)
+            found = json.loads(self.body, parse_constant=_no_number)
+            if b"\\u" in self.body:
+                json.dumps(found, ensure_ascii=False).encode()  # half a character could be stored nowhere
+            return found
         except (ValueError, RecursionError):
             raise NotJson(f"{self.url} answered {self.status} with something that is not JSON") from None
 
@@ -101,6 +104,10 @@ class Outgoing(Protocol):
 
         Raises: RefusedAddress, NoAnswer, AnswerTooLarge. Never for a status.
         """
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(text)
 
 
 def shown(url: str) -> str:
