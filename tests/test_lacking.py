@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.real
 TESTS = Path(__file__).parent
 SAMPLE = """
 import pytest

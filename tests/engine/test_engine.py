@@ -632,7 +632,7 @@ def test_a_process_that_dies_at_a_commit_is_continued_by_the_next(then: str, mom
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("restarted", [pytest.param(False, marks=pytest.mark.real), True])
 def test_a_cancel_ends_a_task_wherever_it_is(restarted: bool, tmp_path: Path) -> None:
     """Waiting for room, for a start that fails, in a pause, for people: two seconds later nothing is left of it."""
 

