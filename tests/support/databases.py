@@ -9,7 +9,6 @@ import itertools
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -90,8 +89,7 @@ class PostgresServer:
         with contextlib.suppress(OSError, ValueError):
             os.kill(int((self._folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
         self._server.cleanup()
-        # Half a million files; nobody has to wait for them.
-        subprocess.Popen(["rm", "-rf", str(self._folder)], start_new_session=True, stderr=subprocess.DEVNULL)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _execute(self, *statements: str) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
