@@ -210,7 +210,8 @@ async def test_the_documentation_describes_every_route(server: Site) -> None:
     found = (await server.get("/openapi.json", None)).json()
     assert found["openapi"] == "3.1.0"
     described = {(method.upper(), path) for path, methods in found["paths"].items() for method in methods}
-    assert {(route.method, route.paths[0]) for group in ROUTES for route in group.routes} <= described
+    registered = {(route.method, route.paths[0].replace(":path}", "}")) for group in ROUTES for route in group.routes}
+    assert registered <= described
     ids = [operation["operationId"] for methods in found["paths"].values() for operation in methods.values()]
     assert len(ids) == len(set(ids))
     text = json.dumps(found)

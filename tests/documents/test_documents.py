@@ -25,6 +25,7 @@ from cador.operations.first_start import bootstrap_data
 from cador.ports.code_hosts import Resolved
 from cador.storage.database import open_database
 from documents.shapes import differences, unmasked
+from openapi.conformity import reply_faults
 from support.world import World
 
 HERE = Path(__file__).parent
@@ -238,6 +239,9 @@ async def replay(
         headers=language,
     )
     assert reply.status_code == wanted["status"], reply.text
+    kind = reply.headers["content-type"]
+    parsed = reply.json() if kind.startswith("application/json") else None
+    assert reply_faults(request["method"], request["path"], reply.status_code, kind, parsed) == []
     if "error" in wanted:
         _same_error(reply.json(), wanted["error"], wanted["also"])
         return

@@ -17,6 +17,7 @@ from cador.operations import workflows
 
 ROUTES: Final = Routes("workflows")
 
+DEFINITION_TYPES: Final = ("application/json", "application/yaml")
 _CUSTOM: Final = "/openapi/workflows/custom"
 _PRIVATE: Final = "/api/aslan/workflow/v4"
 
@@ -115,6 +116,7 @@ async def detail(call: Call) -> Any:
     also=(_CUSTOM,),
     faults={**_WRITING, domain.NotFound: _create_not_found},
     body=WorkflowBody,
+    body_types=DEFINITION_TYPES,
     query=("viewName",),
 )
 async def create(call: Call) -> None:
@@ -127,6 +129,7 @@ async def create(call: Call) -> None:
     by_operation("get_workflow"),
     faults={**_WRITING, domain.NotFound: _create_not_found},
     body=WorkflowBody,
+    body_types=DEFINITION_TYPES,
     reply={"type": "object"},
 )
 async def lint(call: Call) -> Any:
@@ -141,6 +144,7 @@ async def lint(call: Call) -> Any:
     also=(f"{_CUSTOM}/{{name}}",),
     faults={**_WRITING, domain.NotFound: Operation.FIND_WORKFLOW},
     body=WorkflowBody,
+    body_types=DEFINITION_TYPES,
     query=("projectName!",),
 )
 async def replace(call: Call) -> None:

@@ -339,6 +339,7 @@ class CreateBody(_Body):
         domain.NotFound: Operation.FIND_WORKFLOW,
     },
     body=CreateBody,
+    idempotent=True,
     query=("strict:bool",),
     reply=RunReply,
 )

@@ -1,11 +1,11 @@
-"""``/openapi.json`` (OpenAPI 3.1) and ``/docs``, made from the registered routes and their models.
+"""``/openapi.json`` (OpenAPI 3.1) and ``/docs``, made from the registered routes, their models and the examples of the
+API documents.
 
 The page is plain HTML of our own: it needs no script and nothing from the network, so it works where the server does.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
 import msgspec
@@ -16,13 +16,71 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Router
 
 from cador import __version__
-from cador.api.errors import LEGACY_PREFIX, OWN_PREFIX
+from cador.api import openapi_jobs, params
+from cador.api.catalogue import Operation
+from cador.api.errors import DEFAULT_FAULTS, LEGACY_PREFIX, OWN_PREFIX
+from cador.api.examples import Example, load_examples
+from cador.api.openapi_page import page
 from cador.api.permissions import Where
 from cador.api.routing import Route
 
+JSON: Final = "application/json"
 _REF: Final = "#/components/schemas/{model}"
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _TYPES: Final = {"int": "integer", "bool": "boolean", "": "string"}
+_NUMBERS: Final = frozenset({"number", "taskID", "workflow_task_id", "tail_lines"})
+"""Path parameters that are numbers wherever they stand."""
+
+TAGS: Final[Mapping[str, str]] = {
+    "workflows": "Definitions: list, look at, create, replace, delete.",
+    "workflow tasks": "Start, look at, cancel, retry and approve.",
+    "views": "Named selections of a project's workflows.",
+    "tickets": "Approvals given in another system.",
+    "logs": "What jobs wrote, live and afterwards.",
+    "product workflows": "Started by services instead of jobs.",
+    "workflows, oldest editions": "The routes below /api/directory/.",
+    "task actions": "Further actions on a task, its stages and jobs.",
+    "projects": "Projects and their global variables.",
+    "services": "Services and their templates.",
+    "environments": "Environments and what runs in them.",
+    "builds and tests": "How modules are built and tested.",
+    "scans": "Code scans.",
+    "runs of tests and scans": "Start a test or a scan by itself.",
+    "people": "Users and their API tokens.",
+    "groups": "Groups of users.",
+    "roles": "Roles, who has them, and collaboration modes.",
+    "system": "What the administrators of the server set up.",
+    "declarative": "The whole configuration in one file.",
+    "login": "Logging in with an identity provider.",
+    "audit": "Who changed what.",
+    "server": "The server's own routes.",
+    "health": "For probes and collectors.",
+}
+"""In the order of the API documents; groups that are not named follow."""
+
+_ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
+    spelling: (name.query or name.body)
+    for name in vars(params).values()
+    if isinstance(name, params.Name)
+    for spelling in (name.query or name.body)
+}
+_INTEGERS: Final = frozenset(spelling for name in (params.TASK, params.PAGE, params.SIZE) for spelling in name.query)
+
+_FURTHER: Final[Mapping[str, Mapping[str, str]]] = {
+    "/api/v1/auth/oidc/login": {"302": "to the identity provider"},
+    "/api/v1/auth/oidc/callback": {"302": "logged in: to where the login began"},
+    "/api/v1/tasks/{workflow}/{number}/artifacts/{path}": {
+        "206": "the part that Range asks for",
+        "416": "no such part",
+    },
+    "/openapi/logs/log/v4/workflow/{workflow_id}/{workflow_task_id}/{workflow_job_task_id}": {
+        "206": "the part that Range asks for",
+        "416": "no such part",
+    },
+    "/api/v1/tasks/{workflow}/{number}/jobs/{job}/log": {"206": "the part that Range asks for", "416": "no such part"},
+    "/readyz": {"503": "not ready, with what is missing"},
+}
+"""Answers beside 200 and errors."""
 
 
 class StandardError(BaseModel):
@@ -35,6 +93,14 @@ class StandardError(BaseModel):
     type: str
 
 
+class InternalError(BaseModel):
+    """An error without a code of its own: what is not there, and failures of the server."""
+
+    code: int
+    description: str
+    message: str
+
+
 class LegacyError(StandardError):
     """An error of the routes under ``/api/directory/``."""
 
@@ -42,8 +108,15 @@ class LegacyError(StandardError):
     errorMsg: str
 
 
+class LegacyInternalError(InternalError):
+    """An error without a code of its own, under ``/api/directory/``."""
+
+    resultCode: int
+    errorMsg: str
+
+
 class Problem(BaseModel):
-    """An error of the server's own routes (RFC 9457)."""
+    """An error of the server's own routes (RFC 9457). ``code``: as the documents' routes say it, where there is one."""
 
     type: str
     title: str
@@ -58,32 +131,70 @@ class Success(BaseModel):
     message: str
 
 
+_ANSWERS: Final = (StandardError, InternalError, LegacyError, LegacyInternalError, Problem, Success)
+
+
 def document(routes: Sequence[Route]) -> dict[str, Any]:
     """The OpenAPI document of *routes*."""
     shown = [route for route in routes if not route.hidden]
-    models: dict[type[BaseModel], None] = dict.fromkeys((StandardError, LegacyError, Problem, Success))
+    order = {tag: place for place, tag in enumerate(TAGS)}
+    shown.sort(key=lambda route: order.get(route.tag, len(order)))
+    models: dict[type[BaseModel], None] = dict.fromkeys(_ANSWERS)
     for route in shown:
         for model in (route.body, route.reply):
             if model is not None and _is_model(model):
                 models[model] = None
-    names, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    names, made = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    schemas = made.get("$defs", {}) | openapi_jobs.schemas(_REF)
+    schemas["StageBody"]["properties"]["jobs"]["items"] = {"$ref": _REF.format(model="Job")}
+    schemas["RunBody"]["properties"]["inputs"]["items"] = {"$ref": _REF.format(model="JobInput")}
     refs = {model: names[model, "validation"] for model in models}
+    examples = load_examples()
     paths: dict[str, dict[str, Any]] = {}
     for route in shown:
-        paths.setdefault(route.paths[0], {})[route.method.lower()] = _operation(route, refs)
+        operation = _operation(route, refs, examples.get((route.method, route.paths[0]), ()))
+        for path in route.paths:
+            if "//" in path:
+                continue  # an empty name: there to say that one is missing
+            here = _template(path)
+            method = route.method.lower()
+            one = {**operation, "operationId": re.sub(r"\W+", "_", f"{method}{here}").strip("_")}
+            if path != route.paths[0]:
+                one["description"] += f" Another address of {route.method} {_template(route.paths[0])}."
+            paths.setdefault(here, {})[method] = one
+    used = dict.fromkeys(route.tag for route in shown)
     return {
         "openapi": "3.1.0",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "info": {
             "title": "cador",
             "version": __version__,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             "description": "CI/CD workflow server. Errors of the documents' routes: HTTP status, `code` and "
-            "`description`; of `/api/v1`: problem details.",
+            "`description`; of `/api/v1`: problem details. Messages follow `Accept-Language` (`zh`, `en`).",
         },
-        "security": [{"token": []}],
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag, "description": TAGS.get(tag, tag)} for tag in used],
+        "security": [{"bearer": []}, {"api_key": []}, {"query_token": []}],
         "paths": paths,
         "components": {
-            "schemas": schemas.get("$defs", {}),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": schemas,
+            "responses": _common(refs),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer <token>`"},
+                "api_key": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Authorization",
+                    "description": "`Authorization: X-API-KEY <token>`, as clients of the oldest edition send it",
+                },
+                "query_token": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": "token",
+                    "description": "`?token=<token>`, for callers that cannot set a header; wins over the header",
+                },
+            },
         },
     }
 
@@ -95,112 +206,172 @@ def describe(router: Router, routes: Sequence[Route]) -> None:
     async def openapi_json(request: Request) -> Response:
         if "json" not in made:
             made["json"] = msgspec.json.encode(document(routes))
-        return Response(made["json"], media_type="application/json")
+        return Response(made["json"], media_type=JSON)
 
     async def docs(request: Request) -> Response:
         if "html" not in made:
-            made["html"] = _page(document(routes)).encode()
+            made["html"] = page(document(routes)).encode()
         return HTMLResponse(made["html"], headers={"Content-Security-Policy": _PAGE_POLICY})
 
     router.add_route("/openapi.json", openapi_json, include_in_schema=False)
     router.add_route("/docs", docs, include_in_schema=False)
 
 
+def _template(path: str) -> str:
+    """*path* without the router's converters."""
+    return re.sub(r"\{(\w+):\w+\}", r"{\1}", path)
+
+
 def _is_model(model: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(model, type) and issubclass(model, BaseModel)
 
 
-def _operation(route: Route, refs: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
-    parameters = [
-        {"name": part[1:-1].split(":")[0], "in": "path", "required": True, "schema": {"type": "string"}}
-        for part in route.paths[0].split("/")
-        if part.startswith("{")
-    ]
-    for query in route.query:
-        name, _, kind = query.rstrip("!").partition(":")
-        parameters.append(
-            {"name": name, "in": "query", "required": query.endswith("!"), "schema": {"type": _TYPES[kind]}}
-        )
+def _operation(route: Route, refs: Mapping[Any, Mapping[str, Any]], examples: Sequence[Example]) -> dict[str, Any]:
+    nobody = route.permission.where is Where.NOBODY
     operation: dict[str, Any] = {
-        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.paths[0]}").strip("_"),
         "tags": [route.tag],
         "summary": route.summary,
         "description": f"Permission: {route.permission}.",
-        "parameters": parameters,
-        "responses": {"200": _reply(route, refs), **_errors(route, refs)},
+        "parameters": list(_parameters(route)),
+        "responses": {"200": _reply(route, refs, examples), **_further(route), **_errors(route, refs)},
     }
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": refs[route.body]}}}
-    if route.permission.where is Where.NOBODY:
+        content: dict[str, Any] = {"schema": refs[route.body]}
+        requests = {one.name: one.request for one in examples if one.request is not None}
+        if requests:
+            content["examples"] = _shown(examples, requests)
+        types = {kind: content if kind == JSON else {"schema": refs[route.body]} for kind in route.body_types}
+        operation["requestBody"] = {"required": not route.body_optional, "content": types}
+    if nobody:
         operation["security"] = []
     return operation
 
 
-def _reply(route: Route, refs: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+def _shown(examples: Sequence[Example], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {one.name: {"summary": one.title, "value": values[one.name]} for one in examples if one.name in values}
+
+
+def _parameters(route: Route) -> Iterator[dict[str, Any]]:
+    for name in re.findall(r"\{(\w+)\}", _template(route.paths[0])):
+        kind = "integer" if name in _NUMBERS else "string"
+        schema: dict[str, Any] = {"type": kind} if kind == "integer" else {"type": kind, "minLength": 1}
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
+    for query in route.query:
+        name, _, kind = query.rstrip("!").partition(":")
+        number = kind == "int" or name in _INTEGERS
+        parameter: dict[str, Any] = {
+            "name": name,
+            "in": "query",
+            "required": query.endswith("!"),
+            "schema": {"type": "integer"} if number else {"type": _TYPES[kind]},
+        }
+        others = [spelling for spelling in _ALIASES.get(name, ()) if spelling != name]
+        if others:
+            parameter["description"] = "Deprecated spellings: " + ", ".join(f"`{other}`" for other in others) + "."
+            parameter["x-deprecated-aliases"] = others
+        yield parameter
+    if route.body is not None and route.idempotent:
+        yield {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "maxLength": 255, "pattern": "^[!-~]+$"},
+            "description": "the same request sent again with it starts nothing twice",
+        }
+
+
+def _reply(route: Route, refs: Mapping[Any, Mapping[str, Any]], examples: Sequence[Example]) -> dict[str, Any]:
     if _is_model(route.reply):
         schema: Any = refs[route.reply]
     elif isinstance(route.reply, Mapping):
         schema = route.reply
-    elif route.reply_type != "application/json":
+    elif route.reply_type != JSON:
         schema = {"type": "string"}
+    elif route.handler.__annotations__.get("return") is not None:
+        schema = {"type": ["object", "array"]}
     else:
-        from_success = route.method != "GET"
-        schema = {"$ref": _REF.format(model="Success")} if from_success else {}
+        schema = refs[Success]
     content: dict[str, Any] = {"schema": schema}
-    if route.example is not None:
+    replies = {one.name: one.reply for one in examples if one.reply is not None}
+    if replies:
+        content["examples"] = _shown(examples, replies)
+    elif route.example is not None:
         content["example"] = route.example
     return {"description": "done", "content": {route.reply_type: content}}
 
 
+def _further(route: Route) -> dict[str, Any]:
+    return {status: {"description": text} for status, text in _FURTHER.get(_template(route.paths[0]), {}).items()}
+
+
 def _errors(route: Route, refs: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+    """Every status a route can refuse with, the codes behind it and what each looks like."""
     path = route.paths[0]
-    if route.permission.where is Where.NOBODY and not path.startswith(OWN_PREFIX):
+    if not path.startswith(("/api/", "/openapi/")):
         return {}
-    model: type[BaseModel] = StandardError
-    kind = "application/json"
-    if path.startswith(OWN_PREFIX):
-        model, kind = Problem, "application/problem+json"
-    elif path.startswith(LEGACY_PREFIX):
-        model = LegacyError
-    return {"default": {"description": "refused", "content": {kind: {"schema": refs[model]}}}}
+    own, legacy = path.startswith(OWN_PREFIX), path.startswith(LEGACY_PREFIX)
+    codes = sorted(
+        {answer for answer in (*route.faults.values(), Operation.BAD_REQUEST) if isinstance(answer, Operation)}
+        | {answer for answer in DEFAULT_FAULTS.values() if isinstance(answer, Operation) and answer.status == 400},
+        key=lambda operation: operation.code,
+    )
+    bad = [one for one in codes if one.status == 400 and one is not Operation.BAD_REQUEST]
+    family = "own" if own else "legacy" if legacy else "standard"
+    found: dict[str, Any] = {"400": _refused((Operation.BAD_REQUEST, *bad), family, refs)}
+    nobody = route.permission.where is Where.NOBODY
+    common = [Operation.TOO_LARGE, Operation.INTERNAL, Operation.UNAVAILABLE]
+    if not nobody or own:
+        common.append(Operation.UNAUTHORIZED)
+    if not nobody:
+        common.append(Operation.FORBIDDEN)
+    if own:
+        common.append(Operation.TOO_MANY)
+    if "{" in path or own:
+        common.append(Operation.NOT_FOUND)
+    for operation in common:
+        found[str(operation.status)] = {"$ref": f"#/components/responses/{family}{operation.status}"}
+    if own:
+        found["409"] = {"$ref": "#/components/responses/own409"}
+    if "{" in path:
+        found["405"] = {"$ref": "#/components/responses/other_route"}
+    return dict(sorted(found.items()))
 
 
-def _page(doc: Mapping[str, Any]) -> str:
-    """The documentation as one page."""
-    out = [
-        "<!doctype html><html lang=en><meta charset=utf-8><title>cador API</title><style>"
-        "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}"
-        "code,pre{font:13px/1.4 ui-monospace,monospace;background:#f4f4f6;border-radius:3px;padding:.1em .3em}"
-        "pre{padding:.8em;overflow:auto}summary{cursor:pointer;padding:.3em 0}h2{margin-top:2em}"
-        "b{display:inline-block;min-width:4.5em}</style>"
-        "<h1>cador API</h1><p>Machine-readable: <a href=/openapi.json>/openapi.json</a> (OpenAPI 3.1). "
-        "Every request carries <code>Authorization: Bearer &lt;token&gt;</code>.</p>"
-    ]
-    by_tag: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
-    for path, methods in doc["paths"].items():
-        for method, operation in methods.items():
-            by_tag.setdefault(operation["tags"][0], []).append((method.upper(), path, operation))
-    for tag, operations in by_tag.items():
-        out.append(f"<h2>{escape(tag)}</h2>")
-        for method, path, operation in operations:
-            out.append(
-                f"<details><summary><b>{method}</b> <code>{escape(path)}</code> {escape(operation['summary'])}"
-                f"</summary><p>{escape(operation['description'])}</p>"
-            )
-            for parameter in operation["parameters"]:
-                required = ", required" if parameter["required"] else ""
-                out.append(
-                    f"<div><code>{escape(parameter['name'])}</code> in {parameter['in']}, "
-                    f"{parameter['schema']['type']}{required}</div>"
-                )
-            shown = {"request": operation.get("requestBody"), "reply": operation["responses"]["200"]}
-            for what, part in shown.items():
-                if part:
-                    text = msgspec.json.format(msgspec.json.encode(part["content"]), indent=1).decode()
-                    out.append(f"<p>{what}</p><pre>{escape(text)}</pre>")
-            out.append("</details>")
-    out.append("<h2>Schemas</h2>")
-    for name, schema in doc["components"]["schemas"].items():
-        text = msgspec.json.format(msgspec.json.encode(schema), indent=1).decode()
-        out.append(f"<details><summary><code>{escape(name)}</code></summary><pre>{escape(text)}</pre></details>")
-    return "".join(out)
+def _common(refs: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+    """The answers that many routes have."""
+    plain = {"text/plain": {"schema": {"type": "string"}}}
+    found: dict[str, Any] = {"other_route": {"description": "the path belongs to another route", "content": plain}}
+    for family in ("standard", "legacy", "own"):
+        for operation in Operation:
+            if operation.code < 1000 and operation is not Operation.BAD_REQUEST:
+                found[f"{family}{operation.status}"] = _refused((operation,), family, refs)
+        found[f"{family}404"]["content"] |= plain
+    problem = {"application/problem+json": {"schema": refs[Problem]}}
+    found["own409"] = {"description": "does not fit what is there", "content": problem}
+    return found
+
+
+def _refused(operations: Sequence[Operation], family: str, refs: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+    """The answer with the codes of *operations*, which have one status."""
+    internal = Operation.INTERNAL in operations
+    model: type[BaseModel] = InternalError if internal else StandardError
+    if family == "own":
+        model = Problem
+    elif family == "legacy":
+        model = LegacyInternalError if internal else LegacyError
+    content: dict[str, Any] = {"schema": refs[model]}
+    if model is StandardError:
+        content["examples"] = {
+            str(one.code): {
+                "value": {
+                    "code": one.code,
+                    "description": "what is wrong",
+                    "extra": {},
+                    "message": one.en,
+                    "type": "error",
+                }
+            }
+            for one in operations
+        }
+    words = "; ".join(f"{one.code} {one.en.rstrip(': ')}" for one in operations)
+    return {"description": words, "content": {"application/problem+json" if family == "own" else JSON: content}}

@@ -5,7 +5,7 @@ Routes with *location fallback* look in the query first and, for what is not the
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -136,6 +136,26 @@ def respelled(body: Mapping[str, Any], names: Iterable[Name]) -> dict[str, Any]:
                 raise bad_request(f"conflicting values for {name.body[0]}")
             result[name.body[0]] = found[0]
     return result
+
+
+def spelled(*names: Name) -> Callable[[dict[str, Any]], None]:
+    """For a model whose body is :func:`respelled`: its JSON schema then has the other spellings, too."""
+
+    def extend(schema: dict[str, Any]) -> None:
+        properties, required = schema["properties"], schema.get("required", [])
+        for name in names:
+            first, *others = name.body
+            if first not in properties:
+                continue
+            for other in others:
+                about = f"Deprecated spelling of `{first}`."
+                properties.setdefault(other, {**properties[first], "deprecated": True, "description": about})
+            if first in required:
+                required.remove(first)
+                any_of = {"anyOf": [{"required": [spelling]} for spelling in name.body]}
+                schema.setdefault("allOf", []).append(any_of)
+
+    return extend
 
 
 def _members(name: Name, body: Mapping[str, Any] | None) -> Iterable[tuple[str, Any]]:

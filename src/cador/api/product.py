@@ -96,6 +96,8 @@ class ProductRunBody(_Body):
     approval_ticket_id: str = ""
     approval_id: str = ""
 
+    model_config = ConfigDict(json_schema_extra=params.spelled(WORKFLOW, PROJECT))
+
     @model_validator(mode="before")
     @classmethod
     def _respell(cls, value: Any) -> Any:
@@ -127,6 +129,7 @@ class ProductTasks(RootModel[list[ProductTask]]):
     in_body("run_workflow", required="projectKey cannot be empty", workflow="*"),
     faults={domain.NotFound: Operation.FIND_WORKFLOW},
     body=ProductRunBody,
+    idempotent=True,
     query=("strict:bool",),
     reply=RunReply,
 )

@@ -249,6 +249,12 @@ class Route:
     hidden: bool = False
     head: bool = False
     """HEAD is answered, too."""
+    body_types: tuple[str, ...] = ("application/json",)
+    """Content types of the body, for the documentation."""
+    body_optional: bool = False
+    """The same may stand in the query, or there are defaults for everything; for the documentation."""
+    idempotent: bool = False
+    """``Idempotency-Key`` is heeded; for the documentation."""
 
     async def __call__(self, request: Request) -> Response:
         """Check the permission, call the handler, shape what it returns or raises."""
@@ -343,6 +349,9 @@ class Routes:
         example: Any = None,
         hidden: bool = False,
         head: bool = False,
+        body_types: tuple[str, ...] = ("application/json",),
+        body_optional: bool = False,
+        idempotent: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Register the decorated handler. *also*: further paths to it. See :class:`Route` for the rest."""
 
@@ -364,6 +373,9 @@ class Routes:
                     example=example,
                     hidden=hidden,
                     head=head,
+                    body_types=body_types,
+                    body_optional=body_optional,
+                    idempotent=idempotent,
                 )
             )
             return handler

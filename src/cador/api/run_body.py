@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cador.api.bodies import without_nulls
-from cador.api.params import PROJECT, WORKFLOW, respelled
+from cador.api.params import PROJECT, WORKFLOW, respelled, spelled
 from cador.operations.task_values import LONGEST_REMARK
 
 LONGEST_WORD: Final = 255
@@ -236,6 +236,8 @@ class RunBody(_Body):
     debug: bool = False
     approval_ticket_id: str = ""
     approval_id: str = ""
+
+    model_config = ConfigDict(json_schema_extra=spelled(WORKFLOW, PROJECT))
 
     @model_validator(mode="before")
     @classmethod

@@ -32,12 +32,13 @@ class RemarkBody(BaseModel):
 
 
 class RunReply(BaseModel):
-    """The two ``_name`` values are the keys. ``warnings``: what was accepted and not used."""
+    """The two ``_name`` values are the keys: the documents' oldest names of them. ``warnings``: what was accepted and
+    not used."""
 
     project_name: str
     workflow_name: str
-    project_key: str
-    workflow_key: str
+    project_key: str = ""
+    workflow_key: str = ""
     task_id: int
     warnings: list[str] = []
 
@@ -72,6 +73,7 @@ def no_task(operation: Operation) -> Any:
     in_body("run_workflow", workflow="*"),
     faults={domain.NotFound: Operation.FIND_WORKFLOW},
     body=RunBody,
+    idempotent=True,
     query=("strict:bool",),
     reply=RunReply,
     example={
@@ -200,6 +202,8 @@ async def retry(call: Call) -> None:
 class ApproveBody(BaseModel):
     """A vote. Leaving out ``approve`` rejects."""
 
+    model_config = ConfigDict(json_schema_extra=params.spelled(WORKFLOW, TASK, params.STAGE))
+
     task_id: int
     workflow_key: str
     stage_name: str
@@ -211,7 +215,9 @@ class ApproveBody(BaseModel):
     "/openapi/workflows/custom/task/approve",
     by_operation(),
     faults={domain.NotFound: Operation.APPROVE_TASK},
+    query=("taskId:int", "workflowKey", "stage_name", "approve:bool", "comment"),
     body=ApproveBody,
+    body_optional=True,
 )
 async def approve(call: Call) -> None:
     """Approve or reject: listed approvers only. In the query or in the body."""

@@ -5,6 +5,7 @@ import functools
 import json
 from typing import Any, Final
 
+from pydantic import BaseModel, RootModel
 from starlette.responses import Response
 
 from cador.api.catalogue import NO_DOCUMENTS
@@ -25,7 +26,34 @@ def _no_documents(error: Exception) -> Refusal:
     return bad_request(NO_DOCUMENTS)
 
 
-@ROUTES.post("/openapi/apply", by_operation("admin_project"), query=("dryRun", "prune", "delete", "diff", "set"))
+class Declaration(RootModel[dict[str, Any]]):
+    """A document of ``cador.yaml``; the YAML form may hold several."""
+
+
+class Applied(BaseModel):
+    """``action``: created, updated, unchanged, deleted or failed (``error`` says why). ``diff``: where asked for."""
+
+    kind: str
+    name: str
+    project: str
+    action: str
+    error: str
+    diff: Any = None
+
+
+class ApplyReply(BaseModel):
+    results: list[Applied]
+    warnings: list[str]
+
+
+@ROUTES.post(
+    "/openapi/apply",
+    by_operation("admin_project"),
+    query=("dryRun:bool", "prune:bool", "delete:bool", "diff:bool", "set"),
+    body=Declaration,
+    body_types=("application/yaml", "application/json"),
+    reply=ApplyReply,
+)
 async def apply_documents(call: Call) -> dict[str, Any]:
     """Make the server say what the YAML or JSON documents of the body say: all of them, or none."""
     try:
@@ -59,7 +87,7 @@ async def apply_documents(call: Call) -> dict[str, Any]:
     }
 
 
-@ROUTES.get("/api/v1/schema/cador.yaml.json", NOBODY, reply_type="application/schema+json")
+@ROUTES.get("/api/v1/schema/cador.yaml.json", NOBODY, reply={"type": "object"}, reply_type="application/schema+json")
 async def editor_schema(call: Call) -> Response:
     """JSON Schema of ``cador.yaml``, for editors: they ask without a token, and it tells nothing of this server."""
     return Response(_schema(), media_type="application/schema+json", headers={"Cache-Control": "max-age=3600"})
@@ -73,7 +101,7 @@ def _schema() -> bytes:
 @ROUTES.get(
     "/openapi/export",
     by_operation("get_project"),
-    query=("projectKey", "withIds"),
+    query=("projectKey", "withIds:bool"),
     faults={NotFound: _no_documents},
     reply_type="application/yaml",
 )

@@ -32,7 +32,11 @@ class TicketBody(Body):
     project_key: str = ""
     approval_id: str = ""
     status: Literal[0, 1]
-    envs: list[str] = Field(default_factory=list, max_length=MOST_LISTED)
+    envs: list[str] = Field(
+        default_factory=list,
+        max_length=MOST_LISTED,
+        json_schema_extra={"type": ["array", "string"]},
+    )
     services: list[TicketService] = Field(default_factory=list, max_length=MOST_LISTED)
     users: list[TicketUser] = Field(default_factory=list, max_length=MOST_LISTED)
     execution_window_start: int = Field(0, ge=0, le=LATEST)
