@@ -20,6 +20,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "import": (DEFINING, "Take over what a Zadig server holds.", "import_zadig:app"),
     "delete": (DEFINING, "Delete what a YAML file describes.", "apply:delete"),
     "workflow": (DEFINING, "Workflow definitions.", "workflows:app"),
+    "view": (DEFINING, "Named selections of workflows.", "views:view"),
+    "ticket": (DEFINING, "Approvals given in another system.", "tickets:ticket"),
     "project": (DEFINING, "Projects.", "resources:project"),
     "service": (DEFINING, "Services and their modules.", "resources:service"),
     "build": (DEFINING, "Build configurations.", "resources:build"),
