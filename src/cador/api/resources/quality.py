@@ -6,7 +6,7 @@ from pydantic import Field
 
 from cador.api.catalogue import Operation
 from cador.api.errors import bad_request
-from cador.api.params import PROJECT, integer
+from cador.api.params import PROJECT, integer, text_of
 from cador.api.permissions import in_query, in_query_or_body
 from cador.api.resources.scans import NO_PROJECT, SCAN
 from cador.api.routing import Call, Routes
@@ -67,7 +67,7 @@ class StartedRun(Body):
 async def run_test(call: Call) -> dict[str, Any]:
     """Run a test by itself."""
     body = await call.object()
-    project = call.text(PROJECT) or str(body.get("project_key") or body.get("project") or "")
+    project = call.text(PROJECT) or text_of(PROJECT, {}, body)
     name = body.get("test_name")
     if not isinstance(name, str) or not name:
         raise bad_request("test name cannot be empty")
