@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.site import PROJECT, Site, site
+from api.site import PROJECT, Site, definition, site
 from cador.integrations.sonar import Sonar
 from support.sonar import TOKEN as SONAR_TOKEN
 from support.sonar import sonarqube
@@ -202,6 +202,36 @@ async def test_what_sonarqube_says_of_a_scan(server: Site) -> None:
         number = await server.run("gates", "check")
         [shown] = (await server.done("gates", number))["stages"][0]["jobs"]
         assert (shown["status"], shown["error"]) == ("failed", "quality gate: ERROR; bugs 2 fails GT 0")
+
+
+async def test_a_run_is_of_the_project_that_was_asked_for(server: Site) -> None:
+    """Whoever may run tests of one project names no other one beside it."""
+    await server.post(
+        "/openapi/projects/project", json={"project_key": "apart", "project_name": "Apart", "project_type": "yaml"}
+    )
+    test = {"name": "theirs", "project_key": "apart", "build_os": "ubuntu 22.04",
+            "script": "true", "advanced_settings": {"cluster_name": "local"}}  # fmt: skip
+    made = await server.post("/openapi/quality/testing", json=test)
+    assert made.status_code == 200, made.text
+    run = {"test_name": "theirs", "projectKey": PROJECT, "project": "apart"}
+    refused = await server.post("/openapi/quality/testing/task", MANAGER, json=run)
+    assert (refused.status_code, refused.json()["code"]) == (400, 6160)
+    assert await server.world.db.read(lambda tx: tx.workflows.list_workflows("apart", implicit=True)) == []
+
+
+async def test_nobody_makes_or_changes_the_workflow_of_a_scan(server: Site) -> None:
+    await server.post(SCAN, MANAGER, json=scan("own"))
+    found = await server.world.db.read(lambda tx: tx.resources.find("scan", PROJECT, "own"))
+    key = f"scanning-{found.uid}"
+    body = definition(key)
+    taken = await server.post("/openapi/workflows/custom", MANAGER, json=body)
+    assert (taken.status_code, taken.json()["description"]) == (400, f"workflow key {key} is kept for a test or scan")
+    started = await server.post(f"{SCAN}/own/task", MANAGER, params=OF_PROJECT, json={})
+    assert (started.status_code, started.json()) == (200, {"task_id": 1, "workflow_key": key})
+    changed = await server.call("PUT", f"/openapi/workflows/custom/{key}", MANAGER, params=OF_PROJECT, json=body)
+    assert changed.status_code == 400, changed.text
+    row = await server.world.db.read(lambda tx: tx.workflows.find(key))
+    assert (row.type, row.revision) == ("scanning", 1)
 
 
 async def test_nothing_of_the_secrets_is_shown(server: Site) -> None:

@@ -24,11 +24,13 @@ from cador.operations.finding import is_public
 from cador.operations.resources import refuse_sealed
 from cador.operations.views import add_to_view, enabled_in, leave_views
 from cador.ports.sealing import Sealer
-from cador.ports.stores import Tx, WorkflowRow
+from cador.ports.stores import IMPLICIT, Tx, WorkflowRow
 
 Doc = dict[str, Any]
 
 _REFERENCE: Final = re.compile(r"\s*\{\{[^{}]*\}\}\s*")
+_OF_RUNS: Final = re.compile(rf"(?:{'|'.join(IMPLICIT)})-[0-9a-f]{{24}}")
+"""Keys of workflows that run a test or scan by itself: who had one first would have its runs do something else."""
 _ID_KINDS: Final[Mapping[str, str]] = {
     "docker_registry_id": "registry",
     "source_registry_id": "registry",
@@ -87,6 +89,8 @@ def add_workflow(
     Raises: AlreadyExists; InvalidDefinition; NotFound("project"); DisplayNameTaken; Invalid: a masked credential.
     """
     workflow = new.workflow
+    if _OF_RUNS.fullmatch(workflow.key):
+        raise InvalidDefinition(f"workflow key {workflow.key} is kept for a test or scan", place="name")
     if tx.workflows.find(workflow.key) is not None:
         raise AlreadyExists("workflow", workflow.key, project=workflow.project)
     check_new(tx, workflow, types)
@@ -123,6 +127,8 @@ def change_workflow(
     Raises: InvalidDefinition; DisplayNameTaken; Invalid.
     """
     workflow = new.workflow
+    if old.type in IMPLICIT:
+        raise InvalidDefinition(f"workflow {old.key} runs a test or scan: change that instead")
     check_workflow(workflow, types)
     changed = workflow.display_name != old.display_name
     if changed and tx.workflows.display_name_taken(old.project, workflow.display_name, old.key):
