@@ -1,10 +1,11 @@
 """What a critical reading of the whole API found: texts that left people guessing, and answers that were wrong."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from api.site import PROJECT, Site, site
+from api.site import PROJECT, Site, definition, site
 
 pytestmark = pytest.mark.anyio
 
@@ -25,3 +26,55 @@ async def test_an_environment_says_why_it_wants_a_registry(server: Site) -> None
     reply = await server.post("/openapi/environments", params={"projectKey": PROJECT}, json={**body, "services": []})
     assert reply.status_code == 400
     assert reply.json()["description"] == "registry_id is required: there is no default registry"
+
+
+YEAR_MIN = 527040
+STAGE = ("stages", 0, "approval")
+APPROVERS = {"enabled": True, "native_approval": {"approve_users": [{"user_name": "admin"}], "timeout": 2**40}}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "named", "most"),
+    [
+        (("concurrency_limit",), 2**31, "concurrency_limit", 2**31 - 1),
+        (("stages", 0, "jobs", 0, "error_policy"), {"policy": "retry", "maximum_retry": 2**31},
+         "stages[0].jobs[0].error_policy.maximum_retry", 2**31 - 1),
+        (STAGE, APPROVERS, "stages[0].approval.native_approval.timeout", YEAR_MIN),
+        (STAGE, {"enabled": True, "approve_users": [], "timeout": 10**400}, "stages[0].approval.timeout", YEAR_MIN),
+    ],
+)  # fmt: skip
+async def test_numbers_that_no_table_and_no_calendar_holds(
+    server: Site, place: tuple[str | int, ...], value: Any, named: str, most: int
+) -> None:
+    body: Any = definition("huge", "true")
+    inner = body
+    for part in place[:-1]:
+        inner = inner[part]
+    inner[place[-1]] = value
+    reply = await server.post("/api/aslan/workflow/v4", json=body)
+    assert reply.status_code == 400, reply.text
+    assert reply.json()["description"] == f"{named}: Input should be less than or equal to {most}"
+
+
+@pytest.mark.parametrize("minutes", [YEAR_MIN + 1, 2**64])
+async def test_a_job_that_may_take_more_than_a_year_does_not_start(server: Site, minutes: int) -> None:
+    key = f"long-{minutes}"
+    body: Any = definition(key, "true")
+    body["stages"][0]["jobs"][0]["spec"]["properties"]["timeout"] = minutes
+    assert (await server.post("/api/aslan/workflow/v4", json=body)).status_code == 200
+    run = {"workflow_key": key, "project_key": PROJECT, "inputs": [{"job_name": "say"}]}
+    reply = await server.post("/openapi/workflows/custom/task", json=run)
+    assert (reply.status_code, reply.json()["code"]) == (400, 6160)
+    assert reply.json()["description"] == f"timeout {str(minutes)[:20]} is too long: at most {YEAR_MIN} minutes, a year"
+
+
+async def test_an_approval_job_that_would_wait_for_more_than_a_year(server: Site) -> None:
+    body: Any = definition("asks", "true")
+    asked = {"approve_users": [{"user_name": "admin"}], "timeout": 2**40, "needed_approvers": 1}
+    job = {"name": "ask", "type": "approval", "spec": {"type": "native", "native_approval": asked}}
+    body["stages"][0]["jobs"].append(job)
+    assert (await server.post("/api/aslan/workflow/v4", json=body)).status_code == 200
+    inputs = [{"job_name": "say"}, {"job_name": "ask"}]
+    run = {"workflow_key": "asks", "project_key": PROJECT, "inputs": inputs}
+    reply = await server.post("/openapi/workflows/custom/task", json=run)
+    assert (reply.status_code, reply.json()["code"]) == (400, 6160)

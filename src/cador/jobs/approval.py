@@ -6,7 +6,7 @@ from typing import Any, Final
 from cador.domain.errors import InvalidDefinition, NotStartable
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import Collected, Conclusion, Doc, JobTaskPlan, Run, Scope
-from cador.jobs.definition import APPROVAL_TIMEOUT_MIN, approval_fault, reference
+from cador.jobs.definition import APPROVAL_TIMEOUT_MIN, approval_fault, check_timeout, reference
 from cador.jobs.values import mapping, objects, text
 from cador.ports.executor import JobFolder
 
@@ -32,7 +32,8 @@ class Approval:
         return job
 
     def expand(self, job: Job, scope: Scope) -> list[JobTaskPlan]:
-        """Raises: NotStartable: nobody could approve, or the kind of approval needs a system that is not connected."""
+        """Raises: NotStartable: nobody could approve, or the kind of approval needs a system that is not connected,
+        or it would wait for more than a year."""
         kind = _kind(job.spec)
         if kind != "native":
             raise NotStartable(f"{kind} approval is not configured")
@@ -42,6 +43,7 @@ class Approval:
         minutes = (
             _count(job.spec.get("timeout")) or _count(body.get("timeout", body.get("Timeout"))) or APPROVAL_TIMEOUT_MIN
         )
+        check_timeout(minutes)
         plan = {
             "type": kind,
             "description": text(job.spec.get("description") or body.get("description")),

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NoReturn, cast
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cador.domain.errors import Invalid, InvalidDefinition
+from cador.domain.errors import Invalid, InvalidDefinition, NotStartable
 from cador.domain.workflow import ErrorPolicy, ExecutePolicy, Job, ManualStage, Param, Stage, StageApproval, Workflow
 from cador.jobs.base import JobType
 
@@ -22,8 +22,10 @@ APPROVAL_TIMEOUT_MIN: Final = 60
 """Minutes an approval waits when none (or 0) is configured."""
 BAD_KEY: Final = "a workflow key consists of letters, digits and hyphens"
 
+MOST_TASKS: Final = 2**31 - 1
+"""Largest ``concurrency_limit`` and ``maximum_retry``, as the tables keep them."""
 LONGEST_TASK_MIN: Final = 366 * 24 * 60
-"""Minutes a ``task_timeout`` may be: a year. A task that may take longer needs none."""
+"""Minutes any timeout may be: a year, so that every deadline is an instant that can be told."""
 BREAKPOINTS: Final = ("breakpoint_before", "breakpoint_after")
 
 Doc = dict[str, Any]
@@ -71,7 +73,7 @@ class ApproveUser(_Lenient):
 class ApprovalBody(_Lenient):
     """Who decides, in any of the kinds. ``timeout``: minutes."""
 
-    timeout: int = Field(0, validation_alias=_choice("timeout", "Timeout"))
+    timeout: int = Field(0, le=LONGEST_TASK_MIN, validation_alias=_choice("timeout", "Timeout"))
     needed_approvers: int = Field(0, validation_alias=_choice("needed_approvers", "NeededApprovers"))
     approve_users: list[ApproveUser] = []
 
@@ -86,7 +88,7 @@ class StageApprovalDoc(_Lenient):
     lark_approval: Doc | None = None
     dingtalk_approval: Doc | None = None
     workwx_approval: Doc | None = None
-    timeout: int | None = Field(None, validation_alias=_choice("timeout", "Timeout"))
+    timeout: int | None = Field(None, le=LONGEST_TASK_MIN, validation_alias=_choice("timeout", "Timeout"))
     needed_approvers: int | None = Field(None, validation_alias=_choice("needed_approvers", "NeededApprovers"))
     approve_users: list[ApproveUser] | None = None
 
@@ -127,7 +129,7 @@ class ManualExecDoc(_Lenient):
 
 class ErrorPolicyDoc(_Lenient):
     policy: str = ""
-    maximum_retry: int = 0
+    maximum_retry: int = Field(0, le=MOST_TASKS)
     approval_users: list[Doc] = []
 
 
@@ -225,7 +227,7 @@ class WorkflowDoc(_Lenient):
     display_name: str = Field("", validation_alias=_choice("display_name", "workflow_name"))
     project: str = Field("", validation_alias=_choice("project", "project_key"))
     description: str = ""
-    concurrency_limit: int | None = Field(None, ge=-1)
+    concurrency_limit: int | None = Field(None, ge=-1, le=MOST_TASKS)
     multi_run: bool | None = None
     params: list[ParamDoc] = []
     stages: list[StageDoc] = []
@@ -530,6 +532,12 @@ def _approval_doc(workflow: Workflow, stage: int) -> Mapping[str, Any]:
 
 
 EXTERNAL_APPROVALS: Final = ("lark", "lark_intl", "dingtalk", "workwx")
+
+
+def check_timeout(minutes: int) -> None:
+    """Raises: NotStartable: more than a year."""
+    if minutes > LONGEST_TASK_MIN:
+        raise NotStartable(f"timeout {str(minutes)[:20]} is too long: at most {LONGEST_TASK_MIN} minutes, a year")
 
 
 def approval_fault(kind: str, doc: Mapping[str, Any]) -> str:

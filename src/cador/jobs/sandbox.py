@@ -14,6 +14,7 @@ from cador.domain.errors import Invalid, NotStartable
 from cador.domain.naming import primary_repo, repo_identifier
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import CodeHostAccess, Collected, Conclusion, Doc, JobTaskPlan, Run, Scope
+from cador.jobs.definition import check_timeout
 from cador.jobs.environment import environment
 from cador.jobs.steps.archive import compile_archive
 from cador.jobs.steps.base import StepParts
@@ -44,9 +45,13 @@ _LEVELS: Final[Mapping[str, tuple[int, int]]] = {
 
 
 def timeout_s(minutes: Any, usual_min: int = LONGEST_MIN) -> float:
-    """Seconds of a timeout in minutes; *usual_min* when there is none, 600 minutes when it is 0 or less."""
+    """Seconds of a timeout in minutes; *usual_min* when there is none, 600 minutes when it is 0 or less.
+
+    Raises: NotStartable: more than a year.
+    """
     if not isinstance(minutes, int) or isinstance(minutes, bool):
         return usual_min * MINUTE_S
+    check_timeout(minutes)
     return (minutes if minutes > 0 else LONGEST_MIN) * MINUTE_S
 
 
