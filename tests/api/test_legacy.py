@@ -739,3 +739,41 @@ async def test_commits_of_shared_workflows_and_of_public_projects(server: Site) 
 
     await server.world.db.write(open_up)
     assert both <= {key for key, _ in await numbers_of(server, OTHER, SEES)}
+
+
+# -- with an approval ticket
+
+
+async def test_a_ticket_is_asked_for_here_too(server: Site) -> None:
+    reply = await server.post("/api/aslan/workflow/v4", json=workflow("ticketed", enable_approval_ticket=True))
+    assert reply.status_code == 200, reply.text
+    services = {"enabled": True, "service_list": [{"service_name": "db", "service_module": "db"}]}
+    ways = {
+        "L": (f"{TASKS}/create", {"workflow_name": "ticketed", "env_name": "qa", "targets": [TARGET]}),
+        "P": (
+            f"{PRODUCT}/task",
+            {"workflow_key": "ticketed", "project_key": PROJECT, "input": {"target_env": "dev", "build": services}},
+        ),
+    }
+    denied = "workflow task creation denied: "
+    for way, (path, body) in ways.items():
+        needed = "workflow need approval ticket to run, which is not supported by openAPI right now."
+        assert told(await server.post(path, json=body)) == (400, 6160, needed)
+        for number, limits in (
+            (f"{way}-env", {"envs": ["east"]}), (f"{way}-service", {"services": [_pair("other", "x")]}), (way, {}),
+        ):  # fmt: skip
+            ticket = {"project_key": PROJECT, "approval_id": number, "status": 1, **limits}
+            assert (await server.post("/openapi/ticket/approval", json=ticket)).status_code == 200
+        found = told(await server.post(path, json=body | {"approval_id": f"{way}-service"}))
+        assert found[2].startswith(f"{denied}service ")
+        if way == "L":
+            found = told(await server.post(path, json=body | {"approval_id": "L-env"}))
+            assert found == (400, 6160, f"{denied}environment qa is not allowed by the approval ticket.")
+        started = await server.post(path, json=body | {"approval_id": way})
+        assert started.status_code == 200, started.text
+        used = f"{denied}the approval ticket was used by task ticketed:{started.json()['task_id']} already."
+        assert told(await server.post(path, json=body | {"approval_id": way})) == (400, 6160, used)
+
+
+def _pair(service: str, module: str) -> dict[str, str]:
+    return {"service_name": service, "service_module": module}

@@ -158,3 +158,61 @@ async def test_what_is_refused(server: Site) -> None:
     refused(await server.post(PATH, json=body | {"project_key": "nowhere"}), 7100, missing)
     await give(server, "CHG-1")
     refused(await server.post(PATH, json=body), 7100, "mongo duplicate key error")
+
+
+async def test_a_token_of_the_scope_ticket_makes_tickets_and_nothing_else(server: Site) -> None:
+    await define(server)
+    users = (await ok(await server.get("/openapi/users")))["users"]
+    eve = next(user["uid"] for user in users if user["account"] == "eve")
+    made = await ok(await server.post(f"/openapi/users/{eve}/tokens", json={"name": "t", "scopes": ["ticket"]}))
+    token = made["token"]
+    body = {"project_key": PROJECT, "approval_id": "CHG-1", "status": 1}
+    await ok(await server.post(PATH, token, json=body))
+    await ok(await server.call("PUT", f"{PATH}/CHG-1", token, json=body | {"envs": ["dev"]}))
+    assert [one["envs"] for one in await ok(await server.get(PATH, token, params={"projectKey": PROJECT}))] == [["dev"]]
+    for reply in (
+        await server.post(RUN, token, json=wish(approval_id="CHG-1")),
+        await server.get("/openapi/workflows", token, params={"projectKey": PROJECT}),
+        await server.get("/api/aslan/ticket/approval", token, params={"projectName": PROJECT}),
+        await server.post("/openapi/workflows/view", token, json={"project_key": PROJECT, "name": "x"}),
+    ):
+        assert reply.status_code == 403, reply.text
+    for who in ("runner-token-000000", "reader-token-000000", "stranger-token-0000"):
+        assert (await server.post(PATH, who, json=body | {"approval_id": "CHG-2"})).status_code == 403
+        assert (await server.call("PUT", f"{PATH}/CHG-1", who, json=body)).status_code == 403
+        assert (await server.get(PATH, who, params={"projectKey": PROJECT})).status_code == 403
+        gone = await server.call("DELETE", f"{PATH}/CHG-1", who, params={"projectKey": PROJECT})
+        assert gone.status_code == 403
+    (ticket,) = await ok(await server.get(PATH, params={"projectKey": PROJECT}))
+    assert ticket["used_by"] is None
+
+
+async def test_a_retry_stays_within_what_the_ticket_allows(server: Site) -> None:
+    await define(server)
+    registry = {"address": "https://hub.example.com", "provider": "harbor", "namespace": "first"}
+    await ok(await server.post("/openapi/system/registry", json=registry))
+    ident = (await ok(await server.get("/openapi/system/registry")))[0]["registry_id"]
+    for env in ("dev", "test", "prod"):
+        body = {"project_key": PROJECT, "env_key": env, "cluster_id": LOCAL_CLUSTER, "namespace": f"shop-{env}"}
+        await ok(await server.post("/openapi/environments", json=body | {"registry_id": ident}))
+    await give(server, "CHG-1", envs="dev, test")
+    started = await ok(await server.post(RUN, json=wish(approval_id="CHG-1", deploy=("test", "api", "api"))))
+    number = started["task_id"]
+    assert (await server.done("release", number))["status"] == "failed"
+
+    async def again(env: str = "") -> Any:
+        edits = [{"job_name": "d", "parameters": {"env_name": env}}] if env else []
+        return await server.post(f"/api/v1/tasks/release/{number}/retry", json={"from": "api-api-d", "inputs": edits})
+
+    reply = await again("prod")
+    assert reply.status_code == 400
+    assert "environment prod is not allowed by the approval ticket" in reply.text
+    assert (await server.task("release", number))["status"] == "failed"
+    await ok(await again("dev"))
+    await server.done("release", number)
+    await ok(await again())
+    await server.done("release", number)
+    await ok(await server.call("DELETE", f"{PATH}/CHG-1", params={"projectKey": PROJECT}))
+    assert "the approval ticket of this task is gone" in (await again("test")).text
+    await ok(await again())
+    await server.done("release", number)

@@ -23,6 +23,7 @@ from cador.domain.replaying import Told, decoded
 from cador.ports.deliveries import Delivery, Receiver
 from cador.ports.logs import LogName
 from cador.ports.stores import EventRow, Resource, Tx, User
+from cador.ports.tickets import Ticket
 from cador.storage import backup_tables, sqlite
 from cador.storage.backup import Place, backup, restore, verify
 from cador.storage.backup_archive import ArchiveWriter, BackupError, read_archive
@@ -48,6 +49,9 @@ def fill(tx: Tx) -> None:
     tx.workflows.add(workflow_row())
     for _ in range(3):
         start(tx)
+    for number in ("CHG-1", "CHG-2"):
+        assert tx.tickets.add(Ticket(uid=f"uid of {number}", project="p", approval_id=number, valid=True, envs=("dev",)))
+    tx.tickets.use("uid of CHG-1", "w", 1)
     tx.meta.set("installation", "before")
     connection = tx.connection  # type: ignore[attr-defined]
     connection.execute(text("UPDATE job_task SET status = 'passed', attempt = 1 WHERE name = 'a'"))
