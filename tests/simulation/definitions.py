@@ -7,9 +7,12 @@ from typing import Any, Final
 import msgspec
 
 from cador.executors.scripted import Script
+from cador.jobs.steps.sonar import REPORT
 from cador.ports.executor import JobFolder
+from cador.ports.stores import Resource
 from simulation.dice import dice_of
 
+SCAN: Final = "quality"
 PEOPLE: Final = ("ann", "ben", "cid")
 _NAMES: Final = "abcdefghijklmnop"
 
@@ -27,6 +30,26 @@ def workflow(dice: random.Random, key: str) -> dict[str, Any]:
     if dice.random() < 0.12:
         document["task_timeout"] = 1
     return document
+
+
+def with_scan(dice: random.Random, document: dict[str, Any]) -> dict[str, Any]:
+    """*document*, in which perhaps one job is a scan that a server has to ask after."""
+    jobs = [job for stage in document["stages"] for job in stage["jobs"] if job["type"] == "freestyle"]
+    if jobs and dice.random() < 0.3:
+        spec = {"scanning_type": "", "scannings": [{"name": SCAN, "project_name": "shop"}]}
+        dice.choice(jobs).update(type="zadig-scanning", spec=spec)
+    return document
+
+
+def scan() -> list[Resource]:
+    """What scans need."""
+    body = {
+        "scanner_type": "sonarQube", "sonar_system": "sq", "sonar_parameter": "sonar.projectKey=k", "repo_info": [],
+        "enable_scanner": True, "enable_quality_gate": True, "addons": [], "artifact_paths": [], "parameters": [],
+        "image_name": "", "advanced_settings": {"timeout": 1},
+    }  # fmt: skip
+    server = {"server_address": "http://sonar.example.com", "token": "t0ken"}
+    return [Resource("sonar", "", "sq", server), Resource("scan", "shop", SCAN, body)]
 
 
 def limit(dice: random.Random) -> int:
@@ -103,6 +126,7 @@ def scripts(seed: int) -> Callable[[str, JobFolder], Script]:
             lines=tuple((after_s * number / max(count, 1), f"line {number} of {key}") for number in range(count)),
             ignores_term=dice.random() < 0.2,
             start_error=error,
+            outputs={REPORT: f"ceTaskId={dice.randrange(1000)}\nprojectKey=k"} if job.after is not None else {},
         )
 
     return script

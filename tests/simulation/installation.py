@@ -21,6 +21,7 @@ from cador.jobs.types import load_types
 from cador.ports.stores import Resource, Tx, User, WorkflowRow
 from cador.storage.database import Stores
 from simulation import definitions
+from simulation.asking import Asked
 from simulation.database import ANYBODY, SimulatedDatabase, Violation
 from simulation.dice import dice_of, loaded
 from simulation.executor import Way
@@ -202,6 +203,7 @@ class Simulation:
         self.way = Way(self.dice)
         self.way.slow = self.slow
         self.way.calls = self._called
+        self.asked = Asked(self)
         self.logs = LogHost()
         self.cluster = Cluster(self.loop, self.db, self.database_time, dice_of(self.seed, "news"))
         self.cluster.losing = self.dice.choice((0.0, 0.0, 0.2, 1.0))
@@ -218,11 +220,13 @@ class Simulation:
         for account in ("admin", *definitions.PEOPLE):
             tx.people.add_user(User(account, account, account.title(), admin=account == "admin"))
         project = {"project_key": "shop", "project_name": "The shop"}
-        tx.resources.add(Resource("project", "", "shop", project))
+        for resource in (Resource("project", "", "shop", project), *definitions.scan()):
+            tx.resources.add(resource)
         dice = dice_of(self.seed, "workflows")
         self.workflows = [f"w{number}" for number in range(dice.choice((1, 2, 3)))]
         for key in self.workflows:
-            tx.workflows.add(self.definition(definitions.workflow(dice, key)))
+            document = definitions.with_scan(dice_of(self.seed, f"scan in {key}"), definitions.workflow(dice, key))
+            tx.workflows.add(self.definition(document))
 
     def definition(self, document: dict[str, Any]) -> WorkflowRow:
         doc = normalise(document)

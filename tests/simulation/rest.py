@@ -25,7 +25,7 @@ _KINDS: Final = {
 
 
 def look_over(sim: "Simulation") -> None:
-    for check in (_outside, _answers, _histories, _told, _logs):
+    for check in (_outside, _answers, _histories, _told, _asked, _logs):
         check(sim)
         if sim.violation:
             return
@@ -113,6 +113,22 @@ def _told(sim: "Simulation") -> None:
         if key not in ends and key not in passed_by:
             sim.fail(f"something was told that never was: {sim.said[key]} under {key}")
     sim.figures["told"] += sum(sim.told.values())
+
+
+def _asked(sim: "Simulation") -> None:
+    """Every scan that passed was asked after, and nobody asks any more."""
+    rows = sim.db.raw.execute(
+        "SELECT a.job_id, a.attempt, j.recovery, j.attempt FROM job_attempt a JOIN job_task j ON j.id = a.job_id"
+        " WHERE j.type = 'zadig-scanning' AND a.status = 'passed'"
+    ).fetchall()
+    for job_id, attempt, recovery, newest in rows:
+        recoveries = range(recovery, recovery + 1) if attempt == newest else range(3)
+        keys = [f"{sim.installation}.{job_id}.{attempt}.{number}" for number in recoveries]
+        if not any(sim.asked.answered[key] for key in keys):
+            sim.fail(f"{keys[-1]} passed, and nobody had an answer")
+    for (server, key), count in sim.asked.going.items():
+        if count and server.process.alive:
+            sim.fail(f"{server.process.name} still asks after {key}")
 
 
 def _logs(sim: "Simulation") -> None:

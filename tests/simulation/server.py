@@ -97,6 +97,7 @@ class Server:
             stop_grace_s=1.0,
             lost_after_s=LOST_AFTER_S,
             couriers={CALLBACK: Patient(outgoing, sealer)},
+            actions={"sonar": sim.asked.by(self)},
         )
         self.ctx = Context(
             db=db,
