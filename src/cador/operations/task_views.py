@@ -12,7 +12,7 @@ from cador.domain.variables import plain
 from cador.jobs.base import JobType
 from cador.operations.actor import Actor
 from cador.operations.context import Context
-from cador.operations.finding import find_task, is_public
+from cador.operations.finding import find_task, is_public, row_in
 from cador.operations.stage_executors import executors_of
 from cador.operations.task_values import (
     ApprovalView,
@@ -29,8 +29,12 @@ from cador.ports.stores import JobRow, TaskFilter, Tx
 
 async def task_detail(ctx: Context, actor: Actor, workflow_key: str, number: int) -> TaskDetail:
     """Everything about one task. Raises: NotFound("task"), Forbidden."""
-    task_id = await find_task(ctx, actor, "get_workflow", workflow_key, number)
-    return await ctx.db.read(_detail, ctx, actor, task_id)
+    return await ctx.db.read(_found_detail, ctx, actor, workflow_key, number)
+
+
+def _found_detail(tx: Tx, ctx: Context, actor: Actor, workflow_key: str, number: int) -> TaskDetail:
+    """In one transaction, and so one change of threads: this is what clients poll."""
+    return _detail(tx, ctx, actor, row_in(tx, ctx, actor, "get_workflow", workflow_key, number).id)
 
 
 def _detail(tx: Tx, ctx: Context, actor: Actor, task_id: int) -> TaskDetail:
