@@ -14,10 +14,11 @@ from collections.abc import Iterator
 
 from fairness import FAIRNESS
 from figures import FIGURES, Bench, Row
+from pollers import POLLERS
 from scale import SCALE
 from serving import Postgres
 
-ALL = {**FIGURES, **FAIRNESS, **SCALE}
+ALL = {**FIGURES, **FAIRNESS, **POLLERS, **SCALE}
 
 
 def benches(database: str, *, quick: bool) -> Iterator[Bench]:
