@@ -86,7 +86,6 @@ FILTERS: dict[str, TaskFilter] = {
     "few projects": TaskFilter(projects=(SMALL, "none", "nowhere")),
     "few projects, status": TaskFilter(projects=(SMALL, "none", "nowhere"), statuses=("timeout",)),
     "few projects, creator": TaskFilter(projects=(SMALL, "none", "nowhere"), creator=RARE),
-    "few projects, other workflow": TaskFilter(projects=(SMALL, "none"), workflow_key="old"),
 }
 """What no route offers yet: measured from the call to the rows, without HTTP."""
 

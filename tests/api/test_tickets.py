@@ -149,7 +149,9 @@ async def test_what_is_refused(server: Site) -> None:
     window = {"execution_window_start": 5, "execution_window_end": 4}
     text = "invalid time window: start time greater than end time"
     refused(await server.post(PATH, json=body | window), 400, text)
-    for wrong in ({"status": 2}, {"status": "1"}, {"envs": 7}, {"services": [{}]}, {"users": [{"name": "x"}]},
+    for wrong in ({"status": 2}, {"status": "1"}, {"status": True}, {"status": 1.0},
+                  {"services": [{"service_name": "a\n", "service_module": "b"}]},
+                  {"envs": 7}, {"services": [{}]}, {"users": [{"name": "x"}]},
                   {"execution_window_start": -1}, {"execution_window_end": 1 << 63}):  # fmt: skip
         assert (await server.post(PATH, json=body | wrong)).status_code == 400, wrong
     without = {key: value for key, value in body.items() if key != "status"}

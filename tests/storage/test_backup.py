@@ -50,7 +50,9 @@ def fill(tx: Tx) -> None:
     for _ in range(3):
         start(tx)
     for number in ("CHG-1", "CHG-2"):
-        assert tx.tickets.add(Ticket(uid=f"uid of {number}", project="p", approval_id=number, valid=True, envs=("dev",)))
+        assert tx.tickets.add(
+            Ticket(uid=f"uid of {number}", project="p", approval_id=number, valid=True, envs=("dev",))
+        )
     tx.tickets.use("uid of CHG-1", "w", 1)
     tx.meta.set("installation", "before")
     connection = tx.connection  # type: ignore[attr-defined]

@@ -49,13 +49,21 @@ class TicketBody(Body):
             return [name for part in value.split(",") if (name := part.strip())]
         return value
 
+    @field_validator("status", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        """``true`` and ``1.0`` would pass for 1."""
+        return value if type(value) is int else None
+
     @model_validator(mode="after")
     def _rules(self) -> "TicketBody":
         require(self.approval_id, "approval_id cannot be empty")
         require(self.project_key, "project_key cannot be empty")
         check_free_name(self.approval_id, "approval_id")
-        for text in (*self.envs, *(user.name for user in self.users), *(user.email for user in self.users)):
-            check_line(text, "envs and users")
+        users = (text for user in self.users for text in (user.name, user.email))
+        services = (text for one in self.services for text in (one.service_name, one.service_module))
+        for text in (*self.envs, *users, *services):
+            check_line(text, "envs, services and users")
         if self.execution_window_end and self.execution_window_start > self.execution_window_end:
             raise Invalid("invalid time window: start time greater than end time")
         return self
