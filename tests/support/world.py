@@ -129,7 +129,8 @@ class World:
         def fill(tx: Tx) -> None:
             for account in PEOPLE:
                 tx.people.add_user(User(account, account, account.title(), admin=account == "admin"))
-            project = {"project_key": PROJECT, "project_name": "The shop", "description": "", "deploy_type": "yaml"}
+            project = {"project_key": PROJECT, "project_name": "The shop", "is_public": False, "description": ""}
+            project |= {"project_type": "yaml", "deploy_type": "k8s"}
             tx.resources.add(Resource("project", "", PROJECT, project))
 
         await self.db.write(fill)

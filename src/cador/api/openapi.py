@@ -158,7 +158,8 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
                 continue  # an empty name: there to say that one is missing
             here = _template(path)
             method = route.method.lower()
-            one = {**operation, "operationId": re.sub(r"\W+", "_", f"{method}{here}").strip("_")}
+            answers = {**operation["responses"], **_errors(route, path, refs)}
+            one = {**operation, "responses": answers, "operationId": re.sub(r"\W+", "_", f"{method}{here}").strip("_")}
             if path != route.paths[0]:
                 one["description"] += f" Another address of {route.method} {_template(route.paths[0])}."
             paths.setdefault(here, {})[method] = one
@@ -233,7 +234,10 @@ def _operation(route: Route, refs: Mapping[Any, Mapping[str, Any]], examples: Se
         "summary": route.summary,
         "description": f"Permission: {route.permission}.",
         "parameters": list(_parameters(route)),
-        "responses": {"200": _reply(route, refs, examples), **_further(route), **_errors(route, refs)},
+        "responses": {
+            "200": _reply(route, refs, examples),
+            **_further(route),
+        },
     }
     if route.body is not None:
         content: dict[str, Any] = {"schema": refs[route.body]}
@@ -304,9 +308,8 @@ def _further(route: Route) -> dict[str, Any]:
     return {status: {"description": text} for status, text in _FURTHER.get(_template(route.paths[0]), {}).items()}
 
 
-def _errors(route: Route, refs: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
-    """Every status a route can refuse with, the codes behind it and what each looks like."""
-    path = route.paths[0]
+def _errors(route: Route, path: str, refs: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+    """Every status a route can refuse with at *path*, the codes behind it and what each looks like."""
     if not path.startswith(("/api/", "/openapi/")):
         return {}
     own, legacy = path.startswith(OWN_PREFIX), path.startswith(LEGACY_PREFIX)

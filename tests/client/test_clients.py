@@ -1,0 +1,249 @@
+"""Both clients against a real server over a socket: the same calls with the same results, by one definition."""
+
+import asyncio
+import inspect
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.site import ADMIN, Site, definition, site
+from cador.client import ApiError, AsyncClient, Client, TimedOut, Unreachable
+from cador.client.groups import Groups
+from cador.client.methods import Call, Stream
+from cador.client.wire import Event, Request, Source
+from support.http_peer import peer, reply
+from support.world import PROJECT
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Site, str]]:
+    async with site(tmp_path_factory.mktemp("clients")) as server, server.served() as url:
+        yield server, url
+
+
+class Both:
+    """Calls of either client, awaited."""
+
+    def __init__(self, url: str, token: str, *, awaited: bool) -> None:
+        self.client: Any = AsyncClient(url, token) if awaited else Client(url, token)
+        self.awaited = awaited
+
+    async def __call__(self, choose: Callable[[Any], Callable[..., Any]], *args: Any, **kwargs: Any) -> Any:
+        call = choose(self.client)
+        if self.awaited:
+            return await call(*args, **kwargs)
+        return await asyncio.to_thread(call, *args, **kwargs)
+
+    async def events(self, stream: Any) -> list[Event]:
+        if self.awaited:
+            return [event async for event in stream]
+        return await asyncio.to_thread(list, stream)
+
+    async def close(self) -> None:
+        if self.awaited:
+            await self.client.close()
+        else:
+            self.client.close()
+
+
+@pytest.fixture(params=["sync", "async"])
+async def both(request: pytest.FixtureRequest, served: tuple[Site, str]) -> AsyncIterator[Both]:
+    made = Both(served[1], ADMIN, awaited=request.param == "async")
+    yield made
+    await made.close()
+
+
+async def test_from_a_definition_to_the_end_of_its_task(both: Both) -> None:
+    key = f"made-{'async' if both.awaited else 'sync'}"
+    assert await both(lambda c: c.workflows.validate, definition(key)) == []
+    await both(lambda c: c.workflows.create, definition(key))
+    assert key in {line["workflow_key"] for line in await both(lambda c: c.workflows.list, PROJECT)}
+    assert (await both(lambda c: c.workflows.get, key, PROJECT))["workflow_key"] == key
+    started = await both(lambda c: c.tasks.start, key, PROJECT, inputs=[{"job_name": "say"}], remark="by a client")
+    number = started["task_id"]
+    task = await both(lambda c: c.tasks.wait, key, number, timeout_s=30)
+    assert (task["status"], task["task_id"]) == ("passed", number)
+    page = await both(lambda c: c.tasks.list, key, PROJECT)
+    assert (page["total"], page["workflow_tasks"][0]["remark"]) == (1, "by a client")
+    job = task["stages"][0]["jobs"][0]["name"]
+    events = await both.events(both.client.logs.follow(key, number, job))
+    assert any("hello" in event.data for event in events)
+    assert events[-1].event == "end"
+    assert json.loads(events[-1].data)["status"] == "passed"
+    assert "hello" in await both(lambda c: c.logs.read, key, number, job)
+    behind = next(event.id for event in events if "hello" in event.data)
+    again = await both.events(both.client.logs.follow(key, number, job, last_id=behind))
+    assert not any("hello" in event.data for event in again)
+    assert await both(lambda c: c.tasks.artifacts, key, number) == []
+    await both(lambda c: c.workflows.delete, key, PROJECT)
+
+
+async def test_a_start_with_one_key_happens_once(both: Both) -> None:
+    key = f"once-{'async' if both.awaited else 'sync'}"
+    await both(lambda c: c.workflows.create, definition(key))
+    starts = [
+        await both(lambda c: c.tasks.start, key, PROJECT, inputs=[{"job_name": "say"}], idempotency_key=f"{key}-1")
+        for _ in range(2)
+    ]
+    assert starts[0]["task_id"] == starts[1]["task_id"]
+
+
+async def test_what_else_is_there(both: Both) -> None:
+    me = await both(lambda c: c.server.me)
+    assert me["account"] == "admin"
+    await both(lambda c: c.server.wait_until_ready)
+    assert await both(lambda c: c.server.version)
+    made = await both(lambda c: c.tokens.create, me["uid"], "of a test", expires_in_days=1)
+    assert made["token"].startswith("cador_")
+    await both(lambda c: c.tokens.delete, me["uid"], made["id"])
+    assert made["id"] not in {token["id"] for token in await both(lambda c: c.tokens.list, me["uid"])}
+    await both(lambda c: c.views.create, PROJECT, "mine", [{"workflow_key": "w", "workflow_type": "custom"}])
+    assert [view["name"] for view in await both(lambda c: c.views.list, PROJECT)] == ["mine"]
+    await both(lambda c: c.views.delete, PROJECT, "mine")
+    await both(lambda c: c.secrets.put, "kept", {"token": "planted-4711"})
+    assert "planted-4711" not in str(await both(lambda c: c.secrets.list))
+    await both(lambda c: c.secrets.delete, "kept")
+    text = await both(lambda c: c.configuration.export, PROJECT)
+    applied = await both(lambda c: c.configuration.apply, text, dry_run=True)
+    assert {one["error"] for one in applied["results"]} == {""}
+    projects = await both(lambda c: c.resources.get, "/openapi/projects/project", pageSize=10)
+    assert projects["projects"][0]["project_key"] == PROJECT
+
+
+async def test_a_refusal_says_which_operation_failed_and_why(both: Both) -> None:
+    with pytest.raises(ApiError, match="Find workflow failed") as caught:
+        await both(lambda c: c.tasks.start, "no-such", PROJECT)
+    assert (caught.value.status, caught.value.code) == (400, 6542)
+    assert caught.value.description
+    with pytest.raises(ApiError) as caught:
+        await both(lambda c: c.tasks.why, "no-such", 1)
+    assert (caught.value.status, caught.value.message) == (404, "Not Found")
+
+
+async def test_waiting_ends_when_it_should(served: tuple[Site, str], both: Both) -> None:
+    key = f"long-{'async' if both.awaited else 'sync'}"
+    await both(lambda c: c.workflows.create, definition(key, "exec sleep 600"))
+    number = (await both(lambda c: c.tasks.start, key, PROJECT, inputs=[{"job_name": "say"}]))["task_id"]
+    with pytest.raises(TimedOut) as caught:
+        await both(lambda c: c.tasks.wait, key, number, timeout_s=0)
+    assert caught.value.last["status"] in ("created", "running")
+    await both(lambda c: c.tasks.cancel, key, number)
+    assert (await both(lambda c: c.tasks.wait, key, number, timeout_s=30))["status"] == "cancelled"
+
+
+# -- repetition, against a server that a test writes down
+
+
+@pytest.fixture(params=["sync", "async"])
+def awaited(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "async")
+
+
+async def test_only_what_may_be_repeated_is(awaited: bool) -> None:
+    """The first two replies to each path are lost."""
+    seen: dict[str, int] = {}
+
+    def answer(asked: Any, handler: Any) -> None:
+        seen[asked.path] = seen.get(asked.path, 0) + 1
+        if seen[asked.path] > 2:
+            reply(handler, 200, {"task_id": 1})
+        else:
+            handler.close_connection = True
+            handler.connection.close()
+
+    with peer(answer) as server:
+        both = Both(server.url, "t", awaited=awaited)
+        assert await both(lambda c: c.resources.get, "/read") == {"task_id": 1}
+        assert await both(lambda c: c.tasks.start, "w", "p") == {"task_id": 1}
+        with pytest.raises(Unreachable):
+            await both(lambda c: c.resources.create, "/made")
+        await both.close()
+    assert seen["/made"] == 1
+    starts = [asked for asked in server.asked if asked.path == "/openapi/workflows/custom/task"]
+    assert len(starts) == 3
+    assert len({asked.headers["idempotency-key"] for asked in starts}) == 1
+
+
+async def test_a_stream_goes_on_where_it_broke_off(awaited: bool) -> None:
+    def answer(asked: Any, handler: Any) -> None:
+        text = b"id: 6\ndata: one\n\nid: 9\ndata: cut"
+        if asked.headers.get("last-event-id") == "6":
+            text = b'id: 9\ndata: two\n\nevent: end\ndata: {"status": "passed"}\n\n'
+        reply(handler, 200, text, "text/event-stream")
+
+    with peer(answer) as server:
+        both = Both(server.url, "t", awaited=awaited)
+        events = await both.events(both.client.logs.follow("w", 1, "say"))
+        await both.close()
+    assert [event.data for event in events][:2] == ["one", "two"]
+    assert events[-1].event == "end"
+
+
+async def test_nobody_listens(awaited: bool) -> None:
+    with peer(lambda asked, handler: None) as server:
+        pass
+    both = Both(server.url, "t", awaited=awaited)
+    with pytest.raises(Unreachable) as caught:
+        await both(lambda c: c.server.me)
+    assert not caught.value.sent
+    await both.close()
+
+
+def test_a_stream_that_never_comes_back_ends_with_its_error() -> None:
+    source = Source(Request("GET", "/x"), attempts=3)
+    error = Unreachable("gone")
+    assert source.lost(error) < source.lost(error)
+    with pytest.raises(Unreachable, match="gone"):
+        source.lost(error)
+
+
+async def test_connections_are_kept(served: tuple[Site, str]) -> None:
+    def several() -> int:
+        with Client(served[1], ADMIN) as client:
+            ports = set()
+            for _ in range(3):
+                client.server.me()
+                (kept,) = client._idle
+                ports.add(kept.sock.getsockname()[1])
+            return len(ports)
+
+    assert await asyncio.to_thread(several) == 1
+
+
+def test_every_call_has_a_docstring_and_is_there_in_both() -> None:
+    sync, awaited = Client("http://127.0.0.1:9"), AsyncClient("http://127.0.0.1:9")
+    seen = 0
+    for name, group in vars(sync).items():
+        for called, method in vars(type(group)).items():
+            if isinstance(method, Call | Stream):
+                assert inspect.getdoc(getattr(group, called)), (name, called)
+                assert callable(getattr(getattr(awaited, name), called))
+                seen += 1
+    assert seen > 40
+    assert isinstance(sync, Groups)
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "nonsense", "http://"])
+def test_no_address(url: str) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ValueError, match="is not an http"):
+            kind(url)
+
+
+def test_importing_it_loads_no_http_library_and_no_server(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, cador.client; print([m for m in ('httpx2', 'pydantic', 'sqlalchemy') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout.strip() == "[]"
