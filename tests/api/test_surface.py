@@ -78,3 +78,19 @@ async def test_an_approval_job_that_would_wait_for_more_than_a_year(server: Site
     run = {"workflow_key": "asks", "project_key": PROJECT, "inputs": inputs}
     reply = await server.post("/openapi/workflows/custom/task", json=run)
     assert (reply.status_code, reply.json()["code"]) == (400, 6160)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "detail"),
+    [
+        ("PUT", "/api/v1/secrets/x", {"data": {"K": 5}}, "data.K: must be a string"),
+        ("PUT", "/api/v1/secrets/x", {"data": {"K": "a" * 70_000}}, "data.K is larger than 65536 bytes"),
+        ("PUT", "/api/v1/secrets/x", {"data": {"not a key": "v"}}, "data: a key consists of letters, digits and . _ -"),
+        ("POST", "/api/v1/templates/dockerfile", {"name": 5}, "name: must be a string"),
+    ],
+)
+async def test_the_place_of_a_mistake_is_told_once(
+    server: Site, method: str, path: str, body: dict[str, Any], detail: str
+) -> None:
+    reply = await server.call(method, path, json=body)
+    assert (reply.status_code, reply.json()["detail"]) == (400, detail)

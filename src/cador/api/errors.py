@@ -127,7 +127,8 @@ def _words(error: domain.CadorError, *, plain: bool) -> str:
     if not plain and isinstance(error, domain.AlreadyExists):
         return DUPLICATE_KEY
     place = getattr(error, "place", "") if plain else ""  # the documents' texts are exact
-    return f"{place}: {error}" if place else str(error)
+    text = str(error)
+    return text if not place or text.startswith(place) else f"{place}: {text}"
 
 
 def body_of(refusal: Refusal, path: str, language: str) -> tuple[str, bytes]:
