@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from pydantic import BaseModel, RootModel
+
 from cador.api.catalogue import Operation
 from cador.api.errors import bad_request
 from cador.api.params import integer
@@ -15,6 +17,63 @@ from cador.ports.stores import Token, User
 
 ROUTES: Final = Routes("people")
 USERS: Final = "/openapi/users"
+
+
+class UserBrief(BaseModel):
+    """``last_login_time``: Unix seconds, 0 for never."""
+
+    uid: str
+    account: str
+    name: str
+    identity_type: str
+    last_login_time: int
+
+
+class UserShown(UserBrief):
+    email: str
+    phone: str
+    admin: bool
+
+
+class UserList(BaseModel):
+    users: list[UserBrief]
+    total_count: int
+
+
+class TokenShown(BaseModel):
+    """Times: Unix seconds; ``expire_time`` 0: never."""
+
+    id: int
+    name: str
+    kind: str
+    prefix: str
+    scopes: list[str]
+    projects: list[str]
+    create_time: int
+    expire_time: int
+    last_used_time: int
+
+
+class TokenList(RootModel[list[TokenShown]]):
+    pass
+
+
+class TokenMade(TokenShown):
+    """``token``: its text, shown this once."""
+
+    token: str
+
+
+class TokenOfSomebody(TokenShown):
+    uid: str
+    account: str
+
+
+class TokenPage(BaseModel):
+    """``next_before``: for the next page; null on the last one."""
+
+    tokens: list[TokenOfSomebody]
+    next_before: int | None
 
 
 def _brief(user: User) -> dict[str, Any]:
@@ -31,7 +90,7 @@ def _full(user: User) -> dict[str, Any]:
     return {**_brief(user), "email": user.email, "phone": user.phone, "admin": user.admin}
 
 
-@ROUTES.get(USERS, SYSTEM_ADMIN, query=("account", "name", "pageNum", "pageSize"))
+@ROUTES.get(USERS, SYSTEM_ADMIN, query=("account", "name", "pageNum", "pageSize"), reply=UserList)
 async def list_users(call: Call) -> dict[str, Any]:
     """Users; ``account`` must match exactly, ``name`` be contained."""
     page, size = call.page()
@@ -47,13 +106,14 @@ async def list_users(call: Call) -> dict[str, Any]:
     also=("/api/v1/users",),
     faults={AlreadyExists: Operation.CREATE_USER, Invalid: Operation.CREATE_USER},
     body=UserBody,
+    reply=UserShown,
 )
 async def create_user(call: Call) -> dict[str, Any]:
     """Create a user with a password."""
     return _full(await people.create_user(call.ctx, call.actor, await call.object(), call.sessions))
 
 
-@ROUTES.get(f"{USERS}/{{uid}}", by_operation("admin_system"), faults={NotFound: Operation.FIND_USER})
+@ROUTES.get(f"{USERS}/{{uid}}", by_operation("admin_system"), faults={NotFound: Operation.FIND_USER}, reply=UserShown)
 async def user(call: Call) -> dict[str, Any]:
     """One user; everybody may look at themselves."""
     return _full(await people.find_user(call.ctx, call.actor, call.path_value("uid")))
@@ -98,7 +158,9 @@ _TOKENS: Final = f"{USERS}/{{uid}}/tokens"
 _NO_USER: Final = {NotFound: Operation.FIND_USER}
 
 
-@ROUTES.post(_TOKENS, by_operation("admin_system"), faults=_NO_USER, body=TokenBody)
+@ROUTES.post(
+    _TOKENS, by_operation("admin_system"), faults=_NO_USER, body=TokenBody, body_optional=True, reply=TokenMade
+)
 async def create_token(call: Call) -> dict[str, Any]:
     """Make an API token. It is shown this once."""
     body = await call.object_or_none() or {}
@@ -106,14 +168,14 @@ async def create_token(call: Call) -> dict[str, Any]:
     return {**_token(token), "token": text}
 
 
-@ROUTES.get(_TOKENS, by_operation("admin_system"), faults=_NO_USER)
+@ROUTES.get(_TOKENS, by_operation("admin_system"), faults=_NO_USER, reply=TokenList)
 async def list_tokens(call: Call) -> list[dict[str, Any]]:
     """The API tokens and sessions of a user, without their text."""
     await call.sessions.write_uses()
     return [_token(token) for token in await tokens.list_tokens(call.ctx, call.actor, call.path_value("uid"))]
 
 
-@ROUTES.post(f"{_TOKENS}/{{id}}/rotate", by_operation("admin_system"), faults=_NO_USER)
+@ROUTES.post(f"{_TOKENS}/{{id}}/rotate", by_operation("admin_system"), faults=_NO_USER, reply=TokenMade)
 async def rotate_token(call: Call) -> dict[str, Any]:
     """Give an API token another text, shown this once; the old one is refused from now on."""
     text, token = await tokens.rotate_token(call.ctx, call.actor, call.path_value("uid"), _token_id(call))
@@ -133,7 +195,7 @@ def _token_id(call: Call) -> int:
     return token_id
 
 
-@ROUTES.get("/api/v1/tokens", SYSTEM_ADMIN, query=("prefix", "before:int", "limit:int"))
+@ROUTES.get("/api/v1/tokens", SYSTEM_ADMIN, query=("prefix", "before:int", "limit:int"), reply=TokenPage)
 async def all_tokens(call: Call) -> dict[str, Any]:
     """The tokens of all users, newest first. ``prefix``: how the text begins, or a whole text found somewhere."""
     await call.sessions.write_uses()

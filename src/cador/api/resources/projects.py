@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from cador.api.catalogue import Operation
 from cador.api.errors import bad_request
 from cador.api.params import PROJECT
@@ -59,7 +61,32 @@ async def change_variables(call: Call) -> None:
     await projects.change(call.ctx, call.actor, call.need(PROJECT), asked)
 
 
-@ROUTES.get(PATH, LOGGED_IN, query=("pageNum", "pageSize"))
+class ProjectLine(BaseModel):
+    project_name: str
+    project_key: str
+    description: str
+    deploy_type: str
+
+
+class ProjectList(BaseModel):
+    total: int
+    projects: list[ProjectLine]
+
+
+class ProjectShown(BaseModel):
+    """``weight``: only where it was given."""
+
+    project_name: str
+    project_key: str
+    is_public: bool
+    desc: str
+    deploy_type: str
+    create_time: int
+    created_by: str
+    weight: float | None = None
+
+
+@ROUTES.get(PATH, LOGGED_IN, query=("pageNum", "pageSize"), reply=ProjectList)
 async def list_projects(call: Call) -> dict[str, Any]:
     """The projects the caller may see."""
     page, size = call.page()
@@ -78,7 +105,13 @@ async def list_projects(call: Call) -> dict[str, Any]:
     }
 
 
-@ROUTES.get(f"{PATH}/detail", in_query("get_project"), faults={NotFound: Operation.GET_PROJECT}, query=("projectKey!",))
+@ROUTES.get(
+    f"{PATH}/detail",
+    in_query("get_project"),
+    faults={NotFound: Operation.GET_PROJECT},
+    query=("projectKey!",),
+    reply=ProjectShown,
+)
 async def detail(call: Call) -> dict[str, Any]:
     """One project."""
     project = await projects.find(call.ctx, call.need(PROJECT))
