@@ -221,6 +221,8 @@ for _order in (
     (_t.creator, _t.create_at, _t.id),
     (_t.status, _t.create_at, _t.id),
     (_t.project, _t.status, _t.create_at, _t.id),
+    (_t.project, _t.creator, _t.create_at, _t.id),
+    (_t.workflow_key, _t.creator, _t.create_at, _t.id),
     (_t.workflow_key, _t.status, _t.create_at, _t.id),
 ):
     _partial("ix_workflow_task_" + "_".join(column.name for column in _order), *_order, where=TASK_LISTED)

@@ -29,6 +29,7 @@ def upgrade() -> None:
     people()
     deliveries()
     commits()
+    lists()
     tickets()
 
 
@@ -98,6 +99,18 @@ def commits() -> None:
         comment="Commits of the repositories its jobs work on. project: of the task",
     )
     op.create_index(op.f("ix_task_commit_task_id_commit_id"), "task_commit", ["task_id", "commit_id"])
+
+
+def lists() -> None:
+    """The newest tasks that one person has started in one project, or of one workflow."""
+    for scope in ("project", "workflow_key"):
+        op.create_index(
+            f"ix_workflow_task_{scope}_creator_create_at_id",
+            "workflow_task",
+            [scope, "creator", "create_at", "id"],
+            sqlite_where=sa.text("deleted = 0 AND archived = 0"),
+            postgresql_where=sa.text("NOT deleted AND NOT archived"),
+        )
 
 
 def tickets() -> None:
