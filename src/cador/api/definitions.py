@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from cador.api.bodies import parse_definition
 from cador.api.catalogue import DISPLAY_NAME_TAKEN, KEY_PATTERN, NO_DOCUMENTS, WORKFLOW_EXISTS, Operation
 from cador.api.definition_shapes import workflow_document, workflow_line
+from cador.api.detail_models import WorkflowDocument
 from cador.api.errors import Faults, Refusal, bad_request
 from cador.api.params import PROJECT, VIEW, WORKFLOW
 from cador.api.permissions import by_operation, in_query
@@ -100,7 +101,7 @@ async def list_workflows(call: Call) -> Any:
     in_query("get_workflow", workflow="workflowKey"),
     also=(f"{_CUSTOM}//detail",),
     query=("projectKey!",),
-    reply={"type": "object", "description": "the definition, credentials masked"},
+    reply=WorkflowDocument,
 )
 async def detail(call: Call) -> Any:
     """A workflow's definition. Sent back through "create" or "replace" it means the same."""

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cador.api import params
 from cador.api.bodies import validate
 from cador.api.catalogue import RETRY_STATUS, Operation
+from cador.api.detail_models import TaskDocument
 from cador.api.errors import Refusal, bad_request
 from cador.api.params import PROJECT, TASK, WORKFLOW
 from cador.api.permissions import by_operation, in_body, in_query
@@ -118,7 +119,7 @@ def _breakpoints(given: RunInput) -> tuple[str, ...]:
     TASK_PATH,
     by_operation("get_workflow"),
     query=("taskId:int!", "workflowKey!"),
-    reply={"type": "object", "description": "the task with its stages and jobs"},
+    reply=TaskDocument,
 )
 async def detail(call: Call) -> Any:
     """One task with its stages, jobs, approvals and variables."""

@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from cador.api.catalogue import NO_DOCUMENTS
 from cador.api.errors import Refusal, bad_request
 from cador.api.permissions import SYSTEM_ADMIN
@@ -27,6 +29,29 @@ def _refused(error: Exception) -> Refusal:
 _FAULTS: Final = {NotFound: _no_group, AlreadyExists: _refused, Conflict: _refused}
 
 
+class GroupLine(BaseModel):
+    id: str
+    name: str
+    description: str
+    type: str
+    user_total: int
+
+
+class GroupList(BaseModel):
+    group_list: list[GroupLine]
+    total: int
+
+
+class GroupMember(BaseModel):
+    uid: str
+    account: str
+    name: str
+
+
+class GroupShown(GroupLine):
+    users: list[GroupMember]
+
+
 def _line(group: Group) -> dict[str, Any]:
     return {
         "id": group.uid,
@@ -42,7 +67,7 @@ def _full(group: Group) -> dict[str, Any]:
     return {**_line(group), "users": users}
 
 
-@ROUTES.get(PATH, SYSTEM_ADMIN, query=("pageNum", "pageSize", "name"))
+@ROUTES.get(PATH, SYSTEM_ADMIN, query=("pageNum", "pageSize", "name"), reply=GroupList)
 async def list_groups(call: Call) -> dict[str, Any]:
     """User groups; ``name`` must be contained."""
     page, size = call.page()
@@ -50,19 +75,19 @@ async def list_groups(call: Call) -> dict[str, Any]:
     return {"group_list": [_line(group) for group in found], "total": total}
 
 
-@ROUTES.post(PATH, SYSTEM_ADMIN, faults=_FAULTS, body=GroupBody)
+@ROUTES.post(PATH, SYSTEM_ADMIN, faults=_FAULTS, body=GroupBody, reply=GroupShown)
 async def create_group(call: Call) -> dict[str, Any]:
     """Create a user group with its members."""
     return _full(await groups.create_group(call.ctx, call.actor, await call.object()))
 
 
-@ROUTES.get(_ONE, SYSTEM_ADMIN, faults=_FAULTS)
+@ROUTES.get(_ONE, SYSTEM_ADMIN, faults=_FAULTS, reply=GroupShown)
 async def group(call: Call) -> dict[str, Any]:
     """One user group with its members."""
     return _full(await groups.find_group(call.ctx, call.path_value("id")))
 
 
-@ROUTES.put(_ONE, SYSTEM_ADMIN, faults=_FAULTS, body=GroupChange)
+@ROUTES.put(_ONE, SYSTEM_ADMIN, faults=_FAULTS, body=GroupChange, reply=GroupShown)
 async def change_group(call: Call) -> dict[str, Any]:
     """Change a user group; what is absent stays. Tasks that were created keep the people they know."""
     return _full(await groups.change_group(call.ctx, call.actor, call.path_value("id"), await call.object()))
@@ -74,13 +99,13 @@ async def delete_group(call: Call) -> None:
     await groups.delete_group(call.ctx, call.actor, call.path_value("id"))
 
 
-@ROUTES.post(f"{_ONE}/users", SYSTEM_ADMIN, faults=_FAULTS, body=MembersBody)
+@ROUTES.post(f"{_ONE}/users", SYSTEM_ADMIN, faults=_FAULTS, body=MembersBody, reply=GroupShown)
 async def add_members(call: Call) -> dict[str, Any]:
     """Add members to a user group."""
     return _full(await groups.add_members(call.ctx, call.actor, call.path_value("id"), await call.object()))
 
 
-@ROUTES.delete(f"{_ONE}/users/{{uid}}", SYSTEM_ADMIN, faults=_FAULTS)
+@ROUTES.delete(f"{_ONE}/users/{{uid}}", SYSTEM_ADMIN, faults=_FAULTS, reply=GroupShown)
 async def remove_member(call: Call) -> dict[str, Any]:
     """Take a member out of a user group."""
     ident, uid = call.path_value("id"), call.path_value("uid")
