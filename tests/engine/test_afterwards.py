@@ -10,6 +10,8 @@ import pytest
 from cador.executors.scripted import Script
 from cador.jobs.steps.sonar import ANSWER, REPORT, Answer, answer_text
 from cador.ports.actions import ActionFailed, ActionRun
+from cador.storage.errors import OutcomeUnknown
+from engine.test_engine import once, wrapped
 from support import virtual_loop
 from support.world import PROJECT, World, describe
 
@@ -195,6 +197,25 @@ def test_another_server_asks_again(tmp_path: Path) -> None:
         assert (job.row.status, len(asked.begun), job.row.recovery) == ("passed", 2, 0)
         assert world.scripted is not None
         assert len(world.scripted.starts) == 1
+
+    play(tmp_path, act)
+
+
+def test_nobody_asks_for_ever_after_an_end_that_was_told_unheard(tmp_path: Path) -> None:
+    """The reply to the commit of the end is lost: the server asks again, and has to see that nobody waits."""
+
+    async def act(world: World, asked: Asked) -> None:
+        db = wrapped(world)
+        await world.restart()
+        number = await world.start(KEY)
+        await until_asked(asked)
+        asked.takes_s = 86_000.0
+        db.reply = once("_ended", OutcomeUnknown("database: gone while it committed"))
+        job = await ended(world, number)
+        await until_asked(asked, 2)
+        await asyncio.sleep(10.0)
+        assert (job.row.status, asked.broken_off) == ("passed", 1)
+        assert world.engine.busy == 0
 
     play(tmp_path, act)
 

@@ -75,6 +75,8 @@ class Afterwards:
 
 
 def _asked(tx: Tx, row: ExecutionRow) -> str:
+    if tx.executions.get(row.key) is None:
+        return "cancel"  # its end was told, only that was not heard here: nobody waits for an answer
     job = tx.tasks.job_by_id(row.job_id)
     if job is None:
         return "cancel"  # the task is no more
