@@ -565,7 +565,7 @@ def test_the_loop_is_measured(tmp_path: Path) -> None:
 # -- the process dies at any commit
 
 
-@pytest.mark.parametrize("moment", ["commit", "committed"])
+@pytest.mark.parametrize("moment", [pytest.param("commit", marks=pytest.mark.real), "committed"])
 @pytest.mark.parametrize("then", ["runs on", "is cancelled", "is retried"])
 def test_a_process_that_dies_at_a_commit_is_continued_by_the_next(then: str, moment: str, tmp_path: Path) -> None:
     """Just before and just after each commit of a run: every job ends once, nothing runs twice, logs are whole."""
@@ -632,7 +632,8 @@ def test_a_process_that_dies_at_a_commit_is_continued_by_the_next(then: str, mom
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("restarted", [pytest.param(False, marks=pytest.mark.real), True])
+@pytest.mark.real
+@pytest.mark.parametrize("restarted", [False, True])
 def test_a_cancel_ends_a_task_wherever_it_is(restarted: bool, tmp_path: Path) -> None:
     """Waiting for room, for a start that fails, in a pause, for people: two seconds later nothing is left of it."""
 

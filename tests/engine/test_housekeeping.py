@@ -338,8 +338,9 @@ def test_how_long_tasks_are_kept_is_changed_while_the_server_works(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.real
 @pytest.mark.parametrize("moment", ["commit", "committed"])
-@pytest.mark.parametrize("what", [pytest.param("deleted", marks=pytest.mark.real), "archived"])
+@pytest.mark.parametrize("what", ["deleted", "archived"])
 def test_dying_at_any_commit_leaves_nothing_lying(
     what: str, moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from simulation.run import play, shrink, told
 
 RUN = Path(__file__).with_name("run.py")
 CHUNK = 20
-QUICK, ALL = 100, 400
+QUICK, ALL = 60, 400
 """Seeds in ``make check``, and in ``make test``."""
 
 
