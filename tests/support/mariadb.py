@@ -38,10 +38,12 @@ class MariaDB:
             os.chown(self._folder, pwd.getpwnam(user).pw_uid, -1)
             as_user = [f"--user={user}"]
         data, prepared = self._folder / "data", self._folder / "prepare.sql"
+        # Where it puts temporary files: it may not write where the tests do.
+        mine = {**os.environ, "TMPDIR": str(self._folder)}
         subprocess.run(
             ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
              "--skip-test-db", *as_user],
-            check=True, capture_output=True, timeout=STARTS_S,
+            check=True, capture_output=True, timeout=STARTS_S, env=mine,
         )  # fmt: skip
         prepared.write_text(
             f"CREATE DATABASE ci;\nCREATE USER 'ci'@'%' IDENTIFIED BY '{PASSWORD}';\n"
@@ -56,7 +58,7 @@ class MariaDB:
             [program, "--no-defaults", f"--datadir={data}", f"--socket={self._folder / 'socket'}",
              f"--port={self.port}", "--bind-address=127.0.0.1", f"--init-file={prepared}", "--skip-log-bin",
              "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", *as_user],
-            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
+            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=mine,
         )  # fmt: skip
         self._await()
 
