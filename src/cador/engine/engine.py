@@ -447,9 +447,10 @@ class Engine:
         for pause_s in (0.0, SWEEP_S):
             await asyncio.sleep(pause_s)
             while True:
-                under_way = set(self._writing)
                 try:
                     suspects = await self._db.write(_owned, me) - self._hands
+                    # Taken now: a write that began meanwhile may be among them, and its reply still on the way here.
+                    under_way = set(self._writing)
                     while suspects and under_way & self._writing:  # noqa: ASYNC110 - rare, and writes have deadlines
                         await asyncio.sleep(RECLAIM_STEP_S)
                     if lost := suspects - self._hands:
