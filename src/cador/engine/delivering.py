@@ -92,7 +92,7 @@ class Deliverer:
         """However long the database is away: its absence is no try."""
         while True:
             try:
-                return await self._engine.db.read(_find, row)
+                return await self._engine.db.read(_find, row, alone=self._engine.alone)
             except Unavailable:
                 await asyncio.sleep(AWAY_S)
 
@@ -107,7 +107,10 @@ class Deliverer:
                 return
 
 
-def _find(tx: Tx, row: CommandRow) -> tuple[Receiver, Delivery] | None:
+def _find(tx: Tx, row: CommandRow, *, alone: bool) -> tuple[Receiver, Delivery] | None:
+    """Raises: Fenced: another server has it, or may have it soon, because others took this one for dead."""
+    if not alone and not tx.commands.owns(row.id, row.owner):
+        raise Fenced(row.key)
     payload = row.payload
     return tx.deliveries.find(row.task_id, str(payload["receiver"]), str(payload["what"]), int(payload["round"]))
 
