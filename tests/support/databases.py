@@ -12,6 +12,7 @@ import signal
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +51,21 @@ def _in_memory() -> str | None:
         if os.access(shared, os.W_OK) and shutil.disk_usage(shared).free >= _ROOM_BYTES:
             return str(shared)
     return None
+
+
+@cache
+def _new_sqlite() -> bytes:
+    with tempfile.TemporaryDirectory(prefix="cador-test-") as folder:
+        file = Path(folder) / "cador.db"
+        migrate(f"sqlite:///{file}")
+        return file.read_bytes()
+
+
+def new_sqlite(file: Path) -> str:
+    """The URL of a database with its tables, made by copying one; of *file* as it is when it is there."""
+    if not file.exists():
+        file.write_bytes(_new_sqlite())
+    return f"sqlite:///{file}"
 
 
 class PostgresServer:
@@ -128,8 +144,8 @@ async def database(database_url: str) -> AsyncIterator[OpenDatabase]:
 
 
 @pytest.fixture
-async def sqlite_database(sqlite_url: str) -> AsyncIterator[OpenDatabase]:
-    opened = await open_database(sqlite_url)
+async def sqlite_database(tmp_path: Path) -> AsyncIterator[OpenDatabase]:
+    opened = await open_database(new_sqlite(tmp_path / "cador.db"))
     yield opened
     await opened.close()
 

@@ -46,6 +46,7 @@ from cador.storage.blobs import LocalBlobs
 from cador.storage.database import open_database
 from cador.storage.logs import FileLogs
 from cador.storage.sealing import AesSealer
+from support.databases import new_sqlite
 from support.git_server import GitServer
 from support.inline_database import InlineDatabase
 
@@ -113,7 +114,7 @@ class World:
     async def real(cls, folder: Path, url: str = "") -> "World":
         import time
 
-        db = await open_database(url or f"sqlite:///{folder / 'cador.db'}", pool=4)
+        db = await open_database(url or new_sqlite(folder / "cador.db"), pool=4)
         world = cls(folder, db, time.time, ScriptedExecutor(ScriptedWorld(time.time)))
         await world.prepare()
         return world
