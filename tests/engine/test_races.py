@@ -25,7 +25,7 @@ from cador.operations.actor import Actor
 from cador.operations.tasks import _cancel
 from cador.operations.workflows import _delete
 from cador.ports.stores import Database, NewApproval, Tx
-from cador.storage import commands, postgres
+from cador.storage import commands, wire
 from cador.storage.admission import AdmissionQueue
 from cador.storage.database import open_database
 from cador.storage.postgres import Worker
@@ -249,7 +249,10 @@ async def test_a_read_is_of_one_moment(servers: list[Database]) -> None:
 async def test_reading_what_is_committed_meanwhile_would_be_torn(
     servers: list[Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "_BEGIN_READ", postgres._BEGIN_READ.replace("REPEATABLE READ", "READ COMMITTED"))
+    (begin, values), *rest = wire._BEGIN_READ
+    torn = begin.replace("REPEATABLE READ", "READ COMMITTED")
+    assert torn != begin
+    monkeypatch.setattr(wire, "_BEGIN_READ", ((torn, values), *rest))
     assert await look_while_it_ends(servers) == ("running", "passed")
 
 
