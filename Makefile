@@ -36,10 +36,10 @@ check: setup ## format, lint, types, layers and the quick tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(TESTS) -m "not real and not docker and not browser" -n 2
+	$(TESTS) -m "not real and not docker and not browser" -n 4
 
 test: setup ## every test this machine can run; what it lacks is named at the end
-	$(TESTS) -m "not real and not docker and not browser" -n 2
+	$(TESTS) -m "not real and not docker and not browser" -n 4
 	$(TESTS) -m "real or docker or browser" --ignore=tests/scenarios
 	$(TESTS) -m "real or docker or browser" -n 3 tests/scenarios
 
