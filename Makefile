@@ -6,6 +6,8 @@ BIN := .venv/bin
 # uv as it is found, else installed inside this folder.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 PYTHON ?= python3
+# Compiled once and for all: else every worker and every server of a test compiles all sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Each run has a folder for temporary files of its own: pytest closes a shared one to the accounts that jobs run as.
 TESTS := export TMPDIR=$$(mktemp -d /tmp/cador-test.XXXXXX); chmod 755 $$TMPDIR; trap 'rm -rf $$TMPDIR' EXIT; \
   $(BIN)/pytest -q
@@ -54,3 +56,4 @@ wheel: setup ## dist/*.whl
 
 clean: ## remove what make setup and the tools made
 	rm -rf .venv .uv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
