@@ -25,6 +25,22 @@ class Replica:
     home: str = ""
 
 
+class ReplicaStore(Protocol):
+    def add(self, row: Replica) -> None: ...
+
+    def list_replicas(self) -> list[Replica]:
+        """Oldest first."""
+
+    def beat(self, me: str, now: float) -> bool:
+        """Say that *me* lives; False: others have declared it dead."""
+
+    def condemn(self, gone: str) -> bool:
+        """What *gone* says of itself does not count from now on. False: it is no member."""
+
+    def remove(self, gone: str) -> bool:
+        """False: somebody else removed it before."""
+
+
 class Peers(Protocol):
     @property
     def alone(self) -> bool:
