@@ -202,6 +202,7 @@ APPROVAL_TEXTS: Final = select(a.id, a.description, a.type).where(a.task_id == I
 _of_job = _b.job_id == bindparam("of")
 SET_PLAN: Final = update(job_body).where(_of_job).values(plan=bindparam("plan"))
 SET_OUTPUTS: Final = update(job_body).where(_of_job).values(outputs=bindparam("outputs"))
+FORGET_FOUND: Final = update(job_body).where(_of_job).values(outputs="{}", result="{}")
 GET_RESULT: Final = select(_b.result).where(_b.job_id == ID).with_for_update()
 SET_RESULT: Final = update(job_body).where(_of_job).values(result=bindparam("result"))
 SET_STEPS: Final = (

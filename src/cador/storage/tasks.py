@@ -222,6 +222,11 @@ class Tasks:
         lane.change_each(sql.SAVE_JOB, [_moves(now, sql.JOB_MOVES) | {"of": now.id} for _, now in jobs])
         begun = [_attempt(now) | {"job_id": now.id, "attempt": now.attempt} for old, now in jobs if _begins(old, now)]
         lane.change_each(sql.ADD_ATTEMPT, begun)
+        # What an execution before it found is none of this one's.
+        again = [
+            {"of": now.id} for old, now in jobs if old.attempt and (_begins(old, now) or now.recovery > old.recovery)
+        ]
+        lane.change_each(sql.FORGET_FOUND, again)
         # Only while it is under way: what happens to the job after its attempt ended - a decision, a reset by a
         # retry - is not part of the attempt.
         moved = [
