@@ -10,13 +10,13 @@ from cador.domain.errors import AlreadyExists, NotFound
 from cador.ports.stores import Resource
 from cador.storage import dialect
 from cador.storage.dialect import AnyRow, json_of, json_text
+from cador.storage.errors import Overtaken
 from cador.storage.lane import Lane
 from cador.storage.tables import catalogue_version, word
 from cador.storage.tables import resource as r
 
 _NAMED: Final = (r.c.kind == bindparam("of_kind"), r.c.project == bindparam("of_project"), r.c.name == bindparam("at"))
 FIND: Final = select(*r.c).where(*_NAMED)
-LOCK: Final = FIND.with_for_update()
 BY_UID: Final = select(*r.c).where(r.c.uid == bindparam("uid"), r.c.kind == bindparam("kind"))
 BY_ID: Final = select(*r.c).where(r.c.id == bindparam("id"), r.c.kind == bindparam("kind"))
 OF_KIND: Final = select(*r.c).where(r.c.kind == bindparam("kind"))
@@ -31,7 +31,7 @@ ADD: Final = (
 )
 REPLACE: Final = (
     update(r)
-    .where(*_NAMED)
+    .where(*_NAMED, r.c.revision == bindparam("read"))
     .values(
         document=bindparam("document"),
         updated_by=bindparam("updated_by"),
@@ -41,6 +41,9 @@ REPLACE: Final = (
 )
 DELETE: Final = delete(r).where(*_NAMED)
 VERSION: Final = select(catalogue_version.c.version)
+HOLD: Final = VERSION.with_for_update()
+HOLD: Final = VERSION.with_for_update()
+"""Every change of a resource writes this one row, so whoever holds it is alone; SQLite has one writer anyway."""
 CHANGED: Final = update(catalogue_version).values(version=catalogue_version.c.version + 1)
 
 _LARGEST_ID: Final = 2**63 - 1
@@ -55,14 +58,22 @@ def _row(row: AnyRow) -> Resource:
 
 
 class Resources:
-    """Implements ``ports.stores.ResourceStore``."""
+    """Implements ``ports.stores.ResourceStore``.
+
+    Whoever writes has the one row of the version first, so that writers wait for each other there and not crosswise.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lane = Lane(connection)
 
+    def hold(self) -> None:
+        self._lane.value(HOLD)
+
     def find(self, kind: str, project: str, name: str, *, lock: bool = False) -> Resource | None:
-        return self._one(LOCK if lock else FIND, _named(kind, project, name))
+        if lock:
+            self.hold()
+        return self._one(FIND, _named(kind, project, name))
 
     def by_id(self, kind: str, ident: str) -> Resource | None:
         found = self._one(BY_UID, {"uid": ident, "kind": kind})
@@ -86,10 +97,10 @@ class Resources:
         uid = resource.uid or secrets.token_hex(12)
         values = {name: getattr(resource, name) for name in _ADDED if name not in ("uid", "document")}
         values |= {"uid": uid, "document": json_text(resource.document)}
+        self._connection.execute(CHANGED)
         resource_id = self._connection.execute(ADD, values).scalar_one_or_none()
         if resource_id is None:
             raise AlreadyExists(resource.kind, resource.name, project=resource.project)
-        self._connection.execute(CHANGED)
         return replace(resource, id=resource_id, uid=uid)
 
     def replace(self, resource: Resource) -> None:
@@ -97,15 +108,21 @@ class Resources:
             "document": json_text(resource.document),
             "updated_by": resource.updated_by,
             "update_at": resource.update_at,
+            "read": resource.revision,
         }
-        if self._connection.execute(REPLACE, values).rowcount != 1:
-            raise NotFound(resource.kind, resource.name)
         self._connection.execute(CHANGED)
+        if self._connection.execute(REPLACE, values).rowcount != 1:
+            if self.find(resource.kind, resource.project, resource.name) is None:
+                raise NotFound(resource.kind, resource.name)
+            raise Overtaken(resource.kind, resource.name)
 
     def delete(self, kind: str, project: str, name: str) -> None:
+        self._connection.execute(CHANGED)
         if self._connection.execute(DELETE, _named(kind, project, name)).rowcount != 1:
             raise NotFound(kind, name)
-        self._connection.execute(CHANGED)
+
+    def hold(self) -> None:
+        self._connection.execute(HOLD).scalar_one()
 
     def version(self) -> int:
         version: int = self._lane.value(VERSION)
