@@ -139,3 +139,76 @@ async def test_a_client_that_reads_slowly_is_served() -> None:
             size += len(part)
             await asyncio.sleep(0.005)
         writer.close()
+
+
+LONG = b"POST /%b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n%b\r\n"
+
+
+async def status_of(reader: asyncio.StreamReader) -> bytes:
+    head = await within(reader.readuntil(b"\r\n\r\n"))
+    await within(reader.readuntil(b"0\r\n\r\n"))
+    return bytes(head.split()[1])
+
+
+@pytest.mark.parametrize("more", [b"", b"connection: close\r\n"])
+async def test_who_sends_all_before_they_read_finds_the_answer(more: bytes) -> None:
+    size = 32 << 20
+
+    def send() -> bytes:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.settimeout(20)
+            client.sendall(LONG % (b"refused", size, more))
+            for _ in range(size // (1 << 16)):
+                client.sendall(bytes(1 << 16))
+            return client.recv(1 << 16)
+
+    async with serving(GuardedConnection) as (_, port):
+        assert b"HTTP/1.1 200" in await asyncio.to_thread(send)
+
+
+async def test_after_the_rest_of_a_body_comes_the_next_request() -> None:
+    async with serving() as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(2):
+            writer.write(LONG % (b"", 4, b"") + b"ab")
+            assert await status_of(reader) == b"200"
+            writer.write(b"cd")
+        writer.write(REQUEST)
+        assert await status_of(reader) == b"200"
+        (connection,) = server.server_state.connections
+        assert isinstance(connection, GuardedConnection)
+        assert connection._rest is None
+        assert connection.timeout_keep_alive_task is not None, "nobody holds a connection by never asking again"
+        writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"x"])
+async def test_a_body_that_does_not_end_after_its_answer_ends_the_connection(sent: bytes) -> None:
+    class Short(Hasty):
+        rest_s = 0.2
+
+    async with serving(Short) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(LONG % (b"", 1 << 20, b""))
+        assert await status_of(reader) == b"200"
+        writer.write(sent)
+        assert await within(reader.read()) == b""
+        writer.close()
+        await gone(server)
+
+
+async def test_only_so_much_is_dropped() -> None:
+    class Narrow(Hasty):
+        rest_s = 600.0
+        rest_bytes = 1 << 20
+
+    async with serving(Narrow) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(LONG % (b"", 1 << 40, b""))
+        assert await status_of(reader) == b"200"
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(bytes(1 << 16))
+                await within(writer.drain())
+        writer.close()
+        await gone(server)
