@@ -270,6 +270,19 @@ async def test_an_unknown_repository_is_told_of_and_strict_servers_refuse(server
     assert told(reply) == (400, 6160, "repository ghost is not configured for db/db")
 
 
+async def test_strict_refuses_names_and_nothing_else(server: Site) -> None:
+    """That a job has nothing to do is no mistake of who asks."""
+    left_out = "job release: there is no image to distribute, left out"
+    services = {"enabled": True, "service_list": [DB]}
+    for path, body in (
+        (f"{TASKS}/create", {"workflow_name": "p", "env_name": "dev", "targets": [TARGET]}),
+        (f"{PRODUCT}/task", {"workflow_key": "p", "project_key": PROJECT, "input": {"build": services}}),
+    ):
+        reply = await server.post(path, json=body, params={"strict": "true"})
+        assert reply.status_code == 200, reply.text
+        assert left_out in reply.json()["warnings"]
+
+
 # -- product task
 
 

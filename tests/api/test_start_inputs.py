@@ -279,14 +279,16 @@ async def test_jobs_that_this_server_cannot_run_fail_when_they_are_reached(serve
 
 @pytest.mark.anyio
 async def test_strict_starts_take_known_names_only(server: Site) -> None:
-    for fields, said in (
-        ({"inputs": [{"job_name": "say"}, {"job_name": "nobody"}]}, "job nobody not found in workflow, ignored"),
-        (job("say", kv=[{"key": "NONE", "value": "x"}]), "job say: there is no variable NONE"),
+    kept = [{"name": "kept", "value": "x"}]
+    for fields, said, done in (
+        ({"inputs": [{"job_name": "say"}, {"job_name": "nobody"}]}, "job nobody not found in workflow", ", ignored"),
+        ({"parameters": kept}, "param kept is fixed in the workflow", ", the given value is not used"),
+        (job("say", kv=[{"key": "NONE", "value": "x"}]), "job say: there is no variable NONE", ""),
     ):
         reply = await start(server, query={"strict": "true"}, **fields)
         assert (reply.status_code, reply.json()["code"], reply.json()["description"]) == (400, 6160, said)
         accepted = await start(server, query={"strict": "false"}, **fields)
-        assert said in accepted.json()["warnings"]
+        assert said + done in accepted.json()["warnings"]
 
 
 @pytest.mark.anyio

@@ -58,7 +58,7 @@ def test_sql_takes_database_and_statements_at_run_time(world: World) -> None:
 def test_a_fixed_database_stays(world: World) -> None:
     plan = sql(world, {"database_name": "everybody", "sql": "select 2;"}, source="fixed")
     assert (plan.plan["name"], plan.plan["sql"]) == ("mysql", "select 2;")
-    assert world.warnings == ["job job: the database is fixed, everybody is ignored"]
+    assert world.warnings == ["job job: the database is fixed and everybody cannot be given, ignored"]
     sql(world, {"database_name": "mysql"}, source="fixed")
     assert len(world.warnings) == 1
 
@@ -130,7 +130,7 @@ def test_tapd_takes_project_and_status(world: World) -> None:
     assert (plan["project_id"], plan["project_name"], plan["status"]) == ("8", "Eight", "done")
     plan = tapd(world, given, source="fixed").plan
     assert (plan["project_id"], plan["project_name"], plan["status"]) == ("7", "", "done")
-    assert world.warnings[-1] == "job job: the project is fixed, project_name is ignored"
+    assert world.warnings[-1] == "job job: the project is fixed and project_name cannot be given, ignored"
 
 
 @pytest.mark.parametrize(

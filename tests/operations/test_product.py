@@ -112,7 +112,9 @@ def test_what_comes_from_a_deploy_job_follows_it() -> None:
     }  # fmt: skip
     nothing_built = ByServices(deploy=True)(found, NOTHING)
     assert inputs(nothing_built) == {}
-    assert nothing_built.warnings == ("job spread: there is no image to distribute, left out",)
+    assert (nothing_built.unknown, nothing_built.notes) == (
+        (), ("job spread: there is no image to distribute, left out",),
+    )  # fmt: skip
 
 
 def test_jobs_that_do_not_run_by_themselves_are_left_out() -> None:
@@ -154,7 +156,7 @@ def test_what_nobody_builds_or_distributes() -> None:
         ByTargets("dev", releases=(GivenImage(*API, "a"), GivenImage(*DB, "b")))(found, NOTHING)
     with pytest.raises(NotStartable, match="db/db is not built by workflow w"):
         ByServices(build=True, build_list=builds(DB))(found, NOTHING)
-    assert ByServices(build=True, build_list=builds(API, DB))(found, NOTHING).warnings[0] == (
+    assert ByServices(build=True, build_list=builds(API, DB))(found, NOTHING).unknown[0] == (
         "db/db is not built by workflow w"
     )
 
@@ -175,7 +177,7 @@ def test_the_code_host_of_a_repository_is_named_or_numbered() -> None:
         {"codehost_name": "hub", "repo_namespace": "t", "repo_name": "one", "branch": "m", "prs": []},
         {"codehost_name": "lab", "repo_namespace": "u", "repo_name": "two", "branch": "n", "prs": [3]},
     ]
-    assert chosen.warnings == ("repository three is not configured for shop/api",)
+    assert chosen.unknown == ("repository three is not configured for shop/api",)
 
 
 def test_the_repositories_of_a_build_from_a_template_are_those_of_the_module() -> None:

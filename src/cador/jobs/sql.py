@@ -38,7 +38,7 @@ class Sql(ServerType):
                     raise Invalid(_not_found(given.database_name))
                 spec["id"] = database.uid
             elif text(spec.get("id")) not in (given.database_name, database.uid if database is not None else ""):
-                scope.warn(f"job {job.name}: the database is fixed, {given.database_name} is ignored")
+                scope.warn(f"job {job.name}: the database is fixed and {given.database_name} cannot be given, ignored")
         if given.sql:
             spec["sql"] = given.sql
         return spec

@@ -50,7 +50,7 @@ class Tapd(ServerType):
             if value := getattr(given, key):
                 if spec.get("source") == "fixed":
                     if value != spec.get(key):
-                        scope.warn(f"job {job.name}: the project is fixed, {key} is ignored")
+                        scope.warn(f"job {job.name}: the project is fixed and {key} cannot be given, ignored")
                 else:
                     spec[key] = value
         if given.status:

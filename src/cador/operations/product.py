@@ -99,12 +99,12 @@ class ByServices:
         if self.build and self.deploy and self.deploy_source != SOURCE_ZADIG:
             raise Invalid("deploy source must be zadig when there is a build stage", place="input.deploy.source")
         self._check_code_hosts(catalogue)
-        warnings: list[str] = []
-        builds = self._builds(workflow, warnings) if self.build else {}
+        unknown: list[str] = []
+        builds = self._builds(workflow, unknown) if self.build else {}
         made = {pair for name, wanted in builds.items() for pair in _made(workflow, name, wanted)}
         images = self._images(made) if self.deploy else ()
         plan = Plan(builds, self.deploy, self.target_env, images)
-        return chosen(workflow, plan, warnings)
+        return chosen(workflow, plan, unknown)
 
     def _check_code_hosts(self, catalogue: Catalogue) -> None:
         for build in self.build_list or ():
@@ -113,7 +113,7 @@ class ByServices:
                 if catalogue.find("codehost", name) is None:
                     raise Invalid(f"failed to find code host with name:{name}", place="input.build.service_list")
 
-    def _builds(self, workflow: Workflow, warnings: list[str]) -> Mapping[str, tuple[ServiceBuild, ...] | None]:
+    def _builds(self, workflow: Workflow, unknown: list[str]) -> Mapping[str, tuple[ServiceBuild, ...] | None]:
         jobs = _jobs(workflow, BUILD)
         if self.build_list is None:
             return dict.fromkeys((job.name for job in jobs), None)
@@ -121,9 +121,9 @@ class ByServices:
         known = {pair for pairs in by_job.values() for pair in pairs}
         for build in self.build_list:
             if build.pair not in known:
-                warnings.append(f"{build.service}/{build.module} is not built by workflow {workflow.key}")
+                unknown.append(f"{build.service}/{build.module} is not built by workflow {workflow.key}")
         if self.build_list and not any(build.pair in known for build in self.build_list):
-            raise NotStartable(warnings[0])
+            raise NotStartable(unknown[0])
         return {
             name: wanted
             for name, pairs in by_job.items()
@@ -171,7 +171,7 @@ class ByTargets:
 
     def __call__(self, workflow: Workflow, catalogue: Catalogue) -> Chosen:
         """Raises: NotStartable."""
-        warnings: list[str] = []
+        unknown: list[str] = []
         builds: dict[str, tuple[ServiceBuild, ...]] = {}
         built: set[str] = set()
         targets = {target.service: target for target in self.targets}
@@ -180,7 +180,7 @@ class ByTargets:
             for entry in _entries(job):
                 target = targets.get(text(entry.get("service_name")))
                 if target is not None:
-                    wanted.append(_build_of(entry, target, catalogue, warnings))
+                    wanted.append(_build_of(entry, target, catalogue, unknown))
                     built.add(target.service)
             if wanted:
                 builds[job.name] = tuple(wanted)
@@ -194,10 +194,10 @@ class ByTargets:
             releases=self.releases,
             only_releases=not self.targets,
         )
-        return chosen(workflow, plan, warnings)
+        return chosen(workflow, plan, unknown)
 
 
-def _build_of(entry: Mapping[str, Any], target: Target, catalogue: Catalogue, warnings: list[str]) -> ServiceBuild:
+def _build_of(entry: Mapping[str, Any], target: Target, catalogue: Catalogue, unknown: list[str]) -> ServiceBuild:
     """*entry* of a build job with the branches of *target*: a repository is meant by its name, the first one wins."""
     service, module = _pair(entry)
     base = catalogue.find("build", text(entry.get("build_name")))
@@ -207,7 +207,7 @@ def _build_of(entry: Mapping[str, Any], target: Target, catalogue: Catalogue, wa
     for choice in target.repos:
         found = next((repo for repo in configured if text(repo.get("repo_name")) == choice.name), None)
         if found is None:
-            warnings.append(f"repository {choice.name} is not configured for {service}/{module}")
+            unknown.append(f"repository {choice.name} is not configured for {service}/{module}")
             continue
         repos.append(
             {
@@ -231,17 +231,17 @@ def _code_host(repo: Mapping[str, Any], catalogue: Catalogue) -> str:
 # -- from a plan to inputs
 
 
-def chosen(workflow: Workflow, plan: Plan, warnings: Sequence[str] = ()) -> Chosen:
+def chosen(workflow: Workflow, plan: Plan, unknown: Sequence[str] = ()) -> Chosen:
     """The inputs of the jobs that run. Raises: NotStartable: an image that no job distributes."""
-    return _Choice(workflow, plan, warnings).made()
+    return _Choice(workflow, plan, unknown).made()
 
 
 class _Choice:
     """*named*: the modules that deploy and distribute jobs name themselves, by job."""
 
-    def __init__(self, workflow: Workflow, plan: Plan, warnings: Sequence[str]) -> None:
-        self._workflow, self._plan = workflow, plan
-        self._told = list(warnings)
+    def __init__(self, workflow: Workflow, plan: Plan, unknown: Sequence[str]) -> None:
+        self._workflow, self._plan, self._unknown = workflow, plan, unknown
+        self._notes: list[str] = []
         self._deploys = {job.name: frozenset(stored_services(job.spec)) for job in _jobs(workflow, DEPLOY)}
         self._spreads = {job.name: _by_pair(objects(job.spec.get("targets"))) for job in _jobs(workflow, DISTRIBUTE)}
         self._made = {name: _made(workflow, name, wanted) for name, wanted in plan.builds.items()}
@@ -256,7 +256,7 @@ class _Choice:
                 parameters = self._parameters(job)
                 if parameters is not None:
                     inputs.append(JobInput(job.name, job.type, parameters))
-        return Chosen(tuple(inputs), tuple(dict.fromkeys(self._told)))
+        return Chosen(tuple(inputs), tuple(dict.fromkeys(self._unknown)), tuple(self._notes))
 
     def _parameters(self, job: Job) -> Mapping[str, Any] | None:
         """Of *job* in this run; None: it does not run."""
@@ -325,7 +325,7 @@ class _Choice:
         else:
             runs = any(entry.get("source_image") or entry.get("source_tag") for entry in configured.values())
         if not runs:
-            self._told.append(f"job {job.name}: there is no image to distribute, left out")
+            self._notes.append(f"job {job.name}: there is no image to distribute, left out")
         return {} if runs else None
 
 

@@ -3,6 +3,7 @@
 Nothing here touches tables; ``tasks.start_task`` reads before and stores after.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -39,6 +40,8 @@ DECIDERS: Final = "deciders"
 """In the plan of a job task: ids of who may decide about its failure."""
 APPROVAL_MINUTES: Final = 60
 """Time of an approval that names none."""
+_DONE: Final = re.compile(r", (?:ignored|left out|the given value is not used)$")
+"""What a start does about a name that means nothing, at the end of a warning: where it refuses, it does not do that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ def draft_task(
     if request.debug or workflow.debug:
         warnings.append("debug is kept, but nothing stops at breakpoints")
     if strict and names:
-        raise NotStartable(names[0])
+        raise NotStartable(_DONE.sub("", names[0]))
     return draft
 
 

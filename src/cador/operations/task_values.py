@@ -26,10 +26,12 @@ class JobInput:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Inputs that were found out. ``warnings``: names of the request that mean nothing in this workflow."""
+    """Inputs that were found out. ``unknown``: names of the request that mean nothing in this workflow; ``notes``: what
+    is worth knowing and wrong nowhere."""
 
     inputs: tuple[JobInput, ...]
-    warnings: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 Choose: TypeAlias = Callable[[Workflow, Catalogue], Chosen]

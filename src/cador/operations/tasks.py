@@ -140,12 +140,12 @@ def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) ->
         ticket = check_ticket(ground.ticket, request, workflow.project, actor, ground.at)
     options = ctx.options()
     strict = options.strict_inputs if request.strict is None else request.strict
-    unknown: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
     if request.choose is not None:
         chosen = request.choose(workflow, ground.catalogue)
-        request, unknown = replace(request, inputs=chosen.inputs), chosen.warnings
-        if strict and unknown:
-            raise NotStartable(unknown[0])
+        if strict and chosen.unknown:
+            raise NotStartable(chosen.unknown[0])
+        request, told = replace(request, inputs=chosen.inputs), (*chosen.unknown, *chosen.notes)
     draft = draft_task(
         ground,
         request,
@@ -156,7 +156,7 @@ def _draft(ctx: Context, actor: Actor, ground: Ground, request: StartRequest) ->
         strict=strict,
         seal=lambda value: ctx.sealer.seal(value, f"task/{workflow.key}"),
     )
-    draft.warnings[:0] = unknown
+    draft.warnings[:0] = told
     if ticket is not None:
         check_reach(ticket, [(job, plan) for _, job, _, plan in draft.plans])
     return draft, request
