@@ -133,6 +133,24 @@ def test_yaml_that_grows_when_unfolded_is_refused() -> None:
     assert "too large" in refused(bodies.parse_definition, "\n".join(lines).encode())
 
 
+@pytest.mark.parametrize(
+    "text",
+    [b"- " * 50_000 + b"a", b"? " * 50_000 + b"a", b"a: " + b"{b: " * 50_000, b"a:\n" + b" - " * 101 + b"x"],
+    ids=["lists", "keys", "braces", "just too deep"],
+)
+def test_deep_yaml_does_not_end_the_process(text: bytes) -> None:
+    """Read by recursion in C it would."""
+    assert "nested too deeply" in refused(bodies.parse_definition, text)
+
+
+def test_what_takes_long_to_read_is_not_read() -> None:
+    large = b"a: &a {" + b", ".join(b"k%d: 1" % n for n in range(2_000)) + b"}\nb:\n  <<: ["
+    for text in (large + b", ".join([b"*a"] * 150) + b"]\n", b"- a\n" * 300_000):
+        assert "too large" in refused(bodies.parse_definition, text)
+    merged = bodies.parse_definition(large + b", ".join([b"*a"] * 90) + b"]\n")["b"]
+    assert len(merged) == 2_000
+
+
 def test_what_begins_with_a_brace_is_strict_json() -> None:
     assert "at line 1" in refused(bodies.parse_definition, b'{"name": "a",}')
     assert bodies.parse_definition(b"{name: a}", "application/yaml") == {"name": "a"}

@@ -161,6 +161,11 @@ async def test_service_modules_and_revisions(server: Site) -> None:
         ({"service_name": "a/b", "yaml": "a: 1"}, "service name should match regex: ^[a-zA-Z0-9-_]+$"),
         ({"service_name": "x", "yaml": "a: [1,\nb: }"}, "yaml: line 2, column 4: did not find expected node content"),
         ({"service_name": "x", "yaml": "[" * 500}, "yaml: nested too deep or with too many aliases"),
+        ({"service_name": "x", "yaml": "- a\n" * 200_001}, "yaml: more than 200000 values"),
+        (
+            {"service_name": "x", "yaml": "a: &a {" + "x: 1, y: [1], " * 150 + "}\nb: [" + "*a, " * 900 + "]\n"},
+            "yaml: nested too deep or with too many aliases",
+        ),
     ],
 )
 async def test_service_faults(server: Site, body: dict[str, Any], text: str) -> None:

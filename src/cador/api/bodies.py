@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cador.api.errors import bad_request
+from cador.operations.models.yaml_shape import TooDeep, TooLarge, shape_of
 
 MAX_DEPTH: Final = 100
 MAX_NODES: Final = 200_000
@@ -71,6 +72,8 @@ def parse_definition(data: bytes, content_type: str = "") -> dict[str, Any]:
 class _Loader(yaml.CSafeLoader):
     """YAML as JSON would have it: no dates, no duplicate keys, keys are text."""
 
+    merged_keys = 0
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         mapping: dict[str, Any] = {}
         merged: dict[str, Any] = {}
@@ -82,7 +85,11 @@ class _Loader(yaml.CSafeLoader):
                         raise yaml.constructor.ConstructorError(
                             None, None, "only mappings can be merged", value_node.start_mark
                         )
-                    merged = {**source, **merged}
+                    self.merged_keys += len(source)
+                    if self.merged_keys > MAX_NODES:
+                        raise TooLarge
+                    for name, kept in source.items():
+                        merged.setdefault(name, kept)
                 continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, bool):
@@ -114,10 +121,13 @@ def parse_yaml(data: bytes) -> Any:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise bad_request(f"invalid YAML: not UTF-8 at byte {error.start}") from None
-    if text.count("[") + text.count("{") > MAX_NODES:
-        raise bad_request("invalid YAML: too large")
     try:
+        shape_of(text)
         value = yaml.load(text, Loader=_Loader)  # noqa: S506 - the loader is a safe one
+    except TooDeep:
+        raise bad_request("invalid YAML: nested too deeply") from None
+    except TooLarge:
+        raise bad_request("invalid YAML: too large") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""

@@ -1,5 +1,6 @@
 """Workflow definitions: list, detail, create, replace, delete, lint. Source: API documents, workflows."""
 
+import asyncio
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -19,6 +20,8 @@ from cador.operations import workflows
 ROUTES: Final = Routes("workflows")
 
 DEFINITION_TYPES: Final = ("application/json", "application/yaml")
+LARGE_BYTES: Final = 64 << 10
+"""Reading a definition that is larger takes so long that other requests must not wait for it."""
 _CUSTOM: Final = "/openapi/workflows/custom"
 _PRIVATE: Final = "/api/aslan/workflow/v4"
 
@@ -177,4 +180,7 @@ async def delete_named(call: Call) -> None:
 
 
 async def _definition(call: Call) -> dict[str, Any]:
-    return parse_definition(await call.body(), call.headers.get("content-type", ""))
+    body, kind = await call.body(), call.headers.get("content-type", "")
+    if len(body) > LARGE_BYTES:
+        return await asyncio.to_thread(parse_definition, body, kind)
+    return parse_definition(body, kind)

@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 
 from cador.domain.errors import Invalid
 from cador.operations.models.body import KV, Body, check_line, check_name, require
+from cador.operations.models.yaml_shape import NODES, TooDeep, TooLarge, shape_of
 
 WORKLOADS: Final = frozenset({"Deployment", "StatefulSet", "Job", "CronJob", "DaemonSet", "CloneSet"})
-MAX_DEPTH: Final = 100
 MAX_ALIASES: Final = 1_000
 _PLACEHOLDER: Final = re.compile(r"\{\{[^\n]*?\}\}")
 _CONTROL_LINE: Final = re.compile(r"^\s*\{\{-?\s*(if|else|end|range|with|define|block|/\*)[^\n]*\}\}\s*$")
@@ -193,22 +193,15 @@ def _documents(text: str) -> list[Any]:
 
 
 def check_shape(text: str, place: str = "yaml") -> None:
-    """Raises: Invalid: nested too deep, or more aliases than any manifest has."""
-    depth = aliases = 0
-    loader = yaml.CSafeLoader(text)
+    """Raises: Invalid: nested too deep, or larger, or with more aliases, than any manifest; yaml.YAMLError."""
     try:
-        while loader.check_event():
-            event = loader.get_event()  # type: ignore[no-untyped-call,unused-ignore]
-            if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
-                depth += 1
-            elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
-                depth -= 1
-            elif isinstance(event, yaml.AliasEvent):
-                aliases += 1
-            if depth > MAX_DEPTH or aliases > MAX_ALIASES:
-                raise Invalid(f"{place}: nested too deep or with too many aliases", place=place)
-    finally:
-        loader.dispose()  # type: ignore[no-untyped-call,unused-ignore]
+        shape = shape_of(text)
+    except TooLarge:
+        raise Invalid(f"{place}: more than {NODES} values", place=place) from None
+    except TooDeep:
+        shape = None
+    if shape is None or shape.aliases > MAX_ALIASES or shape.unfolded > NODES:
+        raise Invalid(f"{place}: nested too deep or with too many aliases", place=place)
 
 
 class _ManifestLoader(yaml.CSafeLoader):
