@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cador.bootstrap import CannotStart, _identities
+from cador.bootstrap.machine import CannotStart
+from cador.bootstrap.parts import identities_of
 from cador.integrations.addresses import Rules
 from cador.integrations.openid import OpenIdProvider
 from cador.integrations.outgoing import HttpOutgoing
@@ -25,7 +26,7 @@ client_secret_file = "{secret}"
 allowed_domains = ["@Corp.example"]
 default_roles = ["shop/read-only", "*/auditor"]
 """)
-    made = _identities(load({}, {"CADOR_AUTH__OIDC__AUTO_CREATE": "false"}, config=file).auth.oidc, OUTGOING)
+    made = identities_of(load({}, {"CADOR_AUTH__OIDC__AUTO_CREATE": "false"}, config=file).auth.oidc, OUTGOING)
     assert made is not None
     assert isinstance(made.provider, OpenIdProvider)
     assert made.provider.issuer == "https://id.corp/realms/main"
@@ -34,7 +35,7 @@ default_roles = ["shop/read-only", "*/auditor"]
     admission = made.admission
     assert (admission.allowed_domains, admission.auto_create) == (("corp.example",), False)
     assert admission.default_roles == (("shop", "read-only"), ("*", "auditor"))
-    assert _identities(load({"data": tmp_path / "other"}, {}).auth.oidc, OUTGOING) is None
+    assert identities_of(load({"data": tmp_path / "other"}, {}).auth.oidc, OUTGOING) is None
 
 
 @pytest.mark.parametrize(
@@ -52,4 +53,4 @@ def test_what_does_not_fit_is_told(environ: dict[str, str], told: str, tmp_path:
     given = {"ISSUER": "https://id.corp", "CLIENT_ID": "cador", **environ}
     settings = load({"data": tmp_path}, {f"CADOR_AUTH__OIDC__{name}": value for name, value in given.items()})
     with pytest.raises(CannotStart, match=told.replace(".", r"\.")):
-        _identities(settings.auth.oidc, OUTGOING)
+        identities_of(settings.auth.oidc, OUTGOING)
