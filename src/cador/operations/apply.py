@@ -171,6 +171,8 @@ def _apply(
     ear = Ear(tx, claim)
     if order.delete or order.prune or any(document.kind == "Workflow" for document in documents):
         tx.admission.lock()
+    tx.resources.hold()  # two who apply go one after the other: each sees all that the other wrote
+    _check_all(tx, actor, documents, order)  # again: a project that was still to be made may be somebody's by now
     desk = Desk(tx, Hand(actor, ctx.sealer), ctx.types, ear, at, hashes)
     if order.delete:
         results = [_guarded(document, _delete_one, desk, document, order) for document in reversed(documents)]

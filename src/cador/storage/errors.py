@@ -1,6 +1,6 @@
 """What goes wrong with a database beyond the errors of the domain."""
 
-from cador.domain.errors import CadorError, Unavailable
+from cador.domain.errors import CadorError, Conflict, Unavailable
 
 
 class DatabaseTooNew(CadorError):
@@ -16,3 +16,10 @@ class DatabaseTooNew(CadorError):
 
 class OutcomeUnknown(Unavailable):
     """The database went away while it committed: whether it did is not known yet. Look before doing it again."""
+
+
+class Overtaken(Conflict):
+    """Somebody else changed the row since it was read. PostgreSQL runs the transaction again, on what is there now."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"{kind} {name} was changed meanwhile, try again")

@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 from cador.domain.errors import Unavailable
 from cador.ports.stores import Tx
 from cador.storage.database import Jobs, OutcomeUnknown, Stores, ThreadedDatabase, Work, bind
+from cador.storage.errors import Overtaken
 from cador.storage.migrations import migrate_connection
 from cador.storage.tables import for_postgresql
 from cador.storage.wire import Wire, wire_of
@@ -42,7 +43,7 @@ ASK_S: Final = 10.0
 """How long to ask for the outcome of a COMMIT before the caller is told that it is unknown."""
 _MIGRATE_KEY: Final = 0x6361646F72  # "cador"
 
-_AGAIN: Final = (pg.SerializationFailure, pg.DeadlockDetected, pg.UniqueViolation)
+_AGAIN: Final = (pg.SerializationFailure, pg.DeadlockDetected, pg.UniqueViolation, Overtaken)
 """Another transaction was in the way; run again, this one sees what the other did. A unique key that is really taken
 is found by the stores before they insert, so a violation is a race too; a true one ends after :data:`TRIES`."""
 _BROKEN: Final = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.IdleInTransactionSessionTimeout)

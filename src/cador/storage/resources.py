@@ -42,7 +42,6 @@ REPLACE: Final = (
 DELETE: Final = delete(r).where(*_NAMED)
 VERSION: Final = select(catalogue_version.c.version)
 HOLD: Final = VERSION.with_for_update()
-HOLD: Final = VERSION.with_for_update()
 """Every change of a resource writes this one row, so whoever holds it is alone; SQLite has one writer anyway."""
 CHANGED: Final = update(catalogue_version).values(version=catalogue_version.c.version + 1)
 
@@ -120,9 +119,6 @@ class Resources:
         self._connection.execute(CHANGED)
         if self._connection.execute(DELETE, _named(kind, project, name)).rowcount != 1:
             raise NotFound(kind, name)
-
-    def hold(self) -> None:
-        self._connection.execute(HOLD).scalar_one()
 
     def version(self) -> int:
         version: int = self._lane.value(VERSION)
