@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cador.domain import events as ev
-from cador.domain.errors import Invalid
+from cador.domain.errors import CadorError, Invalid
+from cador.domain.masking import Masker
 from cador.domain.task import JOB_FINAL, JobStatus, TaskStatus, WorkflowTask
 from cador.domain.variables import JobFacts, Lookup, job_variables, may_run, render, render_text
 from cador.domain.workflow import ExecutePolicy
@@ -133,12 +134,10 @@ class Preparer:
         if job is None:
             return None
         task = tx.tasks.row(task_id)
+        # Only looked up here: what this transaction reads may be its own, and be taken back with it.
         snapshot = self._snapshots.get((task_id, task.edits))
         if snapshot is None:
             snapshot = tx.tasks.snapshot(task_id)
-            if len(self._snapshots) >= _SNAPSHOTS:
-                self._snapshots.clear()
-            self._snapshots[task_id, task.edits] = snapshot
         earlier: tuple[JobFacts, ...] = ()
         if job.plan.get("late"):
             earlier = tuple(
@@ -148,13 +147,26 @@ class Preparer:
         return Loaded(job, task, snapshot, earlier, self._catalogues.load(tx, task.project))
 
     def prepare(self, loaded: Loaded, *, begun: bool = False) -> Prepared | None:
-        """Render and compile. None: the execute policy says that the job does not run; it is not asked about a job
-        that has *begun*.
+        """Render and compile what is committed. None: the execute policy says that the job does not run; it is not
+        asked about a job that has *begun*.
 
-        Raises: Invalid: the job cannot run, with the reason for the user.
+        Raises: Invalid: the job cannot run, with the reason for the user: no secret is in it.
         """
-        job, task, snapshot = loaded.job, loaded.task, loaded.snapshot
+        self._remember(loaded)
         opener = _Opener(self._sealer)
+        try:
+            return self._prepare(loaded, opener, begun=begun)
+        except CadorError as error:
+            raise Invalid(Masker(opener.secrets()).mask_text(str(error))) from None
+
+    def _remember(self, loaded: Loaded) -> None:
+        key = loaded.task.id, loaded.task.edits
+        if key not in self._snapshots and len(self._snapshots) >= _SNAPSHOTS:
+            self._snapshots.clear()
+        self._snapshots[key] = loaded.snapshot
+
+    def _prepare(self, loaded: Loaded, opener: "_Opener", *, begun: bool) -> Prepared | None:
+        job, task, snapshot = loaded.job, loaded.task, loaded.snapshot
         lookup = _lookup(loaded, opener)
         if not begun and not _allows(loaded, lookup):
             return None
