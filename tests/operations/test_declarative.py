@@ -221,6 +221,22 @@ def test_bombs_and_sizes() -> None:
     with pytest.raises(Misfit, match="more than 300000 values"):
         read_stream("a: [" + "1," * 400_000 + "1]")
     assert len(read_stream("a: " + "x" * (10 * 1024 * 1024 - 10))) == 1
+    large = "a: &a {" + ", ".join(f"k{n}: 1" for n in range(3_000)) + "}\n"
+    with pytest.raises(Misfit, match="'<<' takes more than 300000 values"):
+        read_stream(large + "\n".join(f"b{n}: {{<<: *a}}" for n in range(200)))
+    assert len(plain(read_stream(large + "b: {<<: [" + "*a, " * 3_000 + "]}")[0])["b"]) == 3_000
+
+
+def test_aliases_of_aliases_are_nested() -> None:
+    """However flat they are written: whoever walks the tree must not go too deep."""
+    head = "apiVersion: cador.dev/v1\nkind: Workflow\nmetadata: {name: a, project: b}\nspec:\n  x:\n"
+    chain = "  - &a0 {a: x}\n" + "".join(f"  - &a{n} {{a: *a{n - 1}}}\n" for n in range(1, 3_000))
+    (fault,) = faults(head + chain)
+    assert "nested deeper than 100 levels" in fault
+    inside = "<<: {" + ", ".join(["k0: &k0 [x]", *(f"k{n}: &k{n} [*k{n - 1}]" for n in range(1, 90))]) + "}\nz: *k89\n"
+    assert len(read_stream(inside)) == 1
+    with pytest.raises(Misfit, match="nested deeper"):
+        read_stream(inside + "y: [[[[[[[[[[[*k89]]]]]]]]]]]\n")
 
 
 def test_the_core_schema_of_yaml_1_2() -> None:

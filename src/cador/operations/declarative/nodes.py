@@ -53,7 +53,7 @@ class Node:
     """A scalar, a mapping of nodes or a list of nodes. ``text``: a scalar as written. ``keys``: where each key stands.
 
     ``fixed``: of a document, its references are replaced; what looks like one now is meant as it stands. ``filled``: of
-    a scalar, it held references.
+    a scalar, it held references. ``height``: how many levels are below it, those of aliases included.
     """
 
     value: Any
@@ -62,6 +62,7 @@ class Node:
     keys: Mapping[str, Mark] = field(default_factory=dict)
     fixed: bool = False
     filled: bool = False
+    height: int = 0
 
     @property
     def mapping(self) -> dict[str, "Node"] | None:
@@ -169,7 +170,7 @@ class _Builder:
         self._open: list[tuple[Node, str]] = []
         self._key: list[tuple[str, Mark, bool] | None] = []
         self._merges: dict[int, list[Node]] = {}
-        self._count = 0
+        self._count = self._merged = 0
 
     def documents(self) -> Iterator[Node]:
         while self._loader.check_event():
@@ -243,18 +244,26 @@ class _Builder:
 
     def _merge(self, node: Node, other: Node) -> None:
         """``<<``: keys of *other* that *node* does not give itself."""
+        assert isinstance(node.keys, dict)  # noqa: S101 - made in _begin
         sources = other.value if isinstance(other.value, list) else [other]
-        for source in sources:
+        for source in {id(source): source for source in sources}.values():
             if not isinstance(source.value, dict):
                 raise Misfit("'<<' takes a mapping or a list of mappings", other.mark)
+            self._merged += len(source.value)
+            if self._merged > MAX_NODES:
+                raise Misfit(f"'<<' takes more than {MAX_NODES} values", other.mark)
+            node.height = max(node.height, source.height)
             for key, child in source.value.items():
                 if key not in node.value:
                     node.value[key] = child
-                    node.keys = {**node.keys, key: source.keys.get(key, child.mark)}
+                    node.keys[key] = source.keys.get(key, child.mark)
 
     def _place(self, done: Node, text_key: str | None, mark: Mark, *, merge: bool) -> None:
         """Put a finished node into what is open: as list element, as key, or as value."""
         parent = self._open[-1][0]
+        if len(self._open) + done.height > MAX_DEPTH:
+            raise Misfit(f"nested deeper than {MAX_DEPTH} levels", mark)
+        parent.height = max(parent.height, done.height + 1)
         if isinstance(parent.value, list):
             parent.value.append(done)
             return
