@@ -121,7 +121,10 @@ def test_values_of_a_start(world: World) -> None:
     values = {item["key"]: item["value"] for item in plan.plan["envs"]}
     assert values == {"key1": "val1", "token": "sealed:t0p-secret", "size": "xl", "never": "old"}
     assert world.notes == ["job job: the value of size is none of its options"]
-    assert world.warnings == ["job job: there is no variable nope"]
+    assert world.warnings == [
+        "job job: variable never is fixed in the workflow, the given value is not used",
+        "job job: there is no variable nope",
+    ]
     [masked] = world.expand(definition, {"job": {"kv": [{"key": "token", "value": "********"}]}})["job"]
     assert masked.plan["envs"][1]["value"] == "sealed:t0p-secret"
 

@@ -94,6 +94,11 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def texts(value: Any) -> list[str]:
+    """The texts in a list that a user wrote; ``[]`` when it is no list."""
+    return [text(item) for item in value] if isinstance(value, list | tuple) else []
+
+
 def text(value: Any) -> str:
     """A text field of a document; numbers and booleans as they are written in JSON."""
     if value is None:
@@ -112,7 +117,7 @@ def variables(stored: Any) -> list[Object]:
         if value.endswith(_FIXED_SUFFIX):
             value, source = value.removesuffix(_FIXED_SUFFIX), "fixed"
         if item.get("type") == "multi-select" and not value:
-            value = ",".join(map(text, item.get("choice_value") or ()))
+            value = ",".join(texts(item.get("choice_value")))
         result.append(
             {
                 **{k: v for k, v in item.items() if k != "default_value"},
@@ -135,10 +140,14 @@ def set_values(stored: Iterable[Object], given: Sequence[KeyInput], scope: Scope
     result = []
     for item in stored:
         value = wanted.pop(item["key"], None)
-        if value is None or item.get("source") in ("fixed", "reference"):
+        if value is None:
             result.append(item)
             continue
-        options = [text(option) for option in item.get("choice_option") or ()]
+        if (source := item.get("source")) in ("fixed", "reference"):
+            scope.warn(f"{where}: variable {item['key']} is {source} in the workflow, the given value is not used")
+            result.append(item)
+            continue
+        options = texts(item.get("choice_option"))
         chosen = value.split(",") if item["type"] == "multi-select" and value else [value]
         if item["type"] in ("choice", "multi-select") and options and any(one not in options for one in chosen):
             scope.note(f"{where}: the value of {item['key']} is none of its options")
@@ -153,15 +162,26 @@ def set_values(stored: Iterable[Object], given: Sequence[KeyInput], scope: Scope
     return result
 
 
+_OF_WORKFLOW: Final = ("value", "choice_value", "source", "required")
+
+
+def sealed_values(stored: Iterable[Object], scope: Scope) -> list[Object]:
+    """*stored* with credentials sealed that a definition holds in clear because it does not say that they are some."""
+    return [
+        {**item, "value": scope.seal(item["value"])}
+        if item["is_credential"]
+        and item["value"]
+        and not item["value"].startswith("sealed:")
+        and "{{" not in item["value"]
+        else item
+        for item in stored
+    ]
+
+
 def overlay_values(base: Iterable[Object], over: Iterable[Object]) -> list[Object]:
     """Variables of a build or test configuration with the values a workflow gives them; the base has the keys."""
-    values = {item["key"]: item for item in over}
-    return [
-        {**item, **{k: v for k, v in values[item["key"]].items() if k in ("value", "choice_value", "source")}}
-        if item["key"] in values
-        else item
-        for item in base
-    ]
+    values = {item["key"]: {k: v for k, v in item.items() if k in _OF_WORKFLOW} for item in over}
+    return [{**item, **values.get(item["key"], {})} for item in base]
 
 
 def require_values(stored: Iterable[Object], where: str) -> None:
@@ -263,6 +283,12 @@ def _complete(repo: Object, scope: Scope, where: str) -> Object:
     document = host.document if host else {}
     namespace = namespace_of(repo)
     numbers = pull_requests(repo)
+    listed = repo.get("prs") or ()
+    if not isinstance(listed, list | tuple) or any(type(number) is not int or number < 0 for number in listed):
+        # What is none of a number is left out of them; building something else than was meant is no answer.
+        raise NotStartable(
+            f"{where}: pull request numbers {listed} of repository {text(repo.get('repo_name'))} are not valid"
+        )
     branches = repo.get("merge_branches")
     return {
         **{key: value for key, value in repo.items() if key not in _REPLACED},

@@ -4,7 +4,7 @@ A build configuration (kind ``build``) names repositories, variables and a scrip
 overrides values; one job task per module.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import Field
@@ -25,6 +25,7 @@ from cador.domain.variables import for_service
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import NUMBER, Collected, Conclusion, Doc, JobTaskPlan, Scope
 from cador.jobs.build_templates import configuration
+from cador.jobs.configured import USUAL_RESOURCES, Repos, envs_of, made_by_another, pair, repos_of, with_input
 from cador.jobs.sandbox import (
     DOCKER_REASON,
     LACKS,
@@ -39,24 +40,16 @@ from cador.jobs.sandbox import (
     variables_of,
     with_job_lists,
 )
-from cador.jobs.sources import referred_services
 from cador.jobs.steps.archive import ARCHIVE
 from cador.jobs.steps.shell import check_script_type
 from cador.jobs.values import (
     Input,
     ServiceInput,
-    configured_repos,
     mapping,
     objects,
-    overlay_refs,
-    overlay_values,
     parse,
     repos_of_plan,
-    require_values,
-    set_refs,
-    set_values,
     text,
-    variables,
 )
 from cador.ports.stores import Resource
 
@@ -75,10 +68,11 @@ class Build(SandboxType):
     name = "zadig-build"
 
     def check(self, job: Job, workflow: Workflow) -> None:
-        pairs = [_pair(entry) for entry in _candidates(job.spec)]
-        for service, module in pairs:
-            if pairs.count((service, module)) > 1:
-                raise InvalidDefinition(f"{service}/{module} is more than once in the service build list of {job.name}")
+        seen: set[tuple[str, str]] = set()
+        for one in map(pair, _candidates(job.spec)):
+            if one in seen:
+                raise InvalidDefinition(f"{'/'.join(one)} is more than once in the service build list of {job.name}")
+            seen.add(one)
 
     def updated(self, job: Job, parameters: Doc, scope: Scope) -> Object:
         given = parse(BuildInput, parameters)
@@ -91,21 +85,10 @@ class Build(SandboxType):
         asked = {item.pair: item for item in given.service_list}
         kept = []
         for entry in _candidates(spec):
-            item = asked.pop(_pair(entry), None)
+            item = asked.pop(pair(entry), None)
             if item is None:
                 continue
-            # Which variables and repositories there are is said by the build configuration.
-            base = _configuration(entry, scope)
-            envs = overlay_values(variables(base.get("parameters")), variables(entry.get("key_vals")))
-            repos = _with_names(objects(base.get("repo_info")), scope)
-            refs = overlay_refs(repos, _with_names(objects(entry.get("repos")), scope))
-            kept.append(
-                {
-                    **entry,
-                    "key_vals": set_values(envs, item.inputs, scope, where),
-                    "repos": set_refs(refs, item.repo_info, scope, where),
-                }
-            )
+            kept.append(with_input(entry, _configuration(entry, scope), item, scope, where))
         for service, module in asked:
             scope.warn(f"{where}: {service}/{module} is not in the configured service build list")
         for key in ("service_and_builds_options", "default_service_and_builds"):
@@ -115,23 +98,14 @@ class Build(SandboxType):
     def expand(self, job: Job, scope: Scope) -> list[JobTaskPlan]:
         registry = _registry(text(job.spec.get("docker_registry_id")), scope)
         entries = objects(job.spec.get("default_service_and_builds")) or objects(job.spec.get("service_and_builds"))
-        refs: dict[tuple[str, str], Sequence[Mapping[str, Any]]] = {}
+        refs: Mapping[tuple[str, str], Repos] = {}
         if job.spec.get("source") == "fromjob":
-            known = {_pair(entry): entry for entry in _candidates(job.spec)}
-            modules = referred_services(job, scope)
-            entries = [known[module.pair] for module in modules if module.pair in known]
-            for module in modules:
-                if module.pair not in known:
-                    scope.warn(f"job {job.name}: {module.service}/{module.module} has no build here, left out")
-            if job.spec.get("ref_repos") is True:
-                refs = {module.pair: module.repos for module in modules}
-        plans = [self._task(job, entry, refs.get(_pair(entry), ()), registry, scope) for entry in entries]
+            entries, refs = made_by_another(job, _candidates(job.spec), scope, "build here")
+        plans = [self._task(job, entry, refs.get(pair(entry), ()), registry, scope) for entry in entries]
         return with_job_lists(job.name, plans)
 
-    def _task(
-        self, job: Job, entry: Object, refs: Sequence[Mapping[str, Any]], registry: Resource | None, scope: Scope
-    ) -> JobTaskPlan:
-        service, module = _pair(entry)
+    def _task(self, job: Job, entry: Object, refs: Repos, registry: Resource | None, scope: Scope) -> JobTaskPlan:
+        service, module = pair(entry)
         where = f"job {job.name} service {service}/{module}"
         base = _configuration(entry, scope)
         needs_docker = base.get("docker_build_step") or mapping(base.get("post_build")).get("docker_build")
@@ -139,22 +113,18 @@ class Build(SandboxType):
             scope.note(f"{where}: {DOCKER_REASON}")
         check_script_type(text(base.get("script_type")))
         settings = mapping(base.get("advanced_settings"))
-        repos = configured_repos(base.get("repo_info"), scope, where)
-        repos = overlay_refs(repos, configured_repos(entry.get("repos"), scope, where))
-        repos = overlay_refs(repos, [dict(repo) for repo in refs])
-        envs = overlay_values(variables(base.get("parameters")), variables(entry.get("key_vals")))
-        require_values(envs, where)
+        repos = repos_of(base, entry, refs, scope, where)
         plan: Object = {
             "service_name": service,
             "service_module": module,
-            "envs": envs,
+            "envs": envs_of(base, entry, scope, where),
             "predefined": {"SERVICE": service, "SERVICE_NAME": service, "SERVICE_MODULE": module}
             | _registry_variables(registry),
             "steps": _steps(service, base, repos),
             "outputs": list(dict.fromkeys([_IMAGE, "imageTag", _PACKAGE, *output_names(settings.get("outputs"))])),
             "image": image(base.get("image_from"), base.get("image_id"), base.get("build_os"), scope, where),
             **({LACKS: DOCKER_REASON} if needs_docker else {}),
-            "limits": limits("define", settings.get("resource_spec") or {"cpu_limit": 1000, "memory_limit": 512}),
+            "limits": limits("define", settings.get("resource_spec") or USUAL_RESOURCES),
             "naming": {
                 "host": text(registry.document.get("address")) if registry else "",
                 "namespace": text(registry.document.get("namespace")) if registry else "",
@@ -199,10 +169,6 @@ class Build(SandboxType):
         return {**shown, "image": outputs.get(_IMAGE) or planned[_IMAGE], "package": package}
 
 
-def _pair(entry: Doc) -> tuple[str, str]:
-    return text(entry.get("service_name")), text(entry.get("service_module"))
-
-
 def _candidates(spec: Doc) -> list[Object]:
     """What the job can build: the options list of the newer shape, else the list of the documents."""
     return objects(spec.get("service_and_builds_options")) or objects(spec.get("service_and_builds"))
@@ -214,20 +180,11 @@ def _configuration(entry: Doc, scope: Scope) -> Mapping[str, Any]:
     found = scope.catalogue.find("build", name)
     if found is None:
         raise NotStartable(f"find build: {name} error: not found in project {scope.workflow.project}")
-    whole = configuration(scope.catalogue, found.document, *_pair(entry))
+    whole = configuration(scope.catalogue, found.document, *pair(entry))
     if whole is None:
         template = found.document.get("template_name")
         raise NotStartable(f"find build: {name} error: its template {template} is not there")
     return whole
-
-
-def _with_names(repos: list[Object], scope: Scope) -> list[Object]:
-    """Repositories of a configuration name their code host; give them its id, to be told apart."""
-    named = []
-    for repo in repos:
-        host = scope.catalogue.find("codehost", text(repo.get("codehost_name"))) if repo.get("codehost_name") else None
-        named.append({**repo, "codehost_id": host.id} if host else repo)
-    return named
 
 
 def _steps(service: str, base: Doc, repos: list[Object]) -> list[Object]:

@@ -7,25 +7,10 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from cador.domain.errors import NotStartable
-from cador.domain.naming import norm
-from cador.domain.variables import for_service
-from cador.domain.workflow import Job
-from cador.jobs.base import Collected, Conclusion, Doc, JobTaskPlan, Scope
+from cador.jobs.base import Collected, Conclusion, Doc, Scope
+from cador.jobs.configured import USUAL_RESOURCES, ListedType, Shape
 from cador.jobs.junit import merge, merged_xml, verdict
-from cador.jobs.sandbox import (
-    USUAL_MIN,
-    SandboxType,
-    git_paths,
-    has_work,
-    image,
-    limits,
-    output_names,
-    timeout_s,
-    variables_of,
-    with_job_lists,
-)
-from cador.jobs.sources import referred_services
+from cador.jobs.sandbox import has_work, image, limits, output_names
 from cador.jobs.steps.archive import compile_results
 from cador.jobs.steps.base import StepParts
 from cador.jobs.steps.shell import check_script_type
@@ -34,34 +19,41 @@ from cador.jobs.values import (
     KeyInput,
     RepoInput,
     ServiceInput,
-    configured_repos,
     mapping,
     objects,
-    overlay_refs,
-    overlay_values,
     parse,
-    require_values,
-    set_refs,
-    set_values,
     shown_repos,
     shown_variables,
     text,
-    variables,
+    texts,
 )
 
 Object = dict[str, Any]
-_BY_SERVICE: Final = "service_test"
+_SHAPE: Final = Shape(
+    kind="test",
+    find="find testing",
+    type_key="test_type",
+    by_service="service_test",
+    listed=("test_modules", "test_module_options"),
+    served=("service_and_tests", "service_test_options"),
+    name_key="test_name",
+)
 _JUNIT: Final = "junit"
 _HTML: Final = "html-report"
 _RESULTS: Final = "test-result"
 _MERGED: Final = f"{_JUNIT}/merged.xml"
 _LARGEST_REPORT: Final = 64 * 1024 * 1024
+"""Bytes of all reports of a job together."""
 
 
 class NamedTestInput(Input):
     testing_name: str
     repo_info: list[RepoInput] = Field(default_factory=list)
     inputs: list[KeyInput] = Field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.testing_name
 
 
 class TestingInput(Input):
@@ -71,87 +63,33 @@ class TestingInput(Input):
     service_list: list[ServiceInput] | None = Field(None)
 
 
-class Testing(SandboxType):
+class Testing(ListedType):
     name = "zadig-test"
+    shape = _SHAPE
 
-    def updated(self, job: Job, parameters: Doc, scope: Scope) -> Object:
+    def given(self, parameters: Doc) -> tuple[Sequence[NamedTestInput], list[ServiceInput] | None]:
         given = parse(TestingInput, parameters)
-        where = f"job {job.name}"
-        if text(job.spec.get("test_type")) == _BY_SERVICE:
-            return self._services(job, given.service_list, scope, where)
-        asked = {item.testing_name: item for item in given.testing_list}
-        tests = []
-        for entry in _tests(job.spec):
-            item = asked.pop(text(entry.get("name")), None)
-            tests.append(self._set(entry, item, scope, where) if item else entry)
-        for name in asked:
-            scope.warn(f"{where}: test {name} is not configured")
-        return {**job.spec, "test_modules": tests}
+        return given.testing_list, given.service_list
 
-    def _services(self, job: Job, given: list[ServiceInput] | None, scope: Scope, where: str) -> Object:
-        if given is None:
-            return dict(job.spec)
-        asked = {item.pair: item for item in given}
-        configured = _service_tests(job.spec)
-        chosen = [self._set(entry, asked[_pair(entry)], scope, where) for entry in configured if _pair(entry) in asked]
-        for service, module in asked.keys() - {_pair(entry) for entry in configured}:
-            scope.warn(f"{where}: {service}/{module} has no test configured")
-        spec = {key: value for key, value in job.spec.items() if key not in ("service_test_options", "target_services")}
-        return {**spec, "service_and_tests": chosen}
-
-    def _set(self, entry: Object, given: NamedTestInput | ServiceInput, scope: Scope, where: str) -> Object:
-        base = _configuration(entry, scope)
-        envs = overlay_values(variables(base.get("parameters")), variables(entry.get("key_vals")))
-        repos = configured_repos(base.get("repo_info"), scope, where)
-        repos = overlay_refs(repos, configured_repos(entry.get("repos"), scope, where))
-        return {
-            **entry,
-            "key_vals": set_values(envs, given.inputs, scope, where),
-            "repos": set_refs(repos, given.repo_info, scope, where),
-        }
-
-    def expand(self, job: Job, scope: Scope) -> list[JobTaskPlan]:
-        if text(job.spec.get("test_type")) != _BY_SERVICE:
-            return [self._task(job, entry, (), scope) for entry in _tests(job.spec)]
-        entries = _service_tests(job.spec)
-        refs: dict[tuple[str, str], Sequence[Mapping[str, Any]]] = {}
-        if job.spec.get("source") == "fromjob":
-            modules = referred_services(job, scope)
-            configured = {_pair(entry) for entry in entries}
-            entries = [entry for module in modules for entry in entries if _pair(entry) == module.pair]
-            for module in modules:
-                if module.pair not in configured:
-                    scope.warn(f"job {job.name}: {module.service}/{module.module} has no test configured, left out")
-            if job.spec.get("ref_repos") is True:
-                refs = {module.pair: module.repos for module in modules}
-        elif chosen := {_pair(entry) for entry in objects(job.spec.get("target_services"))}:
-            entries = [entry for entry in entries if _pair(entry) in chosen]
-        plans = [self._task(job, entry, refs.get(_pair(entry), ()), scope) for entry in entries]
-        return with_job_lists(job.name, plans)
-
-    def _task(self, job: Job, entry: Object, refs: Sequence[Mapping[str, Any]], scope: Scope) -> JobTaskPlan:
-        by_service = text(job.spec.get("test_type")) == _BY_SERVICE
-        service, module = _pair(entry) if by_service else ("", "")
-        test, project = text(entry.get("name")), text(entry.get("project_name")) or scope.workflow.project
-        where = f"job {job.name} test {test}"
-        base = _configuration(entry, scope)
+    def plan(
+        self,
+        entry: Doc,
+        base: Doc,
+        envs: list[Object],
+        repos: list[Object],
+        by_service: bool,
+        scope: Scope,
+        where: str,
+    ) -> Object:
         check_script_type(text(base.get("script_type")))
-        settings = mapping(base.get("advanced_settings"))
-        repos = configured_repos(base.get("repo_info"), scope, where)
-        repos = overlay_refs(repos, configured_repos(entry.get("repos"), scope, where))
-        repos = overlay_refs(repos, [dict(repo) for repo in refs])
-        envs = overlay_values(variables(base.get("parameters")), variables(entry.get("key_vals")))
-        require_values(envs, where)
-        predefined = {
-            "TESTING_PROJECT": project,
-            "TESTING_NAME": test,
-            "TESTING_TYPE": _BY_SERVICE if by_service else "",
-        }
+        test, project = text(entry.get("name")), text(entry.get("project_name")) or scope.workflow.project
+        kind = _SHAPE.by_service if by_service else ""
+        predefined = {"TESTING_PROJECT": project, "TESTING_NAME": test, "TESTING_TYPE": kind}
         if by_service:
+            service, module = text(entry.get("service_name")), text(entry.get("service_module"))
             predefined |= {"SERVICE": service, "SERVICE_NAME": service, "SERVICE_MODULE": module}
-        plan: Object = {
-            "service_name": service,
-            "service_module": module,
+        settings = mapping(base.get("advanced_settings"))
+        return {
             "test_name": test,
             "project_name": project,
             "envs": envs,
@@ -159,27 +97,14 @@ class Testing(SandboxType):
             "steps": _steps(test, base, repos),
             "outputs": output_names(settings.get("outputs")),
             "image": image(base.get("image_from"), base.get("image_id"), base.get("build_os"), scope, where),
-            "limits": limits("define", settings.get("resource_spec") or {"cpu_limit": 1000, "memory_limit": 512}),
+            "limits": limits("define", settings.get("resource_spec") or USUAL_RESOURCES),
             "reports": {
                 "junit": text(base.get("report_path")),
                 "html": text(base.get("html_report_path")),
-                "artifacts": [text(path) for path in base.get("artifact_paths") or ()],
+                "artifacts": texts(base.get("artifact_paths")),
                 "pass_rate": base.get("pass_rate") or 0,
             },
         }
-        own = (service, module) if by_service else (test,)
-        key = ".".join([job.name, *own])
-        plan = for_service(plan, service, module) if by_service else plan
-        return JobTaskPlan(
-            name=norm(*own, job.name),
-            key=key,
-            display_name="-".join([job.name, *own]),
-            timeout_s=timeout_s(settings.get("timeout"), USUAL_MIN),
-            plan=plan,
-            info={"job_name": job.name, "test_name": test, "service_name": service, "service_module": module},
-            variables=variables_of(key, plan),
-            repos=git_paths(plan),
-        )
 
     def reports(self, plan: Doc, env: Mapping[str, str]) -> StepParts:
         reports = plan["reports"]
@@ -226,7 +151,7 @@ class Testing(SandboxType):
             "html_report": final and result.get("html_report") is True,
             "project_name": plan["project_name"],
             "test_name": plan["test_name"],
-            "test_type": _BY_SERVICE if plan["service_name"] else "",
+            "test_type": _SHAPE.by_service if plan["service_name"] else "",
             "service_name": plan["service_name"],
             "service_module": plan["service_module"],
             "envs": shown_variables(plan["envs"]),
@@ -247,26 +172,6 @@ def _read(names: Iterable[str], collected: Collected) -> Iterable[tuple[str, byt
         if left < 0:
             return
         yield name, content
-
-
-def _pair(entry: Doc) -> tuple[str, str]:
-    return text(entry.get("service_name")), text(entry.get("service_module"))
-
-
-def _tests(spec: Doc) -> list[Object]:
-    return objects(spec.get("test_modules")) or objects(spec.get("test_module_options"))
-
-
-def _service_tests(spec: Doc) -> list[Object]:
-    return objects(spec.get("service_test_options")) or objects(spec.get("service_and_tests"))
-
-
-def _configuration(entry: Doc, scope: Scope) -> Mapping[str, Any]:
-    name, project = text(entry.get("name")), text(entry.get("project_name")) or scope.workflow.project
-    found = scope.catalogue.find("test", name, project) or scope.catalogue.find("test", name)
-    if found is None:
-        raise NotStartable(f"find testing: {name} error: not found in project {project}")
-    return found.document
 
 
 def _steps(test: str, base: Doc, repos: list[Object]) -> list[Object]:
