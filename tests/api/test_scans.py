@@ -1,12 +1,16 @@
 """Code scans and what they need, through the whole application."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from api.site import PROJECT, Site, definition, site
+from cador.domain.errors import Unavailable
 from cador.integrations.sonar import Sonar
+from cador.operations import quality
+from cador.ports.stores import Tx
 from support.sonar import TOKEN as SONAR_TOKEN
 from support.sonar import sonarqube
 
@@ -386,4 +390,51 @@ async def test_tests_run_by_themselves(server: Site) -> None:
         refused = await server.post(f"{path}/task", json={**run, **wrong})
         assert (refused.status_code, refused.json()["description"]) == (400, reason)
     assert (await server.call("DELETE", f"{path}/unit", params=OF_PROJECT)).status_code == 200
+    assert await server.world.db.read(lambda tx: tx.workflows.find(key)) is None
+
+
+async def test_a_test_goes_with_its_runs_or_stays_with_them(server: Site) -> None:
+    """One transaction: a server that ends in the middle leaves no workflow that nobody sees."""
+
+    class Away:
+        async def transact(self, *args: Any, **more: Any) -> Any:
+            raise Unavailable("the server ends")
+
+    path, body = "/openapi/quality/testing", {"name": "whole", "project_key": PROJECT, "build_os": "ubuntu 22.04"}
+    assert (await server.post(path, json={**body, "script": "true"})).status_code == 200
+    started = await server.post(f"{path}/task", json={"project_key": PROJECT, "test_name": "whole"})
+    key = started.json()["workflow_key"]
+    await server.world.done(key, 1)
+    actor = server.world.actor()
+    away = replace(server.world.ctx, engine=Away())  # type: ignore[arg-type]
+    with pytest.raises(Unavailable):
+        await quality.delete(away, actor, quality.TEST, PROJECT, "whole")
+
+    def left(tx: Tx) -> tuple[bool, bool]:
+        return tx.resources.find("test", PROJECT, "whole") is not None, tx.workflows.find(key) is not None
+
+    assert await server.world.db.read(left) == (True, True)
+    await quality.delete(server.world.ctx, actor, quality.TEST, PROJECT, "whole")
+    assert await server.world.db.read(left) == (False, False)
+
+
+@pytest.mark.parametrize("query", [{"delete": "true"}, {"prune": "true", "set": "gone"}])
+async def test_a_file_takes_the_runs_along_too(server: Site, query: dict[str, str]) -> None:
+    project = "apiVersion: cador.dev/v1\nkind: Project\nmetadata: {name: filed}\n"
+    project += "spec: {project_name: F, project_type: yaml}\n"
+    test = "---\napiVersion: cador.dev/v1\nkind: Test\nmetadata: {name: unit, project: filed}\n"
+    test += "spec: {build_os: ubuntu 22.04, script: 'true'}\n"
+    headers = {"Content-Type": "application/yaml"}
+    named = {"set": query["set"]} if "set" in query else {}
+    reply = await server.post("/openapi/apply", content=project + test, params=named, headers=headers)
+    assert reply.status_code == 200, reply.text
+    run = {"project_key": "filed", "test_name": "unit"}
+    started = await server.post("/openapi/quality/testing/task", json=run)
+    key = started.json()["workflow_key"]
+    await server.world.done(key, 1)
+    content = project if "prune" in query else test
+    reply = await server.post("/openapi/apply", content=content, params=query, headers=headers)
+    assert reply.status_code == 200, reply.text
+    assert await server.world.db.read(lambda tx: tx.resources.find("project", "", "filed")) is not None
+    assert await server.world.db.read(lambda tx: tx.resources.find("test", "filed", "unit")) is None, reply.text
     assert await server.world.db.read(lambda tx: tx.workflows.find(key)) is None

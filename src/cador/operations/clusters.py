@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from cador.domain.errors import AlreadyExists, Conflict
 from cador.domain.masking import MASK
+from cador.operations import resources
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
@@ -45,15 +46,14 @@ async def change(ctx: Context, actor: Actor, ident: str, body: Doc) -> None:
     """What is absent stays. Raises: Invalid, NotFound; AlreadyExists; Conflict: a build names it by the old name."""
     changes = read_body(ClusterChange, body).model_dump(exclude_none=True)
 
-    def write(tx: Tx) -> None:
+    def write(tx: Tx, hand: Hand) -> None:
         old = by_id(tx, KIND, ident)
-        hand = Hand(actor, ctx.sealer)
         document = read_body(ClusterBody, {**old.document, **_kept(old), **changes}).document()
         if document["name"] != old.name:
             old = _renamed(tx, hand, old, document["name"])
         put_over(tx, hand, old, document)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 def _kept(old: Resource) -> dict[str, Any]:

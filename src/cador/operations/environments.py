@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from cador.domain.errors import AlreadyExists, Conflict, Invalid, NotFound
+from cador.operations import resources
 from cador.operations.actor import Actor
 from cador.operations.clusters import KIND as CLUSTER
 from cador.operations.clusters import NOT_CONNECTED
@@ -197,34 +198,34 @@ async def create(ctx: Context, actor: Actor, kind: str, project: str, body: Doc)
     """Raises: Invalid, AlreadyExists, NotUsable, NotFound: the project."""
     parsed = read_body(EnvironmentBody, {**body, "project_key": project})
 
-    def write(tx: Tx) -> None:
-        store(tx, Hand(actor, ctx.sealer), kind, project, parsed, new=True)
+    def write(tx: Tx, hand: Hand) -> None:
+        store(tx, hand, kind, project, parsed, new=True)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 async def change(ctx: Context, actor: Actor, kind: str, project: str, key: str, body: Doc) -> None:
     """Another registry or display name. Raises: Invalid, NotFound, NotUsable."""
     changes = read_body(EnvironmentChange, body)
 
-    def write(tx: Tx) -> None:
+    def write(tx: Tx, hand: Hand) -> None:
         found: Object = {}
         if changes.registry_id:
             found["registry_id"] = _registry(tx, changes.registry_id)
         if changes.env_name is not None:
             found["env_name"] = changes.env_name
-        _rewrite(tx, Hand(actor, ctx.sealer), kind, project, key, lambda _: found)
+        _rewrite(tx, hand, kind, project, key, lambda _: found)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 async def delete(ctx: Context, actor: Actor, kind: str, project: str, key: str) -> None:
     """Raises: NotFound; Conflict: a workflow deploys there."""
 
-    def write(tx: Tx) -> None:
-        drop(tx, Hand(actor, ctx.sealer), get(tx, kind, project, key))
+    def write(tx: Tx, hand: Hand) -> None:
+        drop(tx, hand, get(tx, kind, project, key))
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 async def list_environments(ctx: Context, kind: str, project: str) -> list[Resource]:
@@ -274,7 +275,7 @@ async def add_services(ctx: Context, actor: Actor, kind: str, project: str, body
     """
     asked = read_body(AddServices, body)
 
-    def write(tx: Tx) -> Resource:
+    def write(tx: Tx, hand: Hand) -> Resource:
         def added(doc: Object) -> Object:
             there = {entry["service_name"] for entry in doc["services"]}
             for service in asked.service_list:
@@ -284,24 +285,24 @@ async def add_services(ctx: Context, actor: Actor, kind: str, project: str, body
             entries = [_entry(tx, kind, project, service.model_dump(), None) for service in asked.service_list]
             return {"services": [*doc["services"], *entries]}
 
-        return _rewrite(tx, Hand(actor, ctx.sealer), kind, project, asked.env_key, added)
+        return _rewrite(tx, hand, kind, project, asked.env_key, added)
 
-    return await ctx.db.write(write)
+    return await resources.change(ctx, actor, write)
 
 
 async def remove_services(ctx: Context, actor: Actor, kind: str, project: str, body: Doc) -> None:
     """Take services out of an environment. Raises: Invalid; NotFound: also a service that is not in it."""
     asked = read_body(RemoveServices, body)
 
-    def write(tx: Tx) -> None:
+    def write(tx: Tx, hand: Hand) -> None:
         def without(doc: Object) -> Object:
             for name in asked.service_names:
                 _service_in(doc, name)
             return {"services": [one for one in doc["services"] if one["service_name"] not in asked.service_names]}
 
-        _rewrite(tx, Hand(actor, ctx.sealer), kind, project, asked.env_key, without)
+        _rewrite(tx, hand, kind, project, asked.env_key, without)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 async def update_services(ctx: Context, actor: Actor, kind: str, project: str, key: str, body: Doc) -> None:
@@ -312,7 +313,7 @@ async def update_services(ctx: Context, actor: Actor, kind: str, project: str, k
     """
     asked = {one.service_name: one for one in read_body(ServiceList, body).service_list}
 
-    def write(tx: Tx) -> None:
+    def write(tx: Tx, hand: Hand) -> None:
         def renewed(doc: Object) -> Object:
             for name in asked:
                 _service_in(doc, name)
@@ -325,9 +326,9 @@ async def update_services(ctx: Context, actor: Actor, kind: str, project: str, k
                 ]
             }
 
-        _rewrite(tx, Hand(actor, ctx.sealer), kind, project, key, renewed)
+        _rewrite(tx, hand, kind, project, key, renewed)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 def _renewed(tx: Tx, kind: str, project: str, entry: Object, asked: ServiceEntry) -> Object:
@@ -351,10 +352,10 @@ async def set_variables(ctx: Context, actor: Actor, kind: str, project: str, key
     """Replace the global variables. Raises: Invalid, NotFound."""
     variables = [one.model_dump() for one in read_body(VariablesBody, body).global_variables]
 
-    def write(tx: Tx) -> None:
-        _rewrite(tx, Hand(actor, ctx.sealer), kind, project, key, lambda _: {"global_variables": variables})
+    def write(tx: Tx, hand: Hand) -> None:
+        _rewrite(tx, hand, kind, project, key, lambda _: {"global_variables": variables})
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 def _service_in(doc: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -10,12 +10,14 @@ from pydantic import BaseModel
 from cador.domain.errors import Conflict, Invalid, NotFound
 from cador.domain.secrets import keep_masked, mask_credentials
 from cador.engine.hearing import Ear
+from cador.engine.housekeeping import Burial
 from cador.jobs.base import JobType
 from cador.operations import (
     environments,
     groups,
     people,
     projects,
+    quality,
     resources,
     roles,
     services,
@@ -26,7 +28,7 @@ from cador.operations import (
 from cador.operations.actions import TICKET
 from cador.operations.actor import EVERYWHERE, SYSTEM, Actor
 from cador.operations.catalog_names import known_names
-from cador.operations.declarative.documents import Document
+from cador.operations.declarative.documents import Document, completed
 from cador.operations.declarative.from_secret import Path, at, put
 from cador.operations.declarative.names import GROUP, GROUP_PREFIX, Names, resolve
 from cador.operations.models import stored_secret
@@ -48,7 +50,7 @@ Doc = Mapping[str, Any]
 @dataclass(slots=True)
 class Desk:
     """What one transaction of applying works with. ``password_hashes``: of new passwords, by account. ``warnings``:
-    what went well and should be known."""
+    what went well and should be known. ``burials``: of removed workflows, to be finished after the transaction."""
 
     tx: Tx
     hand: Hand
@@ -57,13 +59,16 @@ class Desk:
     at: float
     password_hashes: Mapping[str, str]
     warnings: list[str] = field(default_factory=list)
-    _names: dict[str, Names] = field(default_factory=dict)
+    burials: list[Burial] = field(default_factory=list)
+    _names: dict[tuple[str, str], Names] = field(default_factory=dict)
 
-    def names(self, project: str) -> Names:
-        """Known until something that has a name changes: documents come kind by kind, so that is seldom."""
-        if project not in self._names:
-            self._names[project] = known_names(self.tx, project)
-        return self._names[project]
+    def names(self, document: Document) -> Names:
+        """What *document* may refer to. Looked up once for all of its kind in its project: documents come kind by kind,
+        and none names one of its own kind or of a later one."""
+        about = (document.kind, document.project)
+        if about not in self._names:
+            self._names[about] = known_names(self.tx, document.project)
+        return self._names[about]
 
     def refill(self, holder: Resource, changes: Sequence[tuple[Path, str, str]]) -> None:
         """Put new values of a secret into an applied object, where the old ones still stand. Raises: CadorError."""
@@ -75,14 +80,6 @@ class Desk:
             body = put(body, path, new)
         if due:
             store(self, document, body)
-
-    def forget_names(self, document: Document) -> None:
-        """*document* has changed what names mean."""
-        if document.kind not in _WITHOUT_NAMES:
-            self._names.clear()
-
-
-_WITHOUT_NAMES: Final = frozenset({"Workflow", "WorkflowView", "ApprovalTicket", "RoleBinding", "Setting"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +155,7 @@ def live_body(tx: Tx, document: Document) -> dict[str, Any] | None:
 
 def store(desk: Desk, document: Document, body: Doc) -> bool:
     """Write one object; False when it says what is stored already. Raises: any ``CadorError``."""
-    changed = _keeper(document).write(desk, document, body)
-    if changed:
-        desk.forget_names(document)
-    return changed
+    return _keeper(document).write(desk, document, body)
 
 
 def remove(desk: Desk, document: Document) -> bool:
@@ -169,7 +163,6 @@ def remove(desk: Desk, document: Document) -> bool:
     if live_body(desk.tx, document) is None:
         return False
     _keeper(document).remove(desk, document)
-    desk.forget_names(document)
     return True
 
 
@@ -185,7 +178,7 @@ def resolved(desk: Desk, document: Document, body: Doc) -> dict[str, Any]:
     """*body* with ids for names. Raises: Invalid: a name leads nowhere."""
     if document.kind not in _NAMING:
         return dict(body)
-    result, missing = resolve(document.kind, body, desk.names(document.project))
+    result, missing = resolve(document.kind, body, desk.names(document))
     faults = []
     for kind, name in dict.fromkeys(missing):
         text = _UNKNOWN.format(kind=kind, name=name)
@@ -251,7 +244,16 @@ def _remove_plain(desk: Desk, document: Document) -> None:
 _PLAIN: Final = Keeper(_read_plain, _write_plain, _remove_plain)
 
 
+def _remove_quality(desk: Desk, document: Document) -> None:
+    of = quality.TEST if document.kind == "Test" else quality.SCAN
+    found = resources.get(desk.tx, of.kind, document.project, document.name)
+    quality.remove(desk.tx, desk.hand, desk.ear, of, found)
+
+
 # -- projects
+
+
+_VARIABLES: Final = ("variables", "production_variables")
 
 
 def _read_project(tx: Tx, document: Document) -> dict[str, Any] | None:
@@ -262,12 +264,15 @@ def _read_project(tx: Tx, document: Document) -> dict[str, Any] | None:
 
 
 def _write_project(desk: Desk, document: Document, body: Doc) -> bool:
-    return projects.store(desk.tx, desk.hand, read_body(ProjectBody, body).document())[1]
+    old = desk.tx.resources.find("project", "", document.name)
+    # A replacing body that does not say them leaves them; *body* is all there is, so what it does not say is gone.
+    gone: Doc = {key: [] for key in _VARIABLES if old is not None and old.document.get(key)}
+    return projects.store(desk.tx, desk.hand, read_body(ProjectBody, {**gone, **completed(document, body)}).document())[1]
 
 
 def _remove_project(desk: Desk, document: Document) -> None:
     for row in desk.tx.workflows.list_workflows(document.name, implicit=True):
-        workflows.remove_workflow(desk.tx, desk.ear, row.key)
+        _bury(desk, row.key)
     projects.drop_project(desk.tx, desk.hand, document.name)
 
 
@@ -428,8 +433,14 @@ def _write_workflow(desk: Desk, document: Document, body: Doc) -> bool:
     return True
 
 
+def _bury(desk: Desk, key: str) -> None:
+    desk.tx.workflows.find(key, lock=True)
+    if (burial := workflows.remove_workflow(desk.tx, desk.ear, key)) is not None:
+        desk.burials.append(burial)
+
+
 def _remove_workflow(desk: Desk, document: Document) -> None:
-    workflows.remove_workflow(desk.tx, desk.ear, document.name)
+    _bury(desk, document.name)
     desk.hand.audit(desk.tx, "delete_workflow", document.project, f"workflow/{document.name}")
 
 
@@ -472,6 +483,8 @@ KEEPERS: Final[Mapping[str, Keeper]] = {
     "Role": Keeper(_read_plain, _write_role, _remove_role),
     "RoleBinding": Keeper(_read_binding, _write_binding, _remove_binding),
     "Secret": Keeper(_read_secret, _write_secret, _remove_secret),
+    "Test": Keeper(_read_plain, _write_plain, _remove_quality),
+    "Scan": Keeper(_read_plain, _write_plain, _remove_quality),
     "Environment": Keeper(_read_environment, _write_environment, _remove_environment),
     "Service": Keeper(_read_service, _write_service, _remove_service),
     "Workflow": Keeper(_read_workflow, _write_workflow, _remove_workflow),

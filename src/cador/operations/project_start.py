@@ -1,7 +1,7 @@
 """A project with its first services and environments in one step: all of it, or nothing."""
 
 from cador.domain.errors import Conflict
-from cador.operations import environments, projects, services
+from cador.operations import environments, projects, resources, services
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
@@ -21,8 +21,7 @@ async def create(ctx: Context, actor: Actor, body: Doc) -> None:
     asked = read_body(ProjectInit, body)
     bodies = [read_body(ServiceBody, service.body()) for service in asked.service_list]
 
-    def write(tx: Tx) -> None:
-        hand = Hand(actor, ctx.sealer)
+    def write(tx: Tx, hand: Hand) -> None:
         key = asked.project_key
         projects.store(tx, hand, asked.project(), new=True)
         for service in bodies:
@@ -31,7 +30,7 @@ async def create(ctx: Context, actor: Actor, body: Doc) -> None:
         for environment in asked.env_list:
             _add(tx, hand, key, environment, names)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 def _add(tx: Tx, hand: Hand, project: str, asked: FirstEnvironment, names: list[str]) -> None:

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from cador.domain.errors import AlreadyExists, Conflict, NotFound
 from cador.domain.sharing import weight_of
+from cador.operations import resources
 from cador.operations.actor import PROJECT_ADMIN, SYSTEM, Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
@@ -46,22 +47,22 @@ async def create(ctx: Context, actor: Actor, body: Doc) -> None:
     """Raises: Invalid, AlreadyExists."""
     document = read_body(ProjectBody, body).document()
 
-    def write(tx: Tx) -> None:
-        store(tx, Hand(actor, ctx.sealer), document, new=True)
+    def write(tx: Tx, hand: Hand) -> None:
+        store(tx, hand, document, new=True)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 async def change(ctx: Context, actor: Actor, key: str, body: Doc) -> None:
     """What is absent stays. Raises: Invalid, NotFound, Forbidden: the weight."""
     new = read_body(ProjectChange, body).model_dump(exclude_none=True)
 
-    def write(tx: Tx) -> None:
+    def write(tx: Tx, hand: Hand) -> None:
         old = need_project(tx, key)
         merged = read_body(ProjectBody, {**old.document, **new}).document()
-        store(tx, Hand(actor, ctx.sealer), merged)
+        store(tx, hand, merged)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 async def list_projects(ctx: Context, actor: Actor, page: int, size: int) -> tuple[list[Resource], int]:
@@ -94,7 +95,7 @@ async def delete(ctx: Context, actor: Actor, key: str) -> None:
                 await delete_workflow(ctx, actor, workflow, key)
             except NotFound:
                 continue  # somebody else was quicker
-        if await ctx.db.write(drop_project, Hand(actor, ctx.sealer), key):
+        if await resources.change(ctx, actor, lambda tx, hand: drop_project(tx, hand, key)):
             return
     raise Conflict(f"workflows of project {key} are being created, try again")
 

@@ -13,6 +13,7 @@ import msgspec
 
 from cador.domain.errors import AlreadyExists, Invalid, NotFound
 from cador.engine.hearing import Claim, Ear, Outcome
+from cador.engine.housekeeping import Burial
 from cador.jobs.base import Doc
 from cador.jobs.junit import UnreadableReport, merge
 from cador.operations import resources, tasks, workflows
@@ -20,7 +21,7 @@ from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import task_row
 from cador.operations.task_values import JobInput, StartRequest
-from cador.ports.stores import JobRow, TaskRow, Tx, WorkflowRow
+from cador.ports.stores import JobRow, Resource, TaskRow, Tx, WorkflowRow
 
 SHOWN_CASES: Final = 1_000
 _LARGEST_REPORT: Final = 64 * 1024 * 1024
@@ -82,6 +83,9 @@ def _ensure(tx: Tx, claim: Claim, ctx: Context, actor: Actor, of: Quality, proje
     """The key of the workflow, which is there then and has the limit that the configuration says."""
     ear = Ear(tx, claim)
     found = resources.get(tx, of.kind, project, name)
+    if tx.workflows.find(of.key(found.uid)) is None:
+        tx.resources.hold()  # it must not go meanwhile
+        found = resources.get(tx, of.kind, project, name)
     key = of.key(found.uid)
     limit = (found.document.get("advanced_settings") or {}).get("concurrency_limit") or -1
     row = tx.workflows.find(key)
@@ -167,9 +171,27 @@ async def cases_of(ctx: Context, run: Run) -> list[dict[str, Any]]:
 
 async def delete(ctx: Context, actor: Actor, of: Quality, project: str, name: str) -> None:
     """Delete a test or scan with its own runs, as workflows are deleted. Raises: NotFound; Conflict: still used."""
-    found = await resources.find(ctx, of.kind, project, name)
-    await resources.delete(ctx, actor, of.kind, project, name)
-    await workflows.delete_implicit(ctx, actor, of.key(found.uid), project)
+    burial = await ctx.engine.transact(_delete, resources.Hand(actor, ctx.sealer), of, project, name)
+    await workflows.finish_removal(ctx, burial)
+
+
+def _delete(
+    tx: Tx, claim: Claim, hand: resources.Hand, of: Quality, project: str, name: str
+) -> Outcome[Burial | None]:  # fmt: skip
+    ear = Ear(tx, claim)
+    tx.admission.lock()
+    tx.resources.hold()
+    return ear.outcome(remove(tx, hand, ear, of, resources.get(tx, of.kind, project, name)))
+
+
+def remove(tx: Tx, hand: resources.Hand, ear: Ear, of: Quality, found: Resource) -> Burial | None:
+    """Delete *found* with the workflow that runs it by itself. Call with the admission row and the configuration held.
+
+    Raises: Conflict: still used.
+    """
+    resources.drop(tx, hand, found)
+    row = tx.workflows.find(of.key(found.uid), lock=True)
+    return workflows.remove_workflow(tx, ear, row.key) if row is not None else None
 
 
 def check_repositories(entries: Any, what: str) -> list[dict[str, Any]]:

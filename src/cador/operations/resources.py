@@ -6,9 +6,9 @@ operations. Permissions of single operations are checked by who calls them (the 
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cador.domain.errors import AlreadyExists, Conflict, Invalid, NotFound
 from cador.domain.masking import MASK
@@ -46,6 +46,7 @@ _TEMPLATE: Final = re.compile(r"\s*\{\{[^{}]*\}\}\s*")
 _AUDIT_BYTES: Final = 32_768
 
 Doc = Mapping[str, Any]
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,24 +346,26 @@ def _with_kept_secrets(body: Doc, old: Doc) -> dict[str, Any]:
 # -- operations
 
 
+async def change(ctx: Context, actor: Actor, write: Callable[[Tx, Hand], R]) -> R:
+    """One change of configuration: what *write* reads stays as it is until it is done, whatever others do."""
+
+    def held(tx: Tx) -> R:
+        tx.resources.hold()
+        return write(tx, Hand(actor, ctx.sealer))
+
+    return await ctx.db.write(held)
+
+
 async def create(ctx: Context, actor: Actor, kind: str, project: str, body: Doc) -> Resource:
     """Raises: Invalid, AlreadyExists, NotFound: the project."""
     document = read_body(KINDS[kind].model, body).document()
-
-    def write(tx: Tx) -> Resource:
-        return store(tx, Hand(actor, ctx.sealer), kind, project, document, wanted="new")[0]
-
-    return await ctx.db.write(write)
+    return await change(ctx, actor, lambda tx, hand: store(tx, hand, kind, project, document, wanted="new")[0])
 
 
 async def replace_named(ctx: Context, actor: Actor, kind: str, project: str, body: Doc) -> Resource:
     """Replace the resource that *body* names. Raises: Invalid, NotFound."""
     document = read_body(KINDS[kind].model, body).document()
-
-    def write(tx: Tx) -> Resource:
-        return store(tx, Hand(actor, ctx.sealer), kind, project, document, wanted="old")[0]
-
-    return await ctx.db.write(write)
+    return await change(ctx, actor, lambda tx, hand: store(tx, hand, kind, project, document, wanted="old")[0])
 
 
 async def replace_by_id(ctx: Context, actor: Actor, kind: str, ident: str, body: Doc) -> Resource:
@@ -372,7 +375,7 @@ async def replace_by_id(ctx: Context, actor: Actor, kind: str, ident: str, body:
     """
     form = KINDS[kind]
 
-    def write(tx: Tx) -> Resource:
+    def write(tx: Tx, hand: Hand) -> Resource:
         old = by_id(tx, kind, ident)
         merged = with_kept_secrets(body, old)
         if form.partial:
@@ -382,9 +385,9 @@ async def replace_by_id(ctx: Context, actor: Actor, kind: str, ident: str, body:
         if given not in (None, "", old.name):
             raise Invalid(f"{form.named} cannot be changed", place=form.named)
         document = read_body(form.model, {**merged, form.named: old.name}).document()
-        return store(tx, Hand(actor, ctx.sealer), kind, "", document, wanted="old")[0]
+        return store(tx, hand, kind, "", document, wanted="old")[0]
 
-    return await ctx.db.write(write)
+    return await change(ctx, actor, write)
 
 
 async def check(ctx: Context, kind: str, project: str, body: Doc) -> None:
@@ -396,20 +399,12 @@ async def check(ctx: Context, kind: str, project: str, body: Doc) -> None:
 
 async def delete(ctx: Context, actor: Actor, kind: str, project: str, name: str) -> None:
     """Raises: NotFound; Conflict: still used."""
-
-    def write(tx: Tx) -> None:
-        drop(tx, Hand(actor, ctx.sealer), get(tx, kind, project, name))
-
-    await ctx.db.write(write)
+    await change(ctx, actor, lambda tx, hand: drop(tx, hand, get(tx, kind, project, name)))
 
 
 async def delete_by_id(ctx: Context, actor: Actor, kind: str, ident: str) -> None:
     """Raises: NotFound; Conflict: still used."""
-
-    def write(tx: Tx) -> None:
-        drop(tx, Hand(actor, ctx.sealer), by_id(tx, kind, ident))
-
-    await ctx.db.write(write)
+    await change(ctx, actor, lambda tx, hand: drop(tx, hand, by_id(tx, kind, ident)))
 
 
 async def find(ctx: Context, kind: str, project: str, name: str) -> Resource:

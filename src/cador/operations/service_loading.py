@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from cador.domain.errors import Conflict, Invalid
 from cador.engine.preparing import code_host_access
-from cador.operations import services
+from cador.operations import resources, services
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
@@ -42,8 +42,7 @@ async def load(ctx: Context, actor: Actor, where: LoadFrom, body: Doc, *, produc
     except Unreadable as error:
         raise CannotLoad(str(error)) from error
 
-    def write(tx: Tx) -> None:
-        hand = Hand(actor, ctx.sealer)
+    def write(tx: Tx, hand: Hand) -> None:
         kind = services.kind_of(production)
         for entry, text in zip(asked.service_paths, texts, strict=True):
             old = tx.resources.find(kind, asked.product_name, entry.service_name)
@@ -60,7 +59,7 @@ async def load(ctx: Context, actor: Actor, where: LoadFrom, body: Doc, *, produc
                 raise CannotLoad(f"service {entry.service_name}: {error}") from error
             services.store(tx, hand, kind, asked.product_name, document)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 def _access(tx: Tx, ctx: Context, project: str, name: str) -> tuple[dict[str, Any], CodeHostAccess]:

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from cador.domain.errors import AlreadyExists, NotFound
+from cador.operations import resources
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
@@ -61,32 +62,31 @@ async def load_template(ctx: Context, actor: Actor, body: Doc) -> None:
         "service_variable_kvs": [setting.model_dump() for setting in asked.variable_yaml],
     }
 
-    def write(tx: Tx) -> None:
-        hand = Hand(actor, ctx.sealer)
+    def write(tx: Tx, hand: Hand) -> None:
         store(tx, hand, kind_of(asked.production), asked.project_key, document, new=True)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 async def create(ctx: Context, actor: Actor, project: str, body: Doc, *, production: bool = False) -> None:
     """Raises: Invalid, AlreadyExists, NotFound: the project."""
     document = read_body(ServiceBody, body).document()
 
-    def write(tx: Tx) -> None:
-        store(tx, Hand(actor, ctx.sealer), kind_of(production), project, document, new=True)
+    def write(tx: Tx, hand: Hand) -> None:
+        store(tx, hand, kind_of(production), project, document, new=True)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 async def change(ctx: Context, actor: Actor, project: str, name: str, body: Doc, *, production: bool = False) -> None:
     """A new manifest; the variables stay. Raises: Invalid, NotFound."""
     new = read_body(ServiceChange, body)
 
-    def write(tx: Tx) -> None:
+    def write(tx: Tx, hand: Hand) -> None:
         old = get(tx, kind_of(production), project, name)
-        _rewrite(tx, Hand(actor, ctx.sealer), old, yaml=new.yaml)
+        _rewrite(tx, hand, old, yaml=new.yaml)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 async def change_variables(
@@ -96,11 +96,11 @@ async def change_variables(
     new = read_body(VariableChange, body)
     variables = [kv.model_dump() for kv in new.service_variable_kvs]
 
-    def write(tx: Tx) -> None:
+    def write(tx: Tx, hand: Hand) -> None:
         old = get(tx, kind_of(production), project, name)
-        _rewrite(tx, Hand(actor, ctx.sealer), old, variable_yaml=variables)
+        _rewrite(tx, hand, old, variable_yaml=variables)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 def _rewrite(tx: Tx, hand: Hand, old: Resource, **changes: Any) -> None:
@@ -120,10 +120,10 @@ def _rewrite(tx: Tx, hand: Hand, old: Resource, **changes: Any) -> None:
 async def delete(ctx: Context, actor: Actor, project: str, name: str, *, production: bool = False) -> None:
     """Raises: NotFound."""
 
-    def write(tx: Tx) -> None:
-        drop(tx, Hand(actor, ctx.sealer), get(tx, kind_of(production), project, name))
+    def write(tx: Tx, hand: Hand) -> None:
+        drop(tx, hand, get(tx, kind_of(production), project, name))
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 async def list_services(ctx: Context, project: str, *, production: bool = False) -> list[Resource]:

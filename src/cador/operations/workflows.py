@@ -3,7 +3,6 @@
 The functions with a ``Tx`` are the same rules inside a transaction of somebody else (``cador apply``).
 """
 
-import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -204,6 +203,7 @@ async def create_workflow(ctx: Context, actor: Actor, body: Mapping[str, Any], *
     refuse_sealed(body, ctx.sealer)
 
     def write(tx: Tx, at: float) -> WorkflowRow:
+        tx.resources.hold()  # the project must not go meanwhile
         row = add_workflow(tx, new, actor, ctx.types, ctx.sealer, at)
         if view:
             add_to_view(tx, row.project, view, row.key, row.type)
@@ -285,14 +285,6 @@ async def delete_workflow(ctx: Context, actor: Actor, key: str, project: str = "
     await finish_removal(ctx, await ctx.engine.transact(_delete, actor, key, row.project))
 
 
-async def delete_implicit(ctx: Context, actor: Actor, key: str, project: str) -> None:
-    """Delete the workflow that runs a test or scan by itself, if there is one; who may is the caller's to check."""
-    if await ctx.db.read(_find, key) is None:
-        return
-    with contextlib.suppress(NotFound):  # somebody else was quicker
-        await finish_removal(ctx, await ctx.engine.transact(_delete, actor, key, project))
-
-
 async def finish_removal(ctx: Context, burial: Burial | None) -> None:
     """Return when no task of the removed workflow is found any more. Each step is a transaction of its own, so that
     others are not held up; if this server dies meanwhile, another one goes on."""
@@ -308,6 +300,7 @@ def _need_delete(actor: Actor, project: str, key: str) -> None:
 def _delete(tx: Tx, claim: Claim, actor: Actor, key: str, project: str) -> Outcome[Burial | None]:
     ear = Ear(tx, claim)
     tx.admission.lock()
+    tx.resources.hold()
     row = tx.workflows.find(key, lock=True)
     if row is None or row.project != project:
         raise NotFound("workflow", key)
