@@ -233,6 +233,22 @@ async def test_numbers_and_booleans_of_queries(server: Site, kind: str, values: 
     assert wrong == []
 
 
+async def test_pages_behind_the_last_one(server: Site) -> None:
+    """As far behind as a number can say: an empty list."""
+    wrong = []
+    for route, path in routes():
+        if not any(entry.startswith("pageNum") for entry in route.query):
+            continue
+        fine = {other.canonical: _value(other) for other in _needed(route)}
+        query = {**fine, "pageNum": str(2**63 - 1), "pageSize": "1000"}
+        reply = await server.call(route.method, path, params=query)
+        found = reply.json() if reply.status_code == 200 else None
+        lists = [value for value in found.values() if isinstance(value, list)] if isinstance(found, dict) else [found]
+        if lists != [[]]:
+            wrong.append((path, reply.status_code, reply.text[:200]))
+    assert wrong == []
+
+
 async def test_replies_are_what_the_documentation_says(server: Site) -> None:
     """Of everything that can be looked at on a server where there is nothing yet: above all, empty lists are ``[]``."""
     wrong = []

@@ -50,6 +50,8 @@ KEYS_OF_B_AND_C: Final = ("workflow_name", "workflowName")
 
 DEFAULT_SIZE: Final = 50
 LARGEST_SIZE: Final = 1000
+LAST_PAGE: Final = 1 << 40
+"""Behind every list, and what lies before it is still a number that databases know."""
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
@@ -111,10 +113,11 @@ def bool_of(name: Name, query: Query, body: Mapping[str, Any] | None = None) -> 
 
 
 def page_of(query: Query) -> tuple[int, int]:
-    """Page number from 1 and page size. Out of range: number 1; size 50 below 1, 1000 above. Raises: Refusal."""
+    """Page number from 1 and page size. Out of range: number 1 below 1, a page behind all above; size 50 below 1, 1000
+    above. Raises: Refusal."""
     page, size = int_of(PAGE, query), int_of(SIZE, query)
     return (
-        page if page is not None and page >= 1 else 1,
+        min(page, LAST_PAGE) if page is not None and page >= 1 else 1,
         min(size, LARGEST_SIZE) if size is not None and size >= 1 else DEFAULT_SIZE,
     )
 
