@@ -124,6 +124,10 @@ def test_a_server_that_is_full_hides_what_the_caller_may_not_see(tmp_path: Path)
         assert seen.waits[0].blocking == (Blocker("w", 1, PROJECT),)
         with pytest.raises(Forbidden):
             await why(world, "hidden", 1, ann)
+        # Who sees one workflow sees its tasks.
+        one = Actor("cid", "Cid", "cid", shared={PROJECT: {"w": frozenset({"get_workflow"})}})
+        (wait,) = (await why(world, "w", 2, one)).waits
+        assert (wait.blocking, wait.hidden) == ((Blocker("w", 1, PROJECT),), 1)
 
     play(tmp_path, script)
 

@@ -17,7 +17,7 @@ from cador.operations.finding import find_task
 from cador.operations.forecasts import Forecast, Line, forecast
 from cador.operations.stage_executors import executors_of
 from cador.operations.why import Facts, Person, Reason, Why, explain
-from cador.ports.admission import QueueFacts
+from cador.ports.admission import Blocker, QueueFacts
 from cador.ports.stores import TaskRow, Tx
 
 MOST_TASKS: Final = 200
@@ -99,7 +99,7 @@ def _in_the_queue(tx: Tx, ctx: Context, actor: Actor, task: WorkflowTask, row: T
     if own is not None:
         by_reason |= {Reason.WORKFLOW_LIMIT: own, Reason.NOT_EXECUTABLE: own}
     sees = _seer(tx, ctx, actor)
-    seen = tuple(blocker for blocker in queue.blocking if sees(blocker.project))
+    seen = tuple(blocker for blocker in queue.blocking if sees(blocker))
     caps = bool(limits.max_per_project or limits.max_per_user)
     return replace(
         facts,
@@ -110,16 +110,16 @@ def _in_the_queue(tx: Tx, ctx: Context, actor: Actor, task: WorkflowTask, row: T
     )
 
 
-def _seer(tx: Tx, ctx: Context, actor: Actor) -> Callable[[str], bool]:
-    """Whether the caller may see tasks of a project. Each project is looked up once."""
-    known: dict[str, bool] = {}
+def _seer(tx: Tx, ctx: Context, actor: Actor) -> Callable[[Blocker], bool]:
+    """Whether the caller may see a task. Each project is looked up once."""
+    public: dict[str, bool] = {}
 
-    def sees(project: str) -> bool:
-        if project not in known:
+    def sees(task: Blocker) -> bool:
+        project = task.project
+        if project not in public:
             document = ctx.catalogues.load(tx, project).find("project", project)
-            public = document is not None and bool(document.document.get("is_public"))
-            known[project] = actor.may("get_workflow", project, public=public)
-        return known[project]
+            public[project] = document is not None and bool(document.document.get("is_public"))
+        return actor.may("get_workflow", project, public=public[project], workflow=task.workflow_key)
 
     return sees
 
