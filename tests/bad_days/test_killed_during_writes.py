@@ -51,11 +51,18 @@ class Writers:
                 return
 
 
-def test_what_was_answered_is_there_and_nothing_by_half() -> None:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest) -> str:
+    """For the servers: empty is the SQLite file of their folder."""
+    url: str = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
+    return url
+
+
+def test_what_was_answered_is_there_and_nothing_by_half(database: str) -> None:
     numbers = count(1)
     applied: set[int] = set()
     tickets: set[int] = set()
-    with open_folder() as folder, ServerProcess(folder) as server:
+    with open_folder() as folder, ServerProcess(folder, database=database) as server:
         server.project("shop")
         for _ in range(ROUNDS):
             writers = Writers(server.url, numbers)
