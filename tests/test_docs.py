@@ -31,9 +31,10 @@ def links(page: Path) -> list[str]:
     return [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
 
 
-@pytest.mark.parametrize(
-    "page", [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "changes").glob("*.md")], ids=str
-)
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "changes").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
     for target in links(page):
         if target and "://" not in target and not target.startswith("mailto:"):
