@@ -377,18 +377,33 @@ async def list_collaborations(ctx: Context, project: str) -> list[Resource]:
     return await ctx.db.read(read)
 
 
+def store_collaboration(tx: Tx, hand: Hand, project: str, mode: CollaborationBody, *, new: bool = False) -> bool:
+    """Add or replace what is shared under a name; False when it was so.
+
+    Raises: Invalid: somebody or something unknown; AlreadyExists: *new* and it is there; NotFound: the project.
+    """
+    need_project(tx, project)
+    _check_shares(tx, project, mode)
+    old = tx.resources.find(COLLABORATION, project, mode.name)
+    if old is None:
+        put_new(tx, hand, COLLABORATION, project, mode.name, _stored(mode))
+        return True
+    if new:
+        raise AlreadyExists(COLLABORATION, mode.name)
+    return put_over(tx, hand, old, _stored(mode))
+
+
+def drop_collaboration(tx: Tx, hand: Hand, project: str, name: str) -> None:
+    """End the sharing. Raises: NotFound."""
+    found = get(tx, COLLABORATION, project, name)
+    tx.resources.delete(COLLABORATION, project, found.name)
+    hand.audit(tx, f"delete_{COLLABORATION}", project, f"{COLLABORATION}/{name}")
+
+
 async def create_collaboration(ctx: Context, actor: Actor, project: str, body: Doc) -> None:
     """Share workflows. Raises: Invalid, AlreadyExists, NotFound: the project."""
     mode = _mode(body, project)
-
-    def write(tx: Tx) -> None:
-        need_project(tx, project)
-        _check_shares(tx, project, mode)
-        if tx.resources.find(COLLABORATION, project, mode.name) is not None:
-            raise AlreadyExists(COLLABORATION, mode.name)
-        put_new(tx, Hand(actor, ctx.sealer), COLLABORATION, project, mode.name, _stored(mode))
-
-    await ctx.db.write(write)
+    await ctx.db.write(store_collaboration, Hand(actor, ctx.sealer), project, mode, new=True)
 
 
 async def change_collaboration(ctx: Context, actor: Actor, project: str, name: str, body: Doc) -> None:
@@ -398,22 +413,15 @@ async def change_collaboration(ctx: Context, actor: Actor, project: str, name: s
     mode = _mode(body, project, name)
 
     def write(tx: Tx) -> None:
-        old = get(tx, COLLABORATION, project, name)
-        _check_shares(tx, project, mode)
-        put_over(tx, Hand(actor, ctx.sealer), old, _stored(mode))
+        get(tx, COLLABORATION, project, name)
+        store_collaboration(tx, Hand(actor, ctx.sealer), project, mode)
 
     await ctx.db.write(write)
 
 
 async def delete_collaboration(ctx: Context, actor: Actor, project: str, name: str) -> None:
     """End the sharing. Raises: NotFound."""
-
-    def write(tx: Tx) -> None:
-        found = get(tx, COLLABORATION, project, name)
-        tx.resources.delete(COLLABORATION, project, found.name)
-        Hand(actor, ctx.sealer).audit(tx, f"delete_{COLLABORATION}", project, f"{COLLABORATION}/{name}")
-
-    await ctx.db.write(write)
+    await ctx.db.write(drop_collaboration, Hand(actor, ctx.sealer), project, name)
 
 
 # -- of groups that go
