@@ -552,6 +552,30 @@ async def test_the_default_moves_on_when_it_is_deleted(server: Site) -> None:
     assert "two" not in flags
 
 
+async def test_a_code_host_of_some_projects_is_none_of_the_others(server: Site) -> None:
+    path, host = "/openapi/system/codehost", {**FIRST[0][1], "name": "theirs", "projects": ["other"]}
+    await ok(await server.post(path, json=host))
+    repo = {**SCRIPT["repo_info"][0], "codehost_name": "theirs"}
+    build = {**SCRIPT, "name": "on-theirs", "repo_info": [repo]}
+    refused(await server.post("/openapi/build", json=build), 400, f"codehost theirs is not open to project {PROJECT}")
+    query = {"codehostName": "theirs", "repoName": "r", "repoOwner": "o", "branchName": "main"}
+    load = {"product_name": PROJECT, "service_paths": [{"service_name": "s", "path": "p"}]}
+    reply = await server.post("/openapi/service/loader/load", params=query, json=load)
+    refused(reply, 6055, "failed to find codehost with name [theirs]")
+    # a definition may name it, and does not start
+    ident = next(one["id"] for one in await ok(await server.get(path)) if one["name"] == "theirs")
+    checkout = {"codehost_id": ident, "repo_owner": "o", "repo_name": "r", "branch": "main"}
+    steps = [{"name": "git", "type": "git", "spec": {"repos": [checkout]}}]
+    job = {"name": "say", "type": "freestyle", "spec": {"properties": {"timeout": 5}, "steps": steps}}
+    await server.create("on-theirs", stages=[{"name": "s", "jobs": [job]}])
+    run = {"workflow_key": "on-theirs", "project_key": PROJECT, "inputs": [{"job_name": "say"}]}
+    reply = await server.post("/openapi/workflows/custom/task", json=run)
+    refused(reply, 6160)
+    assert f"code host {ident} not found" in reply.text
+    await ok(await server.call("PUT", f"{path}/{ident}", json={**host, "projects": ["other", PROJECT]}))
+    await ok(await server.post("/openapi/build", json=build))
+
+
 # -- templates
 
 

@@ -15,6 +15,7 @@ from cador.domain.task import JOB_FINAL, JobStatus, TaskStatus, WorkflowTask
 from cador.domain.variables import JobFacts, Lookup, job_variables, may_run, render, render_text
 from cador.domain.workflow import ExecutePolicy
 from cador.jobs.base import Catalogue, CodeHostAccess, Conclusion, JobType, Run
+from cador.jobs.server import seen_by
 from cador.ports.actions import SERVER
 from cador.ports.blobs import BlobStore
 from cador.ports.executor import End, Executor, Harvest, JobFolder, Keep, Limits
@@ -47,7 +48,8 @@ class Catalogues:
         version = tx.resources.version()
         known = self._known.get(project)
         if known is None or known.version != version:
-            known = self._known[project] = Catalogue(project, tx.resources.of_project(project), version)
+            found = [one for one in tx.resources.of_project(project) if one.kind != "codehost" or seen_by(one, project)]
+            known = self._known[project] = Catalogue(project, found, version)
         return known
 
 

@@ -20,6 +20,7 @@ from cador.domain.secrets import (
     masked_places,
     seal_credentials,
 )
+from cador.jobs.server import seen_by
 from cador.operations import service_templates
 from cador.operations.actor import Actor
 from cador.operations.context import Context
@@ -230,12 +231,12 @@ def check_references(tx: Tx, kind: str, project: str, document: Doc) -> None:
     if kind not in _SCRIPTS:
         return
     if document.get("template_name"):
-        _check_template(tx, document)
+        _check_template(tx, project, document)
         return
     label = document["image_name" if kind == "scan" else "build_os"]
     if tx.resources.find("baseimage", "", label) is None:
         raise Invalid(f"failed to find the basic image of name: {label}, error is: {NO_DOCUMENTS}")
-    _check_repositories(tx, document.get("repo_info", ()))
+    _check_repositories(tx, project, document.get("repo_info", ()))
     name = document["advanced_settings"]["cluster_name"]
     cluster = tx.resources.find("cluster", "", name)
     if cluster is None:
@@ -252,14 +253,17 @@ def check_references(tx: Tx, kind: str, project: str, document: Doc) -> None:
             raise Invalid(f"failed to find dockerfile template with name: {name}, error is: {NO_DOCUMENTS}")
 
 
-def _check_repositories(tx: Tx, repos: Iterable[Doc]) -> None:
+def _check_repositories(tx: Tx, project: str, repos: Iterable[Doc]) -> None:
     for repo in repos:
         name = repo["codehost_name"]
-        if tx.resources.find("codehost", "", name) is None:
+        host = tx.resources.find("codehost", "", name)
+        if host is None:
             raise Invalid(f"failed to find codehost with name [{name}], error is: {NO_DOCUMENTS}")
+        if project and not seen_by(host, project):
+            raise Invalid(f"codehost {name} is not open to project {project}")
 
 
-def _check_template(tx: Tx, document: Doc) -> None:
+def _check_template(tx: Tx, project: str, document: Doc) -> None:
     """A build that is made from a template: values only for variables that the template has."""
     name = document["template_name"]
     template = tx.resources.find("buildtemplate", "", name)
@@ -267,7 +271,7 @@ def _check_template(tx: Tx, document: Doc) -> None:
         raise Invalid(f"failed to find build template with name: {name}, error is: {NO_DOCUMENTS}")
     known = {parameter["key"] for parameter in template.document["parameters"]}
     for target in document["target_services"]:
-        _check_repositories(tx, target["repo_info"])
+        _check_repositories(tx, project, target["repo_info"])
         for given in target["inputs"]:
             if given["key"] not in known:
                 raise Invalid(f"build template {name} has no variable {given['key']}", place="target_services")
