@@ -47,6 +47,20 @@ async def test_first_start_is_repeatable(world: World) -> None:
     assert await world.db.read(lambda tx: tx.resources.find("baseimage", "", "ubuntu 20.04")) is None
 
 
+async def test_a_token_that_cannot_be_kept_makes_nobody(world: World) -> None:
+    """Else the administrator would be there, and nobody would have ever seen the token."""
+
+    def full(token: str) -> None:
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        await bootstrap_data(world.ctx, keep=full)
+    assert await world.db.read(lambda tx: tx.people.by_account("admin")) is None
+    kept: list[str] = []
+    assert [await bootstrap_data(world.ctx, keep=kept.append)] == kept
+    assert await bootstrap_data(world.ctx, keep=full) is None
+
+
 async def test_given_token_and_password(world: World) -> None:
     first, second = "first-token-of-the-operator", "second-token-of-the-operator"
     assert await bootstrap_data(world.ctx, admin_token=first, admin_password="Replace-me-1") is None

@@ -252,8 +252,12 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             refuse_starts=disks.full,
             probes=RealProbes(tapd),
         )
+        token_file = data / "admin-token"
         made = await bootstrap_data(
-            ctx, admin_token=settings.admin_token or None, admin_password=settings.admin_password or None
+            ctx,
+            admin_token=settings.admin_token or None,
+            admin_password=settings.admin_password or None,
+            keep=lambda token: write_private(token_file, token + "\n"),
         )
         stored = await stored_settings(ctx)
         options = replace(
@@ -262,8 +266,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             language=stored.get("language", settings.language),
         )
         if made is not None:
-            write_private(data / "admin-token", made + "\n")
-            print(f"cador: the administrator's token is in {data / 'admin-token'}", file=sys.stderr)  # noqa: T201
+            print(f"cador: the administrator's token is in {token_file}", file=sys.stderr)  # noqa: T201
         checks = [database_check(ctx), Check("engine", engine_turns(engine, clock)), Check("disk", disks.ask)]
         if files.uploads is not None:
             checks.append(Check("store", files.store_problem, needed=False))

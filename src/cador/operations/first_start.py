@@ -1,6 +1,7 @@
 """What a server has from its first start: administrator, token, cluster, base images, its own id."""
 
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -22,12 +23,17 @@ SERVER: Final = Actor(uid="", name="system", account="system", admin=True)
 
 
 async def bootstrap_data(
-    ctx: Context, *, admin_token: str | None = None, admin_password: str | None = None
+    ctx: Context,
+    *,
+    admin_token: str | None = None,
+    admin_password: str | None = None,
+    keep: Callable[[str], None] = lambda token: None,
 ) -> str | None:
     """Make what is missing; may be called at every start. Returns the token made now, None when none was.
 
     *admin_token* (from the environment) is made to work, whatever tokens there are; then none is invented.
-    *admin_password* is set when the administrator has another one.
+    *admin_password* is set when the administrator has another one. *keep* is given the invented token before it works:
+    a server that dies in between must not lock everybody out. Nothing comes of it when another server was quicker.
 
     Raises: Invalid: the given token is too short or the password too weak.
     """
@@ -40,7 +46,15 @@ async def bootstrap_data(
         known = await ctx.db.read(_password_hash)
         if not known or not await sessions.verify(known, admin_password):
             password_hash = await sessions.hash_password(admin_password)
-    return await ctx.db.write(_make, Hand(SERVER, ctx.sealer), admin_token, new_token(), password_hash)
+    fresh = new_token()
+    if admin_token is None and await ctx.db.read(_nobody_yet):
+        keep(fresh)
+    return await ctx.db.write(_make, Hand(SERVER, ctx.sealer), admin_token, fresh, password_hash)
+
+
+def _nobody_yet(tx: Tx) -> bool:
+    """Whether there has never been an administrator."""
+    return tx.people.by_account(ADMIN_ACCOUNT) is None and tx.meta.get("administrator") is None
 
 
 def _password_hash(tx: Tx) -> str:
@@ -53,7 +67,7 @@ def _make(tx: Tx, hand: Hand, given: str | None, fresh: str, password_hash: str)
         tx.meta.set("installation", uuid.uuid4().hex)
     _cluster_and_images(tx, hand)
     admin = tx.people.by_account(ADMIN_ACCOUNT)
-    made = admin is None and tx.meta.get("administrator") is None
+    made = _nobody_yet(tx)
     if made:
         admin = User(
             uid=str(uuid.uuid4()),
