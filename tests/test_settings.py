@@ -39,6 +39,10 @@ def test_the_file_can_be_named(tmp_path: Path) -> None:
         ({"CADOR_ENGINE__MAX_JOBS": "0"}, "CADOR_ENGINE__MAX_JOBS: engine.max_jobs: '0' is not at least 1"),
         ({"CADOR_ENGINE__MAX_JOBS": "1.5"}, "is not a whole number"),
         ({"CADOR_ENGINE__RESOLVE_COMMITS_S": "nan"}, "is not at least 0"),
+        ({"CADOR_ENGINE__RESOLVE_COMMITS_S": "inf"}, "is not at most 9007199254740992"),
+        ({"CADOR_ENGINE__MAX_JOBS": "9" * 30}, "is not at most 9007199254740992"),
+        ({"CADOR_ENGINE__MAX_JOBS": "9" * 5_000}, "is not a whole number"),
+        ({"CADOR_AUTH__SESSION_HOURS": "87601"}, "is not at most 87600"),
         ({"CADOR_STRICT_INPUTS": "perhaps"}, "is not true or false"),
         ({"CADOR_LANGUAGE": "de"}, "is not one of zh, en"),
         ({"CADOR_ADMIN_TOKEN": "hunter2hunter2"}, "the value is not at least 20 characters"),
@@ -59,6 +63,7 @@ def test_mistakes_name_the_place_and_what_would_be_right(environ: dict[str, str]
         ("listen = 3", "listen: 3 is not a text"),
         ("[engine]\nmax_jobs = true", "is not a number"),
         ("[engine]\nmax_jobs = 2.5", "is not a whole number"),
+        ("[engine]\nmax_jobs = inf", "is not a whole number"),
         ("listen = \n", "line 1"),
     ],
 )
@@ -94,7 +99,7 @@ def test_addresses(listen: str, wanted: tuple[str, int]) -> None:
     assert Settings(listen=listen).address == wanted
 
 
-@pytest.mark.parametrize("listen", ["", "127.0.0.1", "h:port", "h:70000", "h:-1"])
+@pytest.mark.parametrize("listen", ["", "127.0.0.1", "h:port", "h:70000", "h:-1", "h:²", "h:" + "9" * 5_000])
 def test_no_addresses(listen: str) -> None:
     with pytest.raises(SettingsError, match="write host:port"):
         _ = Settings(listen=listen).address
@@ -112,7 +117,8 @@ def test_secrets_are_not_shown() -> None:
 def test_every_number_can_be_set_from_the_environment(data: st.DataObject) -> None:
     numbers = [(name, field) for name, field, kind in walk() if kind is int]
     name, field = data.draw(st.sampled_from(numbers))
-    value = data.draw(st.integers(max(int(field.metadata.get("least", 0)), 0), 2**40))
+    least, most = (int(field.metadata.get(name, 0)) for name in ("least", "most"))
+    value = data.draw(st.integers(least, min(most or 2**40, 2**40)))
     made = load({"data": "/nowhere"}, {"CADOR_" + name.upper().replace(".", "__"): str(value)})
     for part in name.split("."):
         made = getattr(made, part)

@@ -7,6 +7,7 @@ setting is a field with a type, a default and a sentence (``doc``); ``docs/setti
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -19,15 +20,25 @@ T = TypeVar("T")
 NOT_SETTINGS: Final = ("CADOR_URL", "CADOR_TOKEN", "CADOR_CONTEXT", "CADOR_CONFIG")
 """Variables of the command line that share the prefix; those of the tests and of jobs are told by their prefix."""
 _OTHER_PREFIXES: Final = ("CADOR_TEST_", "CADOR_JOB_")
+LARGEST: Final = 2**53
+"""No number may be larger: beyond it neither databases nor calendars follow."""
 
 
 class SettingsError(CadorError):
     """A setting is unknown or its value does not fit. ``str(error)`` names the place and what would be right."""
 
 
-def _setting(default: Any, doc: str, *, choices: tuple[str, ...] = (), least: float = 0, secret: bool = False) -> Any:
-    """*least*: smallest number allowed. *secret*: never shown, neither in ``repr`` nor in an error."""
-    metadata = {"doc": doc, "choices": choices, "least": least, "secret": secret}
+def _setting(
+    default: Any,
+    doc: str,
+    *,
+    choices: tuple[str, ...] = (),
+    least: float = 0,
+    most: float = LARGEST,
+    secret: bool = False,
+) -> Any:
+    """*least*, *most*: bounds of a number. *secret*: never shown, neither in ``repr`` nor in an error."""
+    metadata = {"doc": doc, "choices": choices, "least": least, "most": most, "secret": secret}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -203,7 +214,7 @@ class OidcSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings:
-    session_hours: int = _setting(24, "Hours that a sign-in lasts.", least=1)
+    session_hours: int = _setting(24, "Hours that a sign-in lasts, ten years at most.", least=1, most=87_600)
     oidc: OidcSettings = field(default_factory=OidcSettings)
 
 
@@ -261,7 +272,7 @@ class Settings:
 def split_address(name: str, listen: str) -> tuple[str, int]:
     """Host and port of the setting *name*. Raises: SettingsError."""
     host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise SettingsError(f"{name}: {listen!r} is not an address; write host:port, e.g. 127.0.0.1:8700")
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - ":8700" means all interfaces, as users expect
 
@@ -279,7 +290,7 @@ def load(
 ) -> Settings:
     """Settings from *config* (default: ``cador.toml`` in the data folder, if it is there), *environ*, *flags*.
 
-    *flags*: dotted names -> values; None and empty values are left out. Raises: SettingsError.
+    *flags*: dotted names -> values; None: not given. Raises: SettingsError.
     """
     environ = os.environ if environ is None else environ
     given = {name: value for name, value in (flags or {}).items() if value is not None}
@@ -354,13 +365,16 @@ def _parse(name: str, value: Any, kind: Any, one: Field[Any], source: str) -> An
             raise wrong("a number")
         try:
             number = kind(value)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # infinity is no whole number
             raise wrong("a whole number" if kind is int else "a number") from error
         if kind is int and isinstance(value, float) and value != number:
             raise wrong("a whole number")
         least = one.metadata.get("least", 0)
         if not number >= least:
             raise wrong(f"at least {least}")
+        most = one.metadata.get("most", LARGEST)
+        if number > most:
+            raise wrong(f"at most {most}")
         return number
     if kind == tuple[str, ...]:
         entries = value.split(",") if isinstance(value, str) else value

@@ -184,7 +184,7 @@ async def test_closing_finishes_what_was_given(database_url: str) -> None:
         await opened.read(lambda tx: 1)
 
 
-@pytest.mark.parametrize("url", ["mysql://localhost/x", "nonsense", "sqlite://", ""])
+@pytest.mark.parametrize("url", ["mysql://localhost/x", "nonsense", "sqlite://", "", "postgresql://h:port/x"])
 async def test_urls_that_lead_nowhere(url: str) -> None:
     with pytest.raises(Invalid):
         await open_database(url)

@@ -176,9 +176,24 @@ async def test_a_stopped_server_and_the_same_one_started_again() -> None:
         await asyncio.to_thread(server.close)
 
 
-async def test_a_server_that_is_not_there_is_unavailable() -> None:
-    with pytest.raises(Unavailable, match="cannot be reached"):
-        await open_database("postgresql://postgres@/nothing?host=/nonexistent")
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("postgresql://postgres@/nothing?host=/nonexistent", "No such file or directory"),
+        ("postgresql://postgres@/nothing?hots=/nonexistent", "hots"),
+        ("postgresql://postgres:s3cret@/nothing?sslmode=s3cret", 'invalid sslmode value: "***"'),
+    ],
+)
+async def test_a_server_that_is_not_there_is_unavailable_and_the_start_says_why(url: str, why: str) -> None:
+    with pytest.raises(Unavailable, match="cannot be reached") as told:
+        await open_database(url)
+    assert why in str(told.value)
+    assert "s3cret" not in str(told.value)
+
+
+async def test_a_database_that_does_not_exist_is_named(postgres_url: str) -> None:
+    with pytest.raises(Unavailable, match=r'"missing_.*" does not exist'):
+        await open_database(postgres_url.replace("/test_", "/missing_"))
 
 
 async def test_a_deadlock_is_nobodys_error(postgres_database: Database) -> None:

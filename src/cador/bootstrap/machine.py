@@ -37,7 +37,13 @@ def data_folder(path: Path) -> Path:
 @contextlib.contextmanager
 def locked(data: Path) -> Iterator[None]:
     """One server per data folder: the lock goes with the process, however it ends."""
-    descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotStart(
+            f"the data folder {data} cannot be written to ({error.strerror}): let this account own it, or choose "
+            "another one with --data"
+        ) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,6 +51,11 @@ def locked(data: Path) -> Iterator[None]:
             raise CannotStart(
                 f"the data folder {data} is in use by another server{_who(data)}: stop it, or choose another folder "
                 "with --data"
+            ) from None
+        except OSError as error:
+            raise CannotStart(
+                f"the data folder {data} is on a file system without locks ({error.strerror}): choose another one with "
+                "--data"
             ) from None
         if (data / UNFINISHED).exists():
             raise CannotStart(
@@ -59,7 +70,7 @@ def _who(data: Path) -> str:
     try:
         known = json.loads((data / "server.json").read_text())
         return f" ({known['url']}, process {known['pid']})"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
@@ -99,10 +110,10 @@ def listening(listen: str, address: tuple[str, int], setting: str) -> Iterator[s
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name that is none is told as a mistake in its letters
             raise CannotStart(
-                f"cannot listen on {listen} ({error.strerror}): stop what uses it, or choose another address "
-                f"with {setting}"
+                f"cannot listen on {listen} ({getattr(error, 'strerror', error)}): stop what uses it, or choose "
+                f"another address with {setting}"
             ) from None
         yield listener
     finally:
@@ -159,11 +170,19 @@ def raise_descriptor_limit() -> tuple[int, int]:
 
 
 def write_private(path: Path, text: str) -> None:
+    """Put a file for this account alone in the place of *path*; durable when this returns."""
     part = path.with_name(path.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
+        file.flush()
+        os.fsync(descriptor)
     part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def known_token(data: Path, settings: Settings) -> str:

@@ -90,7 +90,7 @@ def kind_of(url: str) -> str:
     """``sqlite`` or ``postgresql``. Raises: Invalid."""
     try:
         kind = make_url(url).get_backend_name()
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # ValueError: of a port that is no number
         raise Invalid("database: the URL must look like sqlite:///<path> or postgresql://<host>/<name>") from error
     if kind == "postgres":  # an older spelling that hosting services still hand out
         return "postgresql"

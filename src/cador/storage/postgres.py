@@ -17,7 +17,7 @@ import psycopg
 from psycopg import errors as pg
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from cador.domain.errors import Unavailable
@@ -88,7 +88,7 @@ def connect(engine: Engine) -> Connection:
     """Raises: Unavailable."""
     try:
         connection = engine.connect()
-    except OperationalError as error:
+    except DBAPIError as error:  # also of an address that libpq does not understand
         raise Unavailable("database: PostgreSQL cannot be reached") from error
     try:
         # Said here and not as options of the connection, which a pooler would refuse.
@@ -130,6 +130,13 @@ def unavailable(error: BaseException) -> Unavailable | None:
     if text is None and _broken(cause):
         text = "PostgreSQL is away"
     return Unavailable(f"database: {text}") if text else None
+
+
+def _first_line(error: BaseException, url: str) -> str:
+    """What libpq says of a connection that is refused, without the password."""
+    line = (str(cause_of(error)).strip().splitlines() or [""])[0].rstrip(".")
+    password = make_url(url).password
+    return line.replace(str(password), "***") if password else line
 
 
 def _broken(cause: BaseException) -> bool:
@@ -256,7 +263,11 @@ class Worker:
 
 def migrate(url: str) -> None:
     """Bring the tables up to date, one server at a time. Raises: DatabaseTooNew, Unavailable."""
-    connection = connect(engine_for(url))
+    try:
+        connection = connect(engine_for(url))
+    except Unavailable as error:
+        # Whoever starts a server may know why: a wrong password, a name that does not exist.
+        raise Unavailable(f"{error} ({_first_line(error.__cause__ or error, url)})") from error
     raw = driver(connection)
     try:
         # A migration waits for others, but never long enough that all who wait behind it notice.
