@@ -55,6 +55,8 @@ def test_a_value_that_was_sent_empty_stays_empty_and_a_mask_keeps_the_secret(wor
     plan = planned(world, {"WHO": "", "EMPTY": "", "KEY": "********"})
     assert [item["value"] for item in plan.plan["inputs"]] == ["", "sealed:k3y", "", "a,b"]
     assert [item["value"] for item in planned(world).plan["inputs"]] == ["x", "sealed:k3y", "by default", "a,b"]
+    plan = planned(world, {"MANY": ""}, args=["[$(inputs.MANY)]"])
+    assert TYPES["plugin"].view(plan.plan, {}, {}, False)["args"] == ["[]"], "nothing of the choices that are stored"
 
 
 def test_times(world: World) -> None:

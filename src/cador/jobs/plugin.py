@@ -21,7 +21,7 @@ from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import Collected, Conclusion, Doc, JobTaskPlan, Run, Scope
 from cador.jobs.environment import RESERVED
 from cador.jobs.sandbox import SandboxType, limits, output_names, timeout_s
-from cador.jobs.values import Input, KeyInput, mapping, objects, parse, text
+from cador.jobs.values import Input, KeyInput, mapping, objects, parse, text, texts
 from cador.ports.executor import FolderStep, JobFolder, Limits
 
 Object = dict[str, Any]
@@ -65,12 +65,14 @@ class Plugin(SandboxType):
             else:
                 value = self._given(item, value, job.name, scope)
             inputs.append({**item, "value": value})
+            if item.get("type") == "multi-select" and item.get("is_credential") is not True:
+                inputs[-1]["choice_value"] = value.split(",") if value else []
         for name in given:
             scope.warn(f"job {job.name}: the plugin has no input {name}")
         return {**job.spec, "plugin": {**plugin, "inputs": inputs}}
 
     def _given(self, item: Doc, value: str, job: str, scope: Scope) -> str:
-        kind, options = item.get("type"), [text(option) for option in item.get("choice_option") or ()]
+        kind, options = item.get("type"), texts(item.get("choice_option"))
         chosen = value.split(",") if kind == "multi-select" and value else [value]
         if kind in ("choice", "multi-select") and options and any(one not in options for one in chosen):
             scope.note(f"job {job}: the value of {text(item.get('name'))} is none of its options")
@@ -166,7 +168,7 @@ def _value(item: Doc) -> str:
     """The value of an input; that of a multi-select is what is chosen, joined by commas."""
     value = text(item.get("value"))
     if not value and item.get("type") == "multi-select":
-        value = ",".join(map(text, item.get("choice_value") or ()))
+        value = ",".join(texts(item.get("choice_value")))
     return value
 
 

@@ -155,7 +155,7 @@ def set_values(stored: Iterable[Object], given: Sequence[KeyInput], scope: Scope
             value = item["value"] if value == MASK else scope.seal(value)
         changed = {**item, "value": value}
         if item["type"] == "multi-select":
-            changed["choice_value"] = chosen
+            changed["choice_value"] = [] if item["is_credential"] else chosen
         result.append(changed)
     for key in wanted:
         scope.warn(f"{where}: there is no variable {key}")

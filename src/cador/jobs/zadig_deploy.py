@@ -14,7 +14,7 @@ from cador.jobs.base import Doc, Scope
 from cador.jobs.definition import reference
 from cador.jobs.sources import referred_services
 from cador.jobs.unavailable import CLUSTER, Part, Unavailable
-from cador.jobs.values import Input, mapping, objects, parse, text
+from cador.jobs.values import Input, mapping, objects, parse, text, texts
 
 Object = dict[str, Any]
 _SETTINGS: Final = ("variable_kvs", "variable_yaml", "update_config", "value_merge_strategy")
@@ -63,7 +63,7 @@ class Deploy(Unavailable):
         services = self._services(job, scope)
         if not services:
             raise NotStartable(f"deploy service is empty for env {env}")
-        contents = job.spec.get("deploy_contents") or ["image"]
+        contents = _contents(job.spec)
         settings = {text(entry.get("service_name")): entry for entry in objects(job.spec.get("services"))}
         parts = []
         for service, modules in services.items():
@@ -106,7 +106,7 @@ class Deploy(Unavailable):
         if job.spec.get("source") != "fromjob":
             for service, modules in listed.items():
                 for module, image in modules.items():
-                    if not image and "image" in (job.spec.get("deploy_contents") or ["image"]):
+                    if not image and "image" in _contents(job.spec):
                         raise NotStartable(f"image of {service}/{module} is empty")
             return listed
         quoted = reference(job.spec)
@@ -133,6 +133,11 @@ class Deploy(Unavailable):
             for entry in objects(plan.get("service_and_images"))
         ]
         return {**plan, "service_and_images": images}
+
+
+def _contents(spec: Doc) -> list[str]:
+    """What a deployment brings up to date: ``image`` when nothing is named."""
+    return texts(spec.get("deploy_contents")) or ["image"]
 
 
 def _service_type(service: str, scope: Scope) -> str:
