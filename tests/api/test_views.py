@@ -6,6 +6,7 @@ import pytest
 
 from api.site import PROJECT, Site
 from api.test_resources import ok, refused
+from cador.ports.stores import Resource, Tx
 
 pytestmark = pytest.mark.anyio
 PATH = "/openapi/workflows/view"
@@ -92,6 +93,40 @@ async def test_lists_of_workflows_are_those_of_the_view(server: Site) -> None:
     refused(await define(server, "four", view="unknown"), 6893, "failed to find workflow view unknown")
     found = await ok(await server.get("/openapi/workflows", params=OF_PROJECT))
     assert "four" not in [one["workflow_key"] for one in found["workflows"]], "nothing is half written"
+
+
+async def test_who_may_see_some_workflows_sees_the_views_that_show_them(server: Site) -> None:
+    stranger = "stranger-token-0000"
+    for key in ("one", "two"):
+        await ok(await define(server, key))
+    await create(server, "both", "one", "two")
+    await create(server, "not-mine", "two")
+    await create(server, "none")
+    assert (await server.get(PATH, stranger, params=OF_PROJECT)).status_code == 403
+    verbs = ["get_workflow"]
+    shared = {"name": "one", "collaboration_type": "share", "verbs": verbs}
+    mode = {"name": "one", "user_ids": ["eve"], "workflows": [shared]}
+    await ok(await server.post("/openapi/collaborations", params=OF_PROJECT, json=mode))
+    views = await ok(await server.get(PATH, stranger, params=OF_PROJECT))
+    assert [(view["name"], view["workflows"]) for view in views] == [("both", [member("one")])]
+    listed = await ok(await server.get("/openapi/workflows", stranger, params=OF_PROJECT | {"viewName": "both"}))
+    assert [one["workflow_key"] for one in listed["workflows"]] == ["one"]
+    assert (await server.get(PATH, stranger, params={"projectKey": "elsewhere"})).status_code == 403
+
+
+async def test_views_may_name_more_than_a_statement_holds(server: Site) -> None:
+    """Workflows that a view names need not exist: nobody may make a project's views unreadable with that."""
+    await ok(await define(server, "one"))
+
+    def fill(tx: Tx) -> None:
+        for number in range(26):
+            members = [member(f"w-{number}-{n}", enabled=True) for n in range(10_000)]
+            document = {"name": f"v{number:02}", "workflow_list": [*members, member("one", enabled=True)]}
+            tx.resources.add(Resource("view", PROJECT, f"v{number:02}", document))
+
+    await server.world.db.write(fill)
+    views = await ok(await server.get(PATH, params=OF_PROJECT))
+    assert [view["workflows"] for view in views] == [[member("one")]] * 26
 
 
 async def test_a_deleted_workflow_leaves_its_views(server: Site) -> None:

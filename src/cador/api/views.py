@@ -49,9 +49,9 @@ class NewView(BaseModel):
     workflow_list: list[ViewMember]
 
 
-@ROUTES.get(_PATH, in_query("get_workflow"), query=("projectKey!",), reply=ViewList)
+@ROUTES.get(_PATH, in_query("get_workflow", shared=True), query=("projectKey!",), reply=ViewList)
 async def list_views(call: Call) -> Any:
-    """Views of a project, by name, descending."""
+    """Views of a project, by name, descending: of those with a workflow that the caller may look at, with these."""
     project = call.need(PROJECT)
     return [
         {

@@ -14,6 +14,7 @@ from cador.operations.context import Context
 from cador.operations.models.body import read_body
 from cador.operations.models.view import MOST_MEMBERS, ViewBody, ViewChange
 from cador.operations.resources import Hand, drop, need_project, put_new, put_over
+from cador.operations.seeing import visible_workflows
 from cador.ports.stores import Resource, Tx, WorkflowRow
 
 KIND: Final = "view"
@@ -68,16 +69,19 @@ def leave_views(tx: Tx, project: str, key: str) -> None:
 
 
 async def list_views(ctx: Context, actor: Actor, project: str) -> list[View]:
-    """By name, descending. For who may look at all workflows of the project."""
+    """By name, descending. Who may look at some workflows only sees the views that show one of them, and in these no
+    others. Raises: Forbidden.
+    """
+    only = await visible_workflows(ctx, actor, project)
 
     def read(tx: Tx) -> list[View]:
         found = sorted(tx.resources.list_kind(KIND, project), key=lambda view: view.name, reverse=True)
-        wanted = {key for view in found for key in _enabled(view.document)}
-        rows = {row.key: row for row in (tx.workflows.list_workflows(project, sorted(wanted)) if wanted else ())}
-        return [
-            View(view, tuple(rows[key] for key in _enabled(view.document) if key in rows))
-            for view in found
-        ]  # fmt: skip
+        if not found:
+            return []
+        # By project, not by keys: views may name more of these than fit into one statement.
+        rows = {row.key: row for row in tx.workflows.list_workflows(project, None) if only is None or row.key in only}
+        views = [View(view, tuple(rows[key] for key in _enabled(view.document) if key in rows)) for view in found]
+        return [view for view in views if only is None or view.workflows]
 
     return await ctx.db.read(read)
 

@@ -21,6 +21,7 @@ from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import is_public
 from cador.operations.resources import refuse_sealed
+from cador.operations.seeing import visible_workflows
 from cador.operations.views import add_to_view, enabled_in, leave_views
 from cador.ports.sealing import Sealer
 from cador.ports.stores import IMPLICIT, Tx, WorkflowRow
@@ -314,7 +315,7 @@ async def list_workflows(ctx: Context, actor: Actor, project: str, *, view: str 
 
     Raises: Forbidden.
     """
-    only = None if await _sees_all(ctx, actor, project) else actor.some_of("get_workflow", project)
+    only = await visible_workflows(ctx, actor, project)
 
     def read(tx: Tx) -> list[WorkflowRow]:
         keys = enabled_in(tx, project, view) if view else None
@@ -323,15 +324,6 @@ async def list_workflows(ctx: Context, actor: Actor, project: str, *, view: str 
         return tx.workflows.list_workflows(project, keys) if keys is None or keys else []
 
     return await ctx.db.read(read)
-
-
-async def _sees_all(ctx: Context, actor: Actor, project: str) -> bool:
-    """Whether all workflows of *project* may be seen; False: some of them. Raises: Forbidden: none."""
-    if actor.may("get_workflow", project, public=await is_public(ctx, project)):
-        return True
-    if not actor.some_of("get_workflow", project):
-        actor.need("get_workflow", project)
-    return False
 
 
 async def workflow_detail(ctx: Context, actor: Actor, key: str, project: str) -> WorkflowDetail:
