@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cador.domain.errors import AlreadyExists, Invalid, NotFound
-from cador.operations.actor import Actor
+from cador.operations.actor import ADMIN, EVERYWHERE, Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
 from cador.operations.models.groups import GroupBody, GroupChange, MembersBody
 from cador.operations.policy import GROUP
 from cador.operations.resources import Doc, Hand, by_id, drop, get, put_new, put_over
-from cador.operations.roles import forget_group
+from cador.operations.roles import forget_group, group_roles
 from cador.ports.stores import Resource, Tx, User
 
 KIND: Final = GROUP
@@ -85,6 +85,7 @@ def store(tx: Tx, hand: Hand, body: GroupBody) -> bool:
     known = old.document["uids"] if old is not None else ()
     _check_members(tx, [uid for uid in body.uids if uid not in known])
     if old is not None:
+        _guard(tx, hand, old, body.uids)
         return put_over(tx, hand, old, body.document())
     put_new(tx, hand, KIND, "", body.name, body.document(), uid=str(uuid.uuid4()))
     return True
@@ -171,6 +172,7 @@ async def _change(ctx: Context, actor: Actor, ident: str, change: Callable[[Doc]
         document = read_body(GroupBody, change(old.document)).document()
         _check_members(tx, [uid for uid in document["uids"] if uid not in old.document["uids"]])
         hand = Hand(actor, ctx.sealer)
+        _guard(tx, hand, old, document["uids"])
         if document["name"] == old.name:
             put_over(tx, hand, old, document)
             return _group(tx, get(tx, KIND, "", old.name))
@@ -185,6 +187,12 @@ async def _change(ctx: Context, actor: Actor, ident: str, change: Callable[[Doc]
         return _group(tx, renamed)
 
     return await ctx.db.write(write)
+
+
+def _guard(tx: Tx, hand: Hand, group: Resource, uids: Sequence[str]) -> None:
+    """Raises: Forbidden: a limited token makes administrators, of who comes into a group of them."""
+    if set(uids) - set(group.document["uids"]) and ADMIN in group_roles(tx, group, EVERYWHERE):
+        hand.actor.need_unlimited()
 
 
 def _check_members(tx: Tx, uids: Sequence[str]) -> None:

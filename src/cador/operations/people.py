@@ -9,6 +9,7 @@ from cador.operations.actor import SYSTEM, Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
 from cador.operations.models.system import UserBody, UserChange
+from cador.operations.policy import COLLABORATION, GROUP
 from cador.operations.resources import Doc, Hand
 from cador.operations.sessions import Sessions
 from cador.ports.stores import Tx, User
@@ -19,12 +20,15 @@ from cador.ports.stores import Tx, User
 def store_user(tx: Tx, hand: Hand, body: UserBody, password_hash: str, *, new: bool = False) -> tuple[User, bool]:
     """Add or replace a user by account; without a new password the old one stays.
 
-    Raises: AlreadyExists: *new* and it is there. Conflict: the last administrator would be gone.
+    Raises: AlreadyExists: *new* and it is there. Conflict: the last administrator would be gone. Forbidden: see
+    :func:`write_user`.
     """
     old = tx.people.by_account(body.account)
     if old is not None and new:
         raise AlreadyExists("user", body.account)
     if old is None:
+        if body.admin:
+            hand.actor.need_unlimited()
         user = User(
             uid=str(uuid.uuid4()),
             account=body.account,
@@ -54,9 +58,15 @@ def store_user(tx: Tx, hand: Hand, body: UserBody, password_hash: str, *, new: b
 
 
 def write_user(tx: Tx, hand: Hand, old: User, user: User) -> tuple[User, bool]:
-    """Raises: Conflict: the last administrator would be gone."""
+    """Raises: Conflict: the last administrator would be gone. Forbidden: a limited token makes an administrator or sets
+    a password, either of which leads out of its limits; an e-mail address is changed by who does not administer the
+    system: approval tickets let people in by it."""
     if user == old:
         return old, False
+    if (user.admin and not old.admin) or user.password_hash != old.password_hash:
+        hand.actor.need_unlimited()
+    if user.email != old.email:
+        hand.actor.need(SYSTEM)
     if old.admin and not user.admin:
         _keep_one_admin(tx, old)
     tx.people.replace_user(user)
@@ -77,8 +87,19 @@ def drop_user(tx: Tx, hand: Hand, user: User) -> None:
         tx.people.set_roles(user.uid, project, ())
     for token in tx.people.tokens(user.uid):
         tx.people.delete_token(user.uid, token.id)
+    _leave(tx, user.uid)
     tx.people.delete_user(user.uid)
     hand.audit(tx, "delete_user", "", f"user/{user.account}")
+
+
+def _leave(tx: Tx, uid: str) -> None:
+    """Take somebody out of groups and shared workflows. Who comes by an OpenID provider has the same id the next time,
+    and must not find there what was taken away."""
+    for kind, key in ((GROUP, "uids"), (COLLABORATION, "user_ids")):
+        for found in tx.resources.list_kind(kind):
+            if uid in found.document[key]:
+                left = [other for other in found.document[key] if other != uid]
+                tx.resources.replace(replace(found, document={**found.document, key: left}))
 
 
 def get_user(tx: Tx, uid: str) -> User:
@@ -124,7 +145,10 @@ async def create_user(ctx: Context, actor: Actor, body: Doc, sessions: Sessions)
 
 
 async def change_user(ctx: Context, actor: Actor, uid: str, body: Doc, sessions: Sessions) -> None:
-    """What is absent stays. Oneself may change all but ``admin``. Raises: Forbidden, Invalid, NotFound, Conflict."""
+    """What is absent stays. Oneself may change all but ``admin`` and ``email``.
+
+    Raises: Forbidden, Invalid, NotFound, Conflict.
+    """
     if actor.uid != uid or body.get("admin") is not None:
         actor.need(SYSTEM)
     if actor.uid == uid or body.get("password") is not None or body.get("admin") is not None:

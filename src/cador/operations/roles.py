@@ -216,7 +216,8 @@ def _checked(tx: Tx, namespace: str, roles: Iterable[str]) -> tuple[str, ...]:
 def store_roles(tx: Tx, hand: Hand, user: User, namespace: str, roles: Sequence[str]) -> bool:
     """Set all roles of a user in a namespace; False when they were so.
 
-    Raises: Invalid: unknown role; NotFound; Conflict: the last administrator would be gone.
+    Raises: Invalid: unknown role; NotFound; Conflict: the last administrator would be gone; Forbidden: a limited token
+    makes an administrator.
     """
     wanted = _checked(tx, namespace, roles)
     if set(roles_of(tx, user, namespace)) == set(wanted):
@@ -235,11 +236,17 @@ def roles_of(tx: Tx, user: User, namespace: str) -> tuple[str, ...]:
 
 
 def store_group_roles(tx: Tx, hand: Hand, group: Resource, namespace: str, roles: Sequence[str]) -> bool:
-    """Set all roles of a group in a namespace; False when they were so. Raises: Invalid: unknown role; NotFound."""
+    """Set all roles of a group in a namespace; False when they were so.
+
+    Raises: Invalid: unknown role; NotFound; Forbidden: a limited token makes administrators.
+    """
     wanted = _checked(tx, namespace, roles)
     old = tx.resources.find(GROUP_ROLES, _place(namespace), group.uid)
-    if set(wanted) == set(old.document["roles"] if old is not None else ()):
+    before = set(old.document["roles"] if old is not None else ())
+    if set(wanted) == before:
         return False
+    if namespace == EVERYWHERE and ADMIN in set(wanted) - before:
+        hand.actor.need_unlimited()
     if old is not None:
         tx.resources.delete(GROUP_ROLES, old.project, old.name)
     if wanted:

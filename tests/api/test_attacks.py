@@ -1,0 +1,117 @@
+"""What people try who may do little: to get more than they were given."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from api.site import Site, site
+from cador.ports.stores import User
+from support.world import PROJECT
+
+pytestmark = pytest.mark.anyio
+
+PASSWORD = "Correct-horse-1"
+OWN = {"projectKey": PROJECT}
+EVERYWHERE = {"namespace": "*"}
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    async with site(tmp_path_factory.mktemp("attacks")) as made:
+        yield made
+
+
+async def ok(reply: Any) -> Any:
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+async def uid_of(server: Site, account: str) -> str:
+    return str((await ok(await server.get("/openapi/users", params={"account": account})))["users"][0]["uid"])
+
+
+async def new_user(server: Site, account: str, **fields: Any) -> tuple[str, str]:
+    """Id and a token of a session."""
+    made = await ok(await server.post("/openapi/users", json={"account": account, "password": PASSWORD, **fields}))
+    login = await ok(await server.post("/api/v1/login", None, json={"account": account, "password": PASSWORD}))
+    return str(made["uid"]), str(login["token"])
+
+
+def document(kind: str, name: str, spec: str) -> str:
+    return f"apiVersion: cador.dev/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+
+
+async def test_a_limited_token_makes_no_administrators(server: Site) -> None:
+    """Nor does it set the password of one: either would be the way to a token without limits."""
+    admin, eve = await uid_of(server, "admin"), await uid_of(server, "eve")
+    path = f"/openapi/users/{admin}/tokens"
+    token = (await ok(await server.post(path, json={"name": "people", "scopes": ["admin_system"]})))["token"]
+    groups, bindings = "/openapi/user-groups", "/openapi/policy/role-bindings"
+    plain = (await ok(await server.post(groups, token, json={"name": "plain", "uids": [eve]})))["id"]
+    bosses = (await ok(await server.post(groups, json={"name": "bosses"})))["id"]
+    await ok(await server.post(f"{bindings}/group/{bosses}", params=EVERYWHERE, json={"roles": ["admin"]}))
+    admins = {"identities": [{"identity_type": "user", "uid": eve}], "role": "admin"}
+    for method, where, options in (
+        ("POST", "/openapi/users", {"json": {"account": "evil", "password": PASSWORD, "admin": True}}),
+        ("PUT", f"/openapi/users/{eve}", {"json": {"admin": True}}),
+        ("PUT", f"/openapi/users/{admin}", {"json": {"password": PASSWORD}}),
+        ("POST", f"{bindings}/user/{eve}", {"params": EVERYWHERE, "json": {"roles": ["admin"]}}),
+        ("POST", bindings, {"params": EVERYWHERE, "json": admins}),
+        ("POST", f"{bindings}/group/{plain}", {"params": EVERYWHERE, "json": {"roles": ["admin"]}}),
+        ("POST", f"{groups}/{bosses}/users", {"json": {"uids": [eve]}}),
+        ("PUT", f"{groups}/{bosses}", {"json": {"uids": [eve]}}),
+        ("PUT", f"{groups}/{bosses}", {"json": {"name": "others", "uids": [eve]}}),
+    ):
+        reply = await server.call(method, where, token, **options)
+        assert (reply.status_code, reply.json()["description"]) == (403, "permission denied"), (where, reply.text)
+    for text in (
+        document("User", "evil", f"{{password: {PASSWORD}, admin: true}}"),
+        document("User", "admin", f"{{password: {PASSWORD}, admin: true}}"),
+        document("RoleBinding", "eve", "{roles: [admin]}"),
+        document("RoleBinding", '"group:plain"', "{roles: [admin]}"),
+        document("Group", "bosses", "{uids: [eve]}"),
+    ):
+        done = (await ok(await server.post("/openapi/apply", token, content=text)))["results"]
+        assert [(one["action"], "permission denied" in one["error"]) for one in done] == [("error", True)], done
+    assert (await server.get("/openapi/users", "stranger-token-0000")).status_code == 403
+    # what leads nowhere is what the scope is for
+    await ok(await server.post("/openapi/users", token, json={"account": "harmless", "password": PASSWORD}))
+    await ok(await server.call("PUT", f"{groups}/{bosses}", token, json={"description": "who decide"}))
+
+
+async def test_nobody_takes_the_address_of_somebody_else(server: Site) -> None:
+    """Approval tickets let people in by their e-mail address."""
+    uid, token = await new_user(server, "mallory", email="mallory@example.com")
+    path = f"/openapi/users/{uid}"
+    assert (await server.call("PUT", path, token, json={"email": "boss@example.com"})).status_code == 403
+    await ok(await server.call("PUT", path, token, json={"email": "mallory@example.com", "name": "Mal"}))
+    shown = await ok(await server.get(path, token))
+    assert (shown["email"], shown["name"]) == ("mallory@example.com", "Mal")
+    await ok(await server.call("PUT", path, json={"email": "mal@example.com"}))
+
+
+async def test_who_was_deleted_and_comes_back_finds_nothing(server: Site) -> None:
+    """An OpenID provider's people have the same id each time."""
+    person = User("fixed-id", "back", "Back", identity_type="oidc")
+    await server.world.db.write(lambda tx: tx.people.add_user(person))
+    await server.create("shared")
+    group = await ok(await server.post("/openapi/user-groups", json={"name": "team", "uids": ["fixed-id"]}))
+    bindings = "/openapi/policy/role-bindings"
+    space = {"namespace": PROJECT}
+    await ok(await server.post(f"{bindings}/group/{group['id']}", params=space, json={"roles": ["project-admin"]}))
+    mode = {"name": "m", "user_ids": ["fixed-id"], "workflows": [{"name": "shared", "verbs": ["run_workflow"]}]}
+    await ok(await server.post("/openapi/collaborations", params=OWN, json=mode))
+    await ok(await server.call("DELETE", "/openapi/users/fixed-id"))
+    await server.world.db.write(lambda tx: tx.people.add_user(person))
+    made = await ok(await server.post("/openapi/users/fixed-id/tokens", json={"name": "t"}))
+    mine = await ok(await server.get("/api/v1/me/permissions", made["token"]))
+    assert (mine["projects"], mine["system"]) == ({}, [])
+    assert (await ok(await server.get(f"/openapi/user-groups/{group['id']}")))["users"] == []
+    (shared,) = await ok(await server.get("/openapi/collaborations", params=OWN))
+    assert shared["user_ids"] == []
