@@ -48,7 +48,7 @@ class Gate:
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
         async with asyncio.timeout(DEADLINE_S):
-            while (self._looker.execute(question.encode()).fetchone() or (0,))[0] < count:
+            while (self._looker.execute(question.encode()).fetchone() or (0,))[0] < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from cador.domain.errors import CadorError, Conflict, Invalid, Unavailable
 from cador.domain.masking import MASK
 from cador.domain.secrets import mask_credentials
 from cador.engine.hearing import Claim, Ear, Outcome
+from cador.engine.housekeeping import Burial
 from cador.operations import stored_secrets
 from cador.operations.actor import Actor
 from cador.operations.context import Context
@@ -35,6 +36,7 @@ from cador.operations.live import (
 from cador.operations.resources import Doc, Hand
 from cador.operations.sessions import Sessions
 from cador.operations.stored_secrets import APPLIED
+from cador.operations.workflows import finish_removal
 from cador.ports.stores import Resource, Tx, User
 
 DEFAULT_SET: Final = "default"
@@ -105,9 +107,13 @@ async def apply(
     await ctx.db.read(_check_all, actor, prepared.documents, order)
     hashes = {} if order.delete else await _new_passwords(ctx, Hand(actor, ctx.sealer), prepared.documents, sessions)
     try:
-        done = await ctx.engine.transact(_apply, ctx, actor, prepared.documents, order, hashes, ctx.clock.now())
+        done, burials = await ctx.engine.transact(
+            _apply, ctx, actor, prepared.documents, order, hashes, ctx.clock.now()
+        )
     except _TakeBack as taken:
-        done = taken.done
+        done, burials = taken.done, ()
+    for burial in burials:
+        await finish_removal(ctx, burial)
     return Applied(done.results, (*prepared.warnings, *done.warnings, *_late(done.results)))
 
 
@@ -167,7 +173,7 @@ def _apply(
     order: Order,
     hashes: Mapping[str, str],
     at: float,
-) -> Outcome[Applied]:
+) -> Outcome[tuple[Applied, Sequence[Burial]]]:
     ear = Ear(tx, claim)
     if order.delete or order.prune or any(document.kind == "Workflow" for document in documents):
         tx.admission.lock()
@@ -185,7 +191,7 @@ def _apply(
         raise _TakeBack(replace(done, results=tuple(map(_not_applied, results))))
     if order.dry_run:
         raise _TakeBack(done)
-    return ear.outcome(done)
+    return ear.outcome((done, desk.burials))
 
 
 def _not_applied(result: Result) -> Result:

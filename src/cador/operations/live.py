@@ -267,7 +267,8 @@ def _write_project(desk: Desk, document: Document, body: Doc) -> bool:
     old = desk.tx.resources.find("project", "", document.name)
     # A replacing body that does not say them leaves them; *body* is all there is, so what it does not say is gone.
     gone: Doc = {key: [] for key in _VARIABLES if old is not None and old.document.get(key)}
-    return projects.store(desk.tx, desk.hand, read_body(ProjectBody, {**gone, **completed(document, body)}).document())[1]
+    project = read_body(ProjectBody, {**gone, **completed(document, body)}).document()
+    return projects.store(desk.tx, desk.hand, project)[1]
 
 
 def _remove_project(desk: Desk, document: Document) -> None:

@@ -328,6 +328,13 @@ def body_of(document: Document) -> dict[str, Any]:
     return body
 
 
+def completed(document: Document, body: Mapping[str, Any]) -> dict[str, Any]:
+    """*body* with what a new object needs and its document may leave out: a file that only adds to a project says
+    nothing of it but its key."""
+    given = {"project_name": document.name, "project_type": "yaml"} if document.kind == "Project" else {}
+    return {**given, **body}
+
+
 def in_order(documents: Sequence[Document]) -> list[Document]:
     """Sorted as they are applied: by kind, then project, then name. Raises: Misfit: one object twice."""
     seen: dict[tuple[str, str, str], Document] = {}
@@ -349,7 +356,7 @@ def check_models(documents: Sequence[Document]) -> list[Misfit]:
             check_keys(document)
             body, _ = resolve(document.kind, body_of(document), names.of(document.project))
             if document.form.model is not None:
-                read_body(document.form.model, with_masks(body))
+                read_body(document.form.model, completed(document, with_masks(body)))
         except Misfit as error:
             faults.append(error)
         except Invalid as error:

@@ -18,7 +18,8 @@ from cador.operations.declarative import (
 )
 from cador.operations.declarative.documents import UNSUPPORTED, Document
 from cador.operations.declarative.nodes import Misfit, Node, unknown_key
-from cador.operations.declarative.reader import Reader, empty_mapping
+from cador.operations.declarative.project_sections import service_variables
+from cador.operations.declarative.reader import Reader, empty_mapping, scalar_text
 from cador.operations.declarative.sections import Section
 from cador.operations.declarative.shapes import Part, Shape, keyed, schema_of, within
 
@@ -65,6 +66,8 @@ PROJECT: Final[Shape] = {
     "public": shapes.flag("Everybody may look at it."),
     "description": shapes.text(),
     "weight": shapes.number("Share of the project in the queue beside others."),
+    "variables": project_sections.SERVICE_VARIABLES,
+    "production_variables": project_sections.SERVICE_VARIABLES,
 }
 MEMBERS: Final = shapes.texts("Roles in the project: project-admin, read-only, read-project-only.")
 
@@ -179,19 +182,24 @@ def _system(system: Reader, faults: Faults) -> list[Document]:
             faults.append(unknown_key(key, (*known, *SYSTEM_LATER), system.mark(key), "system"))
     documents: list[Document] = []
     for name, node in _collect(faults, system.pairs, "settings") or []:
-        value = node.text if not isinstance(node.value, (dict, list)) else ""
-        documents.append(Document("Setting", name, "", {"value": value}, node.mark))
+        value = _collect(faults, scalar_text, node, f"system.settings.{name}")
+        if value is not None:
+            documents.append(Document("Setting", name, "", {"value": value}, node.mark))
     return documents + _all(system, SYSTEM_SECTIONS, "", faults)
 
 
 def _project(entry: Reader) -> Document:
     entry.only(*PROJECT)
     key = entry.need("key")
-    spec: dict[str, Any] = {"project_name": entry.text("name", key), "project_type": entry.text("type", "yaml")}
+    spec: dict[str, Any] = {}
+    for word, name in (("name", "project_name"), ("type", "project_type"), ("description", "description")):
+        if word in entry:
+            spec[name] = entry.text(word)
     if "public" in entry:
         spec["is_public"] = entry.flag("public")
-    if "description" in entry:
-        spec["description"] = entry.text("description")
+    for word in ("variables", "production_variables"):
+        if word in entry:
+            spec[word] = service_variables(entry, word)
     if "weight" in entry:
         spec["weight"] = entry.raw("weight")
     return Document("Project", key, key, spec, entry.mark())

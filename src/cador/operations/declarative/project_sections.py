@@ -33,10 +33,11 @@ _VARIABLE: Final[Shape] = {
     "options": shapes.texts(),
     "description": shapes.text(),
 }
+SERVICE_VARIABLES: Final = keyed({"anyOf": [SCALAR, schema_of(_VARIABLE)]})
 _SERVICE: Final[Shape] = {
     "yaml": shapes.text("The manifest; its modules are the containers of its workloads."),
     **shapes.file_keys(["yamlFile"]),
-    "variables": keyed({"anyOf": [SCALAR, schema_of(_VARIABLE)]}),
+    "variables": SERVICE_VARIABLES,
     "production": shapes.flag("Of the production set."),
 }
 
@@ -45,16 +46,21 @@ def _service(name: str, entry: Reader) -> dict[str, Any]:
     entry.only(*_SERVICE)
     spec: dict[str, Any] = {"yaml": entry.need("yaml")}
     if "variables" in entry:
-        spec["variable_yaml"] = [_kv(entry, key, node) for key, node in entry.pairs("variables")]
+        spec["variable_yaml"] = service_variables(entry, "variables")
     if "production" in entry:
         spec["production"] = entry.flag("production")
     return spec
 
 
-def _kv(entry: Reader, key: str, node: Node) -> dict[str, Any]:
+def service_variables(entry: Reader, key: str) -> list[dict[str, Any]]:
+    """Variables of manifests: ``{K: value}`` or ``{K: {value, type, options, description}}``."""
+    return [_kv(name, node, f"{entry.place}.{key}.{name}") for name, node in entry.pairs(key)]
+
+
+def _kv(key: str, node: Node, place: str) -> dict[str, Any]:
     if node.mapping is None:
-        return {"key": key, "type": "string", "value": node.text}
-    variable = Reader(node, f"{entry.place}.variables.{key}").only(*_VARIABLE)
+        return {"key": key, "type": "string", "value": scalar_text(node, place)}
+    variable = Reader(node, place).only(*_VARIABLE)
     kv: dict[str, Any] = {"key": key, "type": variable.text("type", "string"), "value": variable.text("value")}
     if "options" in variable:
         kv["options"] = variable.texts("options")
