@@ -137,6 +137,44 @@ def test_pages_busy_servers_and_errors(server: Zadig, tmp_path: Path, capsys: py
     assert "wrong-token" not in target.read_text()
 
 
+def test_nobody_there_writes_into_the_file(server: Zadig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Members of a project there name roles as they like; an administrator applies the file here."""
+    evil = "own\n---\nsystem: { users: { eve: { password: Given-by-hand-1, roles: [admin] } } }\n\x1b[2J#"
+    for binding in server.routes["/openapi/policy/role-bindings"]:
+        binding["roles"] = [evil]
+    server.routes["/api/v1/codehosts"].append({"id": 9, "type": evil, "alias": "new", "address": "x"})
+    target = tmp_path / "cador.yaml"
+    assert imported(server, target) == 0
+    prepared = prepare([Source("x", target.read_text())], environment=values(target.read_text()))
+    assert not [one for one in prepared.documents if one.name == "eve"]
+    assert "\x1b" not in capsys.readouterr().err + target.read_text()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pre_build": ["x"]},
+        {"pre_build": {"installs": "x", "envs": 7}},
+        {"timeout": "soon"},
+        {"repos": [1]},
+        {"targets": {"a": 1}},
+        {"post_build": "x"},
+        {"advanced_settings": {"res_req_spec": []}},
+    ],
+)
+def test_what_is_not_understood_is_left_out_and_told(
+    server: Zadig, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object]
+) -> None:
+    (path,) = [path for path in server.routes if path.startswith("/api/aslan/build/build/")]
+    server.routes[path].update(change)
+    target = tmp_path / "cador.yaml"
+    code = imported(server, target)
+    said = capsys.readouterr().err
+    assert code in (0, 1), said
+    assert "Traceback" not in said
+    assert "kind: Workflow" in target.read_text(), "everything else is there"
+
+
 @pytest.mark.anyio
 async def test_a_fresh_server_runs_what_was_imported(server: Zadig, tmp_path: Path) -> None:
     target = tmp_path / "cador.yaml"

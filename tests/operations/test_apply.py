@@ -5,15 +5,18 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cador.domain.errors import Conflict, Forbidden, Invalid
-from cador.operations import projects, resources
+from cador.engine import housekeeping
+from cador.operations import projects, resources, workflows
 from cador.operations.apply import Order, apply, read_text
 from cador.operations.declarative.documents import FORMS
 from cador.operations.declarative.pipeline import Source, prepare, validate
 from cador.operations.exporting import export
 from cador.operations.first_start import bootstrap_data
+from support.rows import start
 from support.world import World
 
 pytestmark = pytest.mark.anyio
@@ -128,3 +131,61 @@ def test_the_page_about_the_short_form_is_right() -> None:
     assert [str(fault) for fault in checked.faults] == []
     assert checked.warnings == ()
     assert [kind for kind in FORMS if f"`{kind}`" not in page] == [], "each kind has its place on the page"
+
+
+async def test_a_file_that_adds_to_a_project_leaves_what_it_does_not_say(world: World) -> None:
+    ctx, admin = world.ctx, world.actor()
+
+    async def project() -> dict[str, object]:
+        return dict((await world.db.read(lambda tx: tx.resources.find("project", "", "demo"))).document)
+
+    await apply(ctx, admin, read_text("project: { key: demo }"))
+    assert (await project())["project_name"] == "demo"
+    whole = "project: { key: demo, name: Demo shop, type: helm, public: true, variables: { A: 1, B: { value: 2 } } }"
+    await apply(ctx, admin, read_text(whole), Order(set_name="one"))
+    before = await project()
+    assert [(one["key"], one["value"]) for one in before["variables"]] == [("A", "1"), ("B", "2")]  # type: ignore[attr-defined]
+    await projects.change(ctx, admin, "demo", {"description": "by hand"})
+
+    long = "apiVersion: cador.dev/v1\nkind: Project\nmetadata: { name: demo }\n"
+    done = await apply(ctx, admin, read_text(f"{long}spec: {{ project_type: helm, is_public: true }}"))
+    assert [one.action for one in done.results] == ["updated"]
+    after = await project()
+    assert after == {**before, "project_name": "demo", "description": "by hand", "variables": []}, (
+        "what an earlier file said and this one does not goes back, what somebody else has set stays"
+    )
+    await apply(ctx, admin, read_text("project: { key: demo, name: Demo }\nsystem: { settings: { language: en } }"))
+    assert (await project())["project_name"] == "Demo"
+    for _ in range(2):
+        await projects.change(ctx, admin, "demo", {"project_name": "By hand"})
+        await apply(ctx, admin, read_text("project: { key: demo }"))
+    assert (await project())["project_name"] == "By hand"
+
+
+async def test_what_is_deleted_by_a_file_is_found_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a workflow with more tasks than one transaction takes away."""
+    monkeypatch.setattr(housekeeping, "MARKS", 2)
+    ctx, admin = world.ctx, world.actor()
+    text = FILE.replace("concurrency: 1", "concurrency: 0")
+    await apply(ctx, admin, read_text(text))
+    for _ in range(7):
+        await world.db.write(start, "w", project="demo")
+    assert await world.db.read(lambda tx: tx.tasks.count("w")) == 7
+    await apply(ctx, admin, read_text(text), Order(delete=True))
+    assert await world.db.read(lambda tx: tx.tasks.count("w")) == 0
+
+
+async def test_nothing_that_was_written_ends_a_comment_of_an_export(world: World) -> None:
+    """Who may change a workflow has administrators apply nothing."""
+    ctx, admin = world.ctx, world.actor()
+    await apply(ctx, admin, read_text(FILE))
+    row = await world.db.read(lambda tx: tx.workflows.find("w"))
+    evil = "x\n---\n{apiVersion: cador.dev/v1, kind: User, metadata: {name: eve}, spec: {admin: true}}\n#"
+    for odd in ("\n", "\r", "\u2028", "\x85"):
+        body = msgspec.json.decode(row.definition)
+        body["stages"][1]["jobs"][0]["spec"][evil.replace("\n", odd)] = {"password": "s3cret"}
+        await workflows.replace_workflow(ctx, admin, "w", "demo", body)
+        text = await export(ctx, admin, "demo")
+        assert "#   X_" in text or "PASSWORD: Workflow/w" in text
+        kinds = [document.kind for document in read_text(text).documents]
+        assert "User" not in kinds

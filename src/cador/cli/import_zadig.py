@@ -13,9 +13,9 @@ from cador.cli.import_zadig_reader import Reader
 from cador.cli.import_zadig_values import lines_of
 from cador.cli.manifest import Unset
 from cador.cli.options import group
-from cador.cli.output import FAILED, USAGE, Failure, say
+from cador.cli.output import FAILED, USAGE, Failure, plain, say
 from cador.operations.declarative.documents import Document
-from cador.operations.declarative.pipeline import Source, dump_all, prepare, validate
+from cador.operations.declarative.pipeline import Source, comments, dump_all, prepare, validate
 
 HEADER: Final = "# Imported from Zadig"
 VARIABLE: Final = "ZADIG_TOKEN"
@@ -67,7 +67,7 @@ def zadig(
         _write(output, text)
         say(f"{output}: {len(mapper.documents)} objects, {len(mapper.secrets)} secrets to set")
     for note in (*mapper.notes, *reader.missing):
-        say(f"note: {note}")
+        say(plain(f"note: {note}"))
     for fault in faults:
         say(fault)
     return FAILED if faults else 0
@@ -80,11 +80,11 @@ def written(url: str, mapper: Mapper, missing: list[str]) -> str:
     wires = sorted(mapper.documents, key=lambda wire: order.get(_identity(wire), len(order)))
     parts = url.partition("://")
     lines = [
-        f"{HEADER} at {parts[0]}://{parts[2].rpartition('@')[2].rstrip('/')}",
-        "# Check it with cador validate, see what it would do with cador diff, then cador apply.",
+        f"{HEADER.removeprefix('# ')} at {parts[0]}://{parts[2].rpartition('@')[2].rstrip('/')}",
+        "Check it with cador validate, see what it would do with cador diff, then cador apply.",
         *lines_of(mapper.secrets, (*mapper.notes, *missing)),
     ]
-    return "\n".join(lines) + "\n---\n" + dump_all(wires)
+    return comments(lines) + "---\n" + dump_all(wires)
 
 
 def _identity(wire: dict[str, object]) -> tuple[str, str, str]:

@@ -64,7 +64,15 @@ class Mapper:
             (self._group, "groups"),
         ):
             for one in found[name]:
-                make(one)
+                self._take(name, one, make, one)
+
+    def _take(self, what: str, one: Doc, make: Callable[..., None], *args: Any) -> None:
+        """One object. What has another shape than anything known here is left out, and told."""
+        try:
+            make(*args)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            name = next((one[key] for key in ("name", "service_name", "env_key", "account", "id") if one.get(key)), "?")
+            self._note(f"{what}: {name}", "it has a shape that is not known here")
 
     def _code_host(self, one: Doc) -> None:
         name = free_name(str(one.get("alias") or one.get("name") or f"{one.get('type')}-{one.get('id')}"))
@@ -165,10 +173,10 @@ class Mapper:
             spec["description"] = " ".join(str(one["description"]).split())
         self._add("Project", key, key, spec)
         for binding in found["members"]:
-            self._binding(key, binding)
+            self._take(f"{key}: members", binding, self._binding, key, binding)
         for name, production in (("services", False), ("production", True)):
             for service in found[name]:
-                self._service(key, service, production)
+                self._take(f"{key}: {name}", service, self._service, key, service, production)
         makers: tuple[tuple[str, Callable[[str, Doc], None]], ...] = (
             ("builds", self._build),
             ("tests", self._test),
@@ -179,7 +187,7 @@ class Mapper:
         )
         for name, make in makers:
             for body in found[name]:
-                make(key, body)
+                self._take(f"{key}: {name}", body, make, key, body)
 
     def _binding(self, project: str, one: Doc) -> None:
         roles = [str(role.get("name") if isinstance(role, Mapping) else role) for role in one.get("roles") or ()]

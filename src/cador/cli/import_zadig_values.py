@@ -91,10 +91,10 @@ def says_something(value: Any) -> bool:
 
 
 def lines_of(secrets: Mapping[str, str], notes: Iterable[str]) -> Iterator[str]:
-    """What the file says below its documents."""
+    """What the comments at the top of the file say."""
     if secrets:
-        yield "# Secrets to set before applying (in the environment, or a file for --env-file):"
-        yield from (f"#   {name}=   # {place}" for name, place in secrets.items())
+        yield "Secrets to set before applying (in the environment, or a file for --env-file):"
+        yield from (f"  {name}=   # {place}" for name, place in secrets.items())
     if listed := list(notes):
-        yield "# Not taken, or changed:"
-        yield from (f"#   {note}" for note in listed)
+        yield "Not taken, or changed:"
+        yield from (f"  {note}" for note in listed)

@@ -16,7 +16,7 @@ from cador.operations.context import Context
 from cador.operations.declarative.documents import FORMS, Document, record_name
 from cador.operations.declarative.from_secret import FromSecret, at, put
 from cador.operations.declarative.names import GROUP_PREFIX, named
-from cador.operations.declarative.pipeline import dump_all
+from cador.operations.declarative.pipeline import comments, dump_all
 from cador.operations.declarative.substitution import escape
 from cador.operations.live import clear_body, live_body, without_defaults
 from cador.operations.people import all_users
@@ -70,20 +70,16 @@ async def export(ctx: Context, actor: Actor, project: str, *, with_ids: bool = F
         actor.need(SYSTEM)
     found = await ctx.db.read(_export, Hand(actor, ctx.sealer), project)
     references = _References()
-    pieces = [(document, ident, dump_all([_shown(document, references)])) for document, ident in found]
-    head = _needed(references)
-    body = "---\n".join((f"# id: {ident}\n" if with_ids and ident else "") + text for _, ident, text in pieces)
-    return head + body
+    pieces = [(comments([f"id: {ident}"] * bool(with_ids and ident)), _shown(one, references)) for one, ident in found]
+    body = "---\n".join(head + dump_all([shown]) for head, shown in pieces)
+    return _needed(references) + body
 
 
 def _needed(references: _References) -> str:
     if not references.places:
         return ""
-    lines = [f"#   {name}: {place}\n" for name, place in references.places.items()]
-    return (
-        "# Secrets are not exported. Set these, or apply with --keep-secrets: then what the server has stays.\n"
-        + "".join(lines)
-    )
+    head = "Secrets are not exported. Set these, or apply with --keep-secrets: then what the server has stays."
+    return comments([head, *(f"  {name}: {place}" for name, place in references.places.items())])
 
 
 def _export(tx: Tx, hand: Hand, project: str) -> list[tuple[Document, str]]:

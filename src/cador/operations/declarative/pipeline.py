@@ -1,7 +1,7 @@
 """From texts to documents: read, include, substitute, take files in, expand, check. Pure; files come by callbacks."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -113,6 +113,11 @@ def dump_all(values: Sequence[Any]) -> str:
         values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=False
     )
     return text
+
+
+def comments(lines: Iterable[str]) -> str:
+    """*lines* as comments of a YAML text. They may hold what strangers wrote: nothing in a line ends it."""
+    return "".join(f"# {''.join(c if c.isprintable() else ' ' for c in line)}".rstrip() + "\n" for line in lines)
 
 
 class _Work:
