@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cador.domain.errors import Invalid, InvalidDefinition
 from cador.domain.workflow import ErrorPolicy, ExecutePolicy, ManualStage
-from cador.jobs.definition import check_workflow, job_ranks, normalise, parse_workflow
+from cador.jobs.definition import normalise, parse_workflow
+from cador.jobs.rules import check_workflow, job_ranks
 from jobs.running import TYPES, job_of
 
 DOCUMENTED = json.loads((Path(__file__).parent / "documents" / "create_workflow.json").read_text())

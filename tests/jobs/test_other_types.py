@@ -10,7 +10,8 @@ import pytest
 from cador.domain.errors import Invalid, InvalidDefinition, NotStartable
 from cador.jobs.approval import APPROVAL
 from cador.jobs.base import JobTaskPlan
-from cador.jobs.definition import check_workflow, normalise, parse_workflow
+from cador.jobs.definition import normalise, parse_workflow
+from cador.jobs.rules import check_workflow
 from cador.jobs.types import BUILT_IN, by_name, load_types
 from jobs.running import TYPES, World, job_of, one_job, resource, workflow
 

@@ -7,7 +7,7 @@ import pytest
 
 from cador.domain.errors import Invalid, InvalidDefinition
 from cador.jobs.base import JobTaskPlan
-from cador.jobs.definition import check_workflow
+from cador.jobs.rules import check_workflow
 from jobs.running import TYPES, Ended, World, one_job, run_folder
 
 INPUTS = [

@@ -15,7 +15,8 @@ import yaml
 
 from cador.domain.errors import CadorError, NotStartable
 from cador.jobs.base import CodeHostAccess
-from cador.jobs.definition import check_workflow, normalise, parse_workflow
+from cador.jobs.definition import normalise, parse_workflow
+from cador.jobs.rules import check_workflow
 from jobs.running import TYPES, World, one_job, resource
 
 DOCUMENT: Final = yaml.load(

@@ -16,7 +16,8 @@ import msgspec
 import structlog
 
 from cador.executors.scripted import ScriptedWorld
-from cador.jobs.definition import check_workflow, normalise, parse_workflow
+from cador.jobs.definition import normalise, parse_workflow
+from cador.jobs.rules import check_workflow
 from cador.jobs.types import load_types
 from cador.ports.stores import Resource, Tx, User, WorkflowRow
 from cador.storage.database import Stores

@@ -26,7 +26,8 @@ from cador.integrations.outgoing import HttpOutgoing
 from cador.integrations.probes import RealProbes
 from cador.integrations.sql import run_sql
 from cador.integrations.tapd import Tapd
-from cador.jobs.definition import check_workflow, normalise, parse_workflow
+from cador.jobs.definition import normalise, parse_workflow
+from cador.jobs.rules import check_workflow
 from cador.jobs.types import load_types
 from cador.operations import tasks
 from cador.operations.actor import Actor

@@ -14,7 +14,7 @@ from cador.api.params import PROJECT, VIEW, WORKFLOW
 from cador.api.permissions import by_operation, in_query
 from cador.api.routing import Call, Routes
 from cador.domain import errors as domain
-from cador.jobs.definition import BAD_KEY
+from cador.jobs.rules import BAD_KEY
 from cador.operations import workflows
 
 ROUTES: Final = Routes("workflows")

@@ -6,7 +6,8 @@ from typing import Any, Final
 from cador.domain.errors import InvalidDefinition, NotStartable
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import Collected, Conclusion, Doc, JobTaskPlan, Run, Scope
-from cador.jobs.definition import APPROVAL_TIMEOUT_MIN, approval_fault, check_timeout, reference
+from cador.jobs.definition import APPROVAL_TIMEOUT_MIN
+from cador.jobs.rules import approval_fault, check_timeout, reference
 from cador.jobs.values import mapping, objects, text
 from cador.ports.executor import JobFolder
 

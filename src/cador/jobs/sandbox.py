@@ -14,8 +14,8 @@ from cador.domain.errors import Invalid, NotStartable
 from cador.domain.naming import primary_repo, repo_identifier
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import CodeHostAccess, Collected, Conclusion, Doc, JobTaskPlan, Run, Scope
-from cador.jobs.definition import check_timeout
 from cador.jobs.environment import environment
+from cador.jobs.rules import check_timeout
 from cador.jobs.steps.archive import compile_archive
 from cador.jobs.steps.base import StepParts
 from cador.jobs.steps.git import commits_found, compile_git

@@ -7,7 +7,7 @@ from typing import Any, Final
 from cador.domain.errors import NotStartable
 from cador.domain.workflow import Job
 from cador.jobs.base import JobTaskPlan, Scope
-from cador.jobs.definition import reference
+from cador.jobs.rules import reference
 from cador.jobs.values import mapping, objects, repos_of_plan, text
 
 _DEEPEST: Final = 100

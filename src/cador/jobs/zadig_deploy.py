@@ -11,7 +11,7 @@ from cador.domain.errors import NotStartable
 from cador.domain.variables import references
 from cador.domain.workflow import Job
 from cador.jobs.base import Doc, Scope
-from cador.jobs.definition import reference
+from cador.jobs.rules import reference
 from cador.jobs.sources import referred_services
 from cador.jobs.unavailable import CLUSTER, Part, Unavailable
 from cador.jobs.values import Input, mapping, objects, parse, text, texts

@@ -12,7 +12,7 @@ from cador.domain.naming import image_name, tag_of
 from cador.domain.variables import references
 from cador.domain.workflow import Job
 from cador.jobs.base import Doc, Scope
-from cador.jobs.definition import reference
+from cador.jobs.rules import reference
 from cador.jobs.sources import referred_services
 from cador.jobs.unavailable import CONTAINER, Part, Unavailable
 from cador.jobs.values import Input, objects, parse, text

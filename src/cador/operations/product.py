@@ -16,7 +16,7 @@ from cador.domain.errors import Invalid, NotStartable
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import Catalogue
 from cador.jobs.build_templates import configuration
-from cador.jobs.definition import reference
+from cador.jobs.rules import reference
 from cador.jobs.sources import stored_services
 from cador.jobs.values import objects, text
 from cador.operations.task_values import Chosen, JobInput

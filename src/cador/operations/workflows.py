@@ -16,7 +16,8 @@ from cador.domain.workflow import Workflow
 from cador.engine.hearing import Claim, Ear, Outcome
 from cador.engine.housekeeping import Burial, bury, bury_more
 from cador.jobs.base import Catalogue, JobType
-from cador.jobs.definition import BAD_KEY, KEY_PATTERN, check_workflow, normalise, parse_workflow
+from cador.jobs.definition import normalise, parse_workflow
+from cador.jobs.rules import BAD_KEY, KEY_PATTERN, check_workflow
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import is_public
