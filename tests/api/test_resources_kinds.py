@@ -552,6 +552,82 @@ async def test_the_default_moves_on_when_it_is_deleted(server: Site) -> None:
     assert "two" not in flags
 
 
+async def with_role(server: Site, account: str, namespace: str, *actions: str) -> str:
+    """The token of a new user whose one role allows *actions*."""
+    body = {"account": account, "name": account, "password": "Replace-me-1"}
+    uid = (await ok(await server.post("/openapi/users", json=body)))["uid"]
+    role = {"name": f"role-{account}", "actions": list(actions)}
+    space = {"namespace": namespace}
+    await ok(await server.post("/openapi/policy/roles", params=space, json=role))
+    path = f"/openapi/policy/role-bindings/user/{uid}"
+    await ok(await server.post(path, params=space, json={"roles": [role["name"]]}))
+    token: str = (await ok(await server.post(f"/openapi/users/{uid}/tokens", json={"name": "t"})))["token"]
+    return token
+
+
+async def test_who_looks_after_clusters_sees_them_all(server: Site) -> None:
+    path = "/openapi/system/cluster"
+    cluster = {"name": "apart", "type": "kubeconfig", "kube_config": KUBECONFIG, "project_names": ["nowhere"]}
+    await ok(await server.post(path, json=cluster))
+    keeper = await with_role(server, "keeper", "*", "get_cluster_management")
+    for token, sees in ((keeper, True), (MANAGER, False), (STRANGER, False)):
+        names = [one["name"] for one in await ok(await server.get(path, token))]
+        assert ("apart" in names) is sees, token
+
+
+@pytest.mark.parametrize(
+    ("path", "noun", "body"),
+    [
+        ("/openapi/system/storage", "s3storage_management",
+         {"name": "kept", "endpoint": "s3.example.com", "bucket": "kept", "ak": "a", "sk": "planted-sk"}),
+        ("/api/v1/templates/dockerfile", "template", {"name": "kept", "dockerfile_text": "FROM scratch"}),
+        ("/openapi/system/dbinstance", "dbinstance_management",
+         {"name": "kept", "type": "mysql", "host": "db.example.com", "port": 1, "username": "u", "password": "p"}),
+    ],
+)  # fmt: skip
+async def test_roles_of_the_system_are_heeded_by_these_routes(
+    server: Site, path: str, noun: str, body: dict[str, Any]
+) -> None:
+    """Each action opens its routes and no other."""
+    one = f"{path}/kept"
+    steps = (
+        ("create", "POST", path),
+        ("edit", "PUT", one),
+        ("get", "GET", one if noun == "dbinstance_management" else path),
+        ("delete", "DELETE", one),
+    )
+    tokens = {verb: await with_role(server, f"{noun[:8]}-{verb}", "*", f"{verb}_{noun}") for verb, _, _ in steps}
+    for verb, method, address in steps:
+        for other, token in tokens.items():
+            if other != verb and not (noun == "template" and method == "GET"):  # whoever is logged in sees those
+                assert (await server.call(method, address, token, json=body)).status_code == 403, (verb, other)
+        await ok(await server.call(method, address, tokens[verb], **({} if method == "GET" else {"json": body})))
+
+
+async def test_a_tool_that_is_installed_somewhere_stays(server: Site) -> None:
+    path = "/openapi/system/tool"
+    for version in ("1.0", "2.0"):
+        await ok(await server.post(path, json={"name": "jq", "version": version}))
+    scan = {"name": "with-jq", "project_key": PROJECT, "scanner_type": "other", "image_name": "ubuntu 22.04",
+            "addons": [{"name": "jq", "version": "1.0"}]}  # fmt: skip
+    await ok(await server.post("/openapi/quality/codescan", json=scan))
+    refused(await server.call("DELETE", f"{path}/jq%201.0"), 6124,
+            f"tool jq 1.0 is used by scan with-jq of project {PROJECT}")  # fmt: skip
+    await ok(await server.call("DELETE", f"{path}/jq%202.0"))
+    steps = [{"name": "tools", "type": "tools", "spec": {"installs": [{"name": "jq", "version": "1.0"}]}}]
+    await server.create("with-jq", **workflow_with({"type": "freestyle", "spec": {"properties": {}, "steps": steps}}))
+    await ok(await server.call("DELETE", "/openapi/quality/codescan/with-jq", params=IN_PROJECT))
+    refused(await server.call("DELETE", f"{path}/jq%201.0"), 6124, "tool jq 1.0 is used by workflow with-jq")
+
+
+@pytest.mark.parametrize("kind", ["build", "test"])
+async def test_a_script_that_may_take_more_than_a_year_is_not_kept(server: Site, kind: str) -> None:
+    row = next(row for row in ROWS if row.kind == kind)
+    body = {**row.body, "name": "long", "advanced_settings": {"cluster_name": "local", "timeout": 366 * 24 * 60 + 1}}
+    refused(await server.post(row.path, params=row.query, json=body), 400,
+            "advanced_settings.timeout: Input should be less than or equal to 527040")  # fmt: skip
+
+
 async def test_a_code_host_of_some_projects_is_none_of_the_others(server: Site) -> None:
     path, host = "/openapi/system/codehost", {**FIRST[0][1], "name": "theirs", "projects": ["other"]}
     await ok(await server.post(path, json=host))

@@ -86,5 +86,16 @@ async def test_services_are_loaded_and_brought_up_to_date(server: Site, code: Gi
     reply = await server.post(PATH, params=query(), json=body(fine="ok.yaml", broken="broken.yaml"))
     assert "service broken: yaml: line 2, column 1: " in reply.json()["description"]
     assert (await server.get("/openapi/service/yaml/fine", params={"projectKey": PROJECT})).status_code == 400
+    # who may only make services changes none
+    space = {"namespace": PROJECT}
+    maker = {"name": "maker", "actions": ["create_service"]}
+    assert (await server.post("/openapi/policy/roles", params=space, json=maker)).status_code == 200
+    binding = "/openapi/policy/role-bindings/user/eve"
+    assert (await server.post(binding, params=space, json={"roles": ["maker"]})).status_code == 200
+    for sent, status in ((body(api="ok.yaml"), 403), (body(fresh="ok.yaml"), 200)):
+        reply = await server.post(PATH, "stranger-token-0000", params=query(), json=sent)
+        assert reply.status_code == status, reply.text
+    assert await modules(server, "api") == ["newer"]
+    assert (await server.post(binding, params=space, json={"roles": []})).status_code == 200
     for token in ("reader-token-000000", "stranger-token-0000"):
         assert (await server.post(PATH, token, params=query(), json=body(a="k8s"))).status_code == 403

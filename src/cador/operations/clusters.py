@@ -6,7 +6,7 @@ from typing import Any, Final
 from cador.domain.errors import AlreadyExists, Conflict
 from cador.domain.masking import MASK
 from cador.operations import resources
-from cador.operations.actor import Actor
+from cador.operations.actor import SYSTEM, Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
 from cador.operations.models.cluster import ClusterBody, ClusterChange
@@ -15,6 +15,7 @@ from cador.operations.resources import LOCAL_CLUSTER, Doc, Hand, by_id, open_to,
 from cador.ports.stores import Resource, Tx
 
 KIND: Final = "cluster"
+GET_CLUSTERS: Final = "get_cluster_management"
 NOT_CONNECTED: Final = "this server does not connect to clusters yet"
 
 
@@ -26,14 +27,15 @@ def state_of(cluster: Resource) -> tuple[str, str]:
 
 
 async def list_clusters(ctx: Context, actor: Actor, project: str) -> list[Resource]:
-    """By name; of *project*: those that are open to it. People who do not administer the system see those that are
-    open to one of their projects."""
+    """By name; of *project*: those that are open to it. Who may not look at all clusters sees those that are open to
+    one of their projects."""
+    everything = actor.may(SYSTEM) or actor.may(GET_CLUSTERS)
 
     def read(tx: Tx) -> list[Resource]:
         return tx.resources.list_kind(KIND, "")
 
     def may_see(cluster: Resource) -> bool:
-        return actor.admin or any(open_to(cluster, key) for key in ("", *actor.roles))
+        return everything or any(open_to(cluster, key) for key in ("", *actor.places()))
 
     return [
         cluster

@@ -9,6 +9,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from cador.ports.stores import Resource, Tx
 
 Doc = Mapping[str, Any]
@@ -30,13 +32,16 @@ def users_of(tx: Tx, resource: Resource) -> Iterator[str]:
     if in_workflows is None:
         return
     elsewhere = _FROM_ELSEWHERE.get(resource.kind)
+    named = _written(resource)
     for project in (p.name for p in tx.resources.list_kind("project")):
         matches: Matches | None = in_workflows if resource.project in ("", project) else elsewhere
         if matches is None:
             continue
         for listed in tx.workflows.list_workflows(project):
             row = tx.workflows.find(listed.key)
-            if row is not None and any(matches(node, resource) for node in objects_in(json.loads(row.definition))):
+            if row is None or not any(written in row.definition for written in named):
+                continue  # reading it whole takes long
+            if any(matches(node, resource) for node in objects_in(json.loads(row.definition))):
                 yield f"workflow {listed.key}"
 
 
@@ -46,6 +51,13 @@ def scripts_naming(tx: Tx, resource: Resource, key: str) -> Iterator[str]:
         for other in tx.resources.list_kind(kind):
             if any(node.get(key) == resource.name for node in objects_in(other.document)):
                 yield _say(other)
+
+
+def _written(resource: Resource) -> tuple[str, ...]:
+    """One of these stands in the text of whatever names it."""
+    name = resource.document["name"] if resource.kind == "tool" else resource.name
+    number = (str(resource.id),) if resource.kind == "codehost" else ()
+    return (resource.uid, *number, msgspec.json.encode(name).decode()[1:-1])
 
 
 def _say(other: Resource) -> str:
@@ -142,6 +154,13 @@ def _im_app(node: Doc, resource: Resource) -> bool:
     return node.get("approval_id") == resource.uid or node.get("app_id") == resource.uid
 
 
+def _tool(node: Doc, resource: Resource) -> bool:
+    """``installs`` of builds and tests, ``addons`` of scans."""
+    entries = [entry for key in ("installs", "addons") for entry in _list(node.get(key))]
+    wanted = {key: resource.document[key] for key in ("name", "version")}
+    return any(isinstance(entry, Mapping) and wanted.items() <= entry.items() for entry in entries)
+
+
 _CLUSTER_BY_NAME: Final = _by_name("cluster_name")
 _ANY_SCRIPT: Final = dict.fromkeys(SCRIPTS, _code_host)
 
@@ -159,6 +178,7 @@ _NAMED_BY: Final[Mapping[str, Mapping[str, Matches]]] = {
         for kind in ("build", "buildtemplate")
     },
     "servicetemplate": dict.fromkeys(SERVICES, _by_name("template_name")),
+    "tool": dict.fromkeys(SCRIPTS, _tool),
 }
 """By kind: the kinds whose documents may name it, and how."""
 
@@ -169,6 +189,7 @@ _IN_WORKFLOWS: Final[Mapping[str, Matches]] = {
     "registry": _registry,
     "codehost": _code_host,
     "baseimage": _by_uid("image_id"),
+    "tool": _tool,
     "cluster": _by_uid("cluster_id"),
     "build": _by_name("build_name"),
     "test": _listed(*_TESTS),

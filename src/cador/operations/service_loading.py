@@ -24,7 +24,8 @@ class CannotLoad(Conflict):
 async def load(ctx: Context, actor: Actor, where: LoadFrom, body: Doc, *, production: bool) -> None:
     """Make services of manifests in a repository, or give those that are there a new revision; their variables stay.
 
-    All of them, or none. Raises: Invalid, NotFound: the project; CannotLoad, with the reason.
+    All of them, or none. Raises: Invalid, NotFound: the project; CannotLoad, with the reason; Forbidden: one is there
+    and may not be changed.
     """
     asked = read_body(Paths, body)
     host, access = await ctx.db.read(_access, ctx, asked.product_name, where.codehost_name)
@@ -46,6 +47,8 @@ async def load(ctx: Context, actor: Actor, where: LoadFrom, body: Doc, *, produc
         kind = services.kind_of(production)
         for entry, text in zip(asked.service_paths, texts, strict=True):
             old = tx.resources.find(kind, asked.product_name, entry.service_name)
+            if old is not None:
+                actor.need(f"edit_{kind}", asked.product_name)
             known = old.document["service_variable_kvs"] if old is not None else []
             given = {
                 "service_name": entry.service_name,

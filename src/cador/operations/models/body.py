@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cador.domain.errors import Invalid
-from cador.jobs.definition import raise_faults, rename_options
+from cador.jobs.definition import LONGEST_TASK_MIN, raise_faults, rename_options
 
 PROJECT_KEY: Final = re.compile(r"[a-z\d-]+", re.ASCII)
 NAME: Final = re.compile(r"[a-zA-Z0-9_-]+")
@@ -23,7 +23,7 @@ _BAD_IN_TEXT: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 class Body(BaseModel):
     """The JSON body of a kind. ``secrets``: names of fields that are sealed when stored and masked in replies."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, defer_build=True, extra="ignore", hide_input_in_errors=True)
     secrets: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="before")
@@ -147,11 +147,11 @@ class Pair(Body):
 
 
 class AdvancedSettings(Body):
-    """``timeout``: minutes."""
+    """``timeout``: minutes, at most a year."""
 
     cluster_name: str = ""
     strategy_name: str = ""
-    timeout: int = 60
+    timeout: int = Field(default=60, le=LONGEST_TASK_MIN)
     resource_spec: ResourceSpec = ResourceSpec(cpu_limit=1000, memory_limit=512)
     use_host_docker_daemon: bool = False
     privileged_mode: bool = False
@@ -171,6 +171,18 @@ class AdvancedSettings(Body):
                     f"output name [{name}] did not match ^[a-zA-Z0-9_]{{1,64}}$", place="advanced_settings.outputs"
                 )
         return self
+
+
+class OnCluster(Body):
+    """What runs on a cluster, which ``advanced_settings`` names where they are given."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cluster(cls, value: Any) -> Any:
+        advanced = value.get("advanced_settings") if isinstance(value, Mapping) else None
+        if isinstance(advanced, Mapping) and not advanced.get("cluster_name"):
+            raise Invalid("cluster_name cannot be empty", place="advanced_settings.cluster_name")
+        return value
 
 
 def check_repositories(repos: list[RepoBody]) -> None:

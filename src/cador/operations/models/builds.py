@@ -1,6 +1,5 @@
 """Kinds ``build`` and ``test``: repositories, variables and a script. Source: API documents, "Builds", "Tests"."""
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, model_validator
@@ -10,6 +9,7 @@ from cador.operations.models.body import (
     AdvancedSettings,
     Body,
     Entry,
+    OnCluster,
     ParameterBody,
     RepoBody,
     check_name,
@@ -50,7 +50,7 @@ class PostBuild(Body):
     file_archive: FileArchive = FileArchive()
 
 
-class ScriptBase(Body):
+class ScriptBase(OnCluster):
     """What builds and tests have in common."""
 
     name: str = ""
@@ -63,14 +63,6 @@ class ScriptBase(Body):
     parameters: list[ParameterBody] = Field(default_factory=list)
     script_type: Literal["shell", "batch_file", "powershell"] = "shell"
     advanced_settings: AdvancedSettings = AdvancedSettings(cluster_name="local")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _cluster(cls, value: Any) -> Any:
-        advanced = value.get("advanced_settings") if isinstance(value, Mapping) else None
-        if isinstance(advanced, Mapping) and not advanced.get("cluster_name"):
-            raise Invalid("cluster_name cannot be empty", place="advanced_settings.cluster_name")
-        return value
 
     def check_content(self) -> None:
         require(self.build_os, "build_os cannot be empty")

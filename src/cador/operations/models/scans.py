@@ -1,7 +1,6 @@
 """Kinds ``scan`` and ``sonar``: code scans, and SonarQube servers they report to. Source: API documents, "Scans"."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from pydantic import Field, model_validator
 
@@ -10,6 +9,7 @@ from cador.operations.models.body import (
     AdvancedSettings,
     Body,
     Entry,
+    OnCluster,
     ParameterBody,
     RepoBody,
     check_free_name,
@@ -32,7 +32,7 @@ class ScanSettings(AdvancedSettings):
     concurrency_limit: int = Field(default=0, ge=-1)
 
 
-class ScanBody(Body):
+class ScanBody(OnCluster):
     """``image_name``: label of a base image. ``script``: of type ``other``; ``prelaunch_script``: before the scanner of
     type ``sonarQube``. ``sonar_system``: name of a SonarQube server; ``sonar_parameter``: text of
     ``sonar-project.properties``. ``enable_scanner``: the server writes that file and runs ``sonar-scanner``; without it
@@ -54,14 +54,6 @@ class ScanBody(Body):
     enable_quality_gate: bool = False
     artifact_paths: list[str] = Field(default_factory=list)
     advanced_settings: ScanSettings = ScanSettings(cluster_name="local")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _cluster(cls, value: Any) -> Any:
-        advanced = value.get("advanced_settings") if isinstance(value, Mapping) else None
-        if isinstance(advanced, Mapping) and not advanced.get("cluster_name"):
-            raise Invalid("cluster_name cannot be empty", place="advanced_settings.cluster_name")
-        return value
 
     @model_validator(mode="after")
     def _rules(self) -> "ScanBody":

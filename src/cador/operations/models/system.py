@@ -129,16 +129,3 @@ def check_password(password: str) -> None:
         raise Invalid(
             "password must have at least 8 characters with an upper case letter, a lower case letter and a digit"
         )
-
-
-class TokenBody(Body):
-    """``expires_in_days``: 0 or absent = never. ``scopes``: actions the token is limited to."""
-
-    name: str = ""
-    expires_in_days: int = Field(0, ge=0, le=36_500)
-    scopes: list[str] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _rules(self) -> "TokenBody":
-        check_free_name(self.name, "name")
-        return self
