@@ -278,6 +278,18 @@ async def test_jobs_that_this_server_cannot_run_fail_when_they_are_reached(serve
 
 
 @pytest.mark.anyio
+async def test_null_is_absent_in_a_repository_too(server: Site) -> None:
+    host = await server.world.add("codehost", "hub", {"name": "hub", "type": "other"}, system=True)
+    repo = {"codehost_id": host.id, "repo_namespace": "team", "repo_name": "app", "branch": "main"}
+    await server.create("source", params=[{"name": "code", "type": "repo", "repo": repo}])
+    given = {"codehost_name": "hub", "repo_namespace": "team", "repo_name": "app", "branch": None, "prs": [7]}
+    reply = await start(server, workflow_key="source", parameters=[{"name": "code", "type": "repo", "repo": given}])
+    assert reply.status_code == 200, reply.text
+    (param,) = (await server.task("source", reply.json()["task_id"]))["params"]
+    assert (param["repo"]["branch"], param["repo"]["prs"]) == ("main", [7])
+
+
+@pytest.mark.anyio
 async def test_strict_starts_take_known_names_only(server: Site) -> None:
     kept = [{"name": "kept", "value": "x"}]
     for fields, said, done in (

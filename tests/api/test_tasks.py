@@ -158,7 +158,12 @@ async def test_a_request_repeated_with_its_key_starts_once(server: Site) -> None
     again = await server.post(TASK, json=body(), headers=key)
     assert first.json()["task_id"] == again.json()["task_id"] == 1
     assert (await server.post(TASK, json=body(), headers={"Idempotency-Key": "abd"})).json()["task_id"] == 2
-    assert (await server.post(TASK, json=body(), headers={"Idempotency-Key": "x" * 256})).status_code == 400
+    for wrong in ("x" * 256, "two words", "\N{LATIN SMALL LETTER E WITH ACUTE}"):
+        reply = await server.post(TASK, json=body(), headers={"Idempotency-Key": wrong.encode("latin-1")})
+        assert reply.status_code == 400, wrong
+    await server.create("v")
+    said = "this Idempotency-Key was used to start w:1, of another workflow"
+    assert told(await server.post(TASK, json=body("v"), headers=key)) == (400, 400, said)
 
 
 @pytest.mark.parametrize("sent", [b"", b"{", b"[]", b'{"a":1,"a":2}', b'{"inputs": NaN}', b"[" * 10_000])
@@ -181,6 +186,8 @@ DIALECTS: list[tuple[dict[str, str], dict[str, Any] | None, str]] = [
     ({}, {"taskId": 1, "workflowKey": "w"}, "The w"),
     ({"task_id": "1"}, {"workflow_key": "w"}, "The w"),
     ({"task_id": "1", "workflowKey": "w"}, {"task_id": 1}, "The w"),
+    ({"task_id": "1", "workflow_name": "w"}, {"workflow_name": None}, "w"),
+    ({"task_id": "1", "workflow_name": ""}, {"workflowName": "", "workflow_key": "w"}, "The w"),
 ]
 
 

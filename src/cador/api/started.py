@@ -1,5 +1,6 @@
 """What all requests that start a task have in common: the key against repetition, and the answer."""
 
+import re
 from typing import Any, Final
 
 from cador.api.errors import bad_request
@@ -7,13 +8,16 @@ from cador.api.routing import Call
 from cador.operations.task_values import Started
 
 LONGEST_IDEMPOTENCY_KEY: Final = 255
+_VISIBLE: Final = re.compile(r"[!-~]*")
 
 
 def idempotency_key(call: Call) -> str:
-    """Header ``Idempotency-Key``; empty without one. Raises: Refusal: too long."""
+    """Header ``Idempotency-Key``; empty without one. Raises: Refusal: too long, or more than one visible word."""
     key = call.headers.get("idempotency-key", "").strip()
     if len(key) > LONGEST_IDEMPOTENCY_KEY:
         raise bad_request(f"Idempotency-Key is longer than {LONGEST_IDEMPOTENCY_KEY} characters")
+    if not _VISIBLE.fullmatch(key):
+        raise bad_request("Idempotency-Key consists of visible ASCII characters without blanks")
     return key
 
 

@@ -96,7 +96,7 @@ async def execute(call: Call) -> Any:
             JobInput(given.job_name, given.job_type, raw.get("parameters") or {}, _breakpoints(given))
             for given, raw in zip(body.inputs, sent.get("inputs") or (), strict=True)
         ),
-        parameters=tuple(sent.get("parameters") or ()),
+        parameters=tuple(given.model_dump(exclude_unset=True) for given in body.parameters),
         notify_inputs=tuple(given.model_dump(exclude_unset=True) for given in body.notify_inputs),
         # The documented requests know no remark: a client written from them works unchanged.
         remark=body.remark if "remark" in sent else None,
@@ -125,8 +125,9 @@ async def detail(call: Call) -> Any:
     """One task with its stages, jobs, approvals and variables."""
     key, number, body = await _named_task(call)
     found = await tasks.task_detail(call.ctx, call.actor, key, number)
-    spoken = {**call.query, **(body or {})}
-    name_is_key = any(spoken.get(spelling) for spelling in params.KEYS_OF_B_AND_C)
+    name_is_key = any(
+        any(call.query.get(spelling, ())) or (body or {}).get(spelling) for spelling in params.KEYS_OF_B_AND_C
+    )
     return task_document(found, call.ctx.clock.now(), name_is_key=name_is_key)
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from cador.domain.errors import Invalid, NotStartable
 from cador.domain.workflow import Param
 from cador.jobs.base import Catalogue
+
+_INSTEAD: Final = frozenset({"tag", "enable_commit", "commit_id"})
+"""What of a repository says that something else than its branch is meant."""
 
 
 def apply_parameters(
@@ -84,7 +87,9 @@ def _given_repo(param: Param, repo: Mapping[str, Any], catalogue: Catalogue, war
             "configured one, ignored"
         )
         return param
-    configured["branch"] = repo.get("branch", "")
+    if repo.get("branch"):  # instead of what else was to be checked out
+        configured = {key: value for key, value in configured.items() if key not in _INSTEAD}
+        configured["branch"] = repo["branch"]
     if repo.get("prs"):
         configured["prs"] = list(repo["prs"])
     return replace(param, repo=configured)

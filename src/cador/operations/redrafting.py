@@ -259,7 +259,6 @@ def _whole(entry: Mapping[str, Any], workflow: Workflow, catalogue: Catalogue) -
         "codehost_name": host.name if host is not None else "",
         "repo_namespace": present.get("repo_namespace") or present.get("repo_owner"),
         "repo_name": present.get("repo_name"),
-        "branch": present.get("branch", ""),
     }
     return {**entry, "repo": {**names, **(entry.get("repo") or {"branch": entry.get("value", "")})}}
 

@@ -51,9 +51,9 @@ class Callback:
 class StartRequest:
     """``parameters``: objects ``{name, type, value, repo}`` as sent. ``notify_inputs`` as sent. ``strict``: unknown
     names are errors; None: as the server's setting says. ``idempotency_key``: a repeated request with the same key by
-    the same user returns the task of the first. ``auto_cancel``: a word; unfinished older tasks of the workflow that
-    were started with it are cancelled. ``debug``: kept with the task, changes nothing. ``trigger``: ``openapi``, or
-    what else started it."""
+    the same user for the same workflow returns the task of the first. ``auto_cancel``: a word; unfinished older tasks
+    of the workflow that were started with it are cancelled. ``debug``: kept with the task, changes nothing.
+    ``trigger``: ``openapi``, or what else started it."""
 
     workflow_key: str
     project_key: str

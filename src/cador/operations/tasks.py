@@ -11,6 +11,7 @@ from cador.domain import events as ev
 from cador.domain.commands import Admit, Tell
 from cador.domain.errors import (
     AlreadyExists,
+    Conflict,
     Forbidden,
     NotAnApprover,
     NotFound,
@@ -82,12 +83,18 @@ async def start_task(ctx: Context, actor: Actor, request: StartRequest) -> Start
 
 
 async def start_allowed(ctx: Context, actor: Actor, request: StartRequest) -> Started:
-    """:func:`start_task` for a caller who has checked that *actor* may. Raises: NotFound, Invalid, NotStartable."""
+    """:func:`start_task` for a caller who has checked that *actor* may.
+
+    Raises: NotFound, Invalid, NotStartable; Conflict: the idempotency key is that of a task of another workflow.
+    """
     if refusal := ctx.refuse_starts():
         raise NotStartable(refusal)
     for again in (False, True):
         ground, repeated = await ctx.db.read(_ground, ctx.catalogues, request, actor.uid)
         if repeated is not None:
+            if repeated.workflow_key != request.workflow_key:
+                label = f"{repeated.workflow_key}:{repeated.number}"
+                raise Conflict(f"this Idempotency-Key was used to start {label}, of another workflow")
             return Started(repeated.workflow_key, repeated.project, repeated.number)
         draft, made = _draft(ctx, actor, ground, request)
         await freeze_commits(ctx, ground.catalogue, draft)
