@@ -385,7 +385,7 @@ def test_several_receivers_are_told_each_by_its_courier(tmp_path: Path) -> None:
     async def scene(told: Told) -> None:
         crier: Courier = Crier()
         told.world.engine._fan_out = FanOut({"crier": crier})
-        told.world.engine._handlers._deliverer._couriers = {"crier": crier}
+        told.world.engine.handlers._deliverer._couriers = {"crier": crier}
         await told.define("sleep 3")
         number = await told.world.start("demo")
         task_id = (await told.world.detail("demo", number)).row.id

@@ -325,7 +325,7 @@ def test_a_surprise_while_a_job_is_closed_fails_the_job(tmp_path: Path) -> None:
     async def act(world: World) -> None:
         await world.define(flow([job("a")]))
         await world.boot()
-        executors: dict[str, Any] = world.engine.executions._executors  # type: ignore[assignment]
+        executors: dict[str, Any] = world.engine.executions.executors  # type: ignore[assignment]
         executors["scripted"] = Surprising(executors["scripted"])
         number = await world.start(KEY)
         detail = await world.done(KEY, number, within_s=100.0)
@@ -345,7 +345,7 @@ def test_a_stop_that_fails_for_days_goes_on_trying(tmp_path: Path) -> None:
         await world.boot()
         number = await world.start(KEY)
         await world.until(KEY, number, lambda d: d.stages[0].jobs[0].row.status == "running")
-        executors: dict[str, Any] = world.engine.executions._executors  # type: ignore[assignment]
+        executors: dict[str, Any] = world.engine.executions.executors  # type: ignore[assignment]
         whole = executors["scripted"]
 
         class Stuck(Surprising):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cador.engine.executions import FETCH_S
+from cador.engine.following import FETCH_S
 from cador.ports.logs import LogName
 from support import virtual_loop
 from support.world import World, describe

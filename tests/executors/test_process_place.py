@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cador.engine.executions import _same_host
+from cador.engine.outside import same_host
 from cador.executors.process import ProcessExecutor
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ async def test_the_place_stays_with_the_folder(tmp_path: Path) -> None:
     root.rename(tmp_path / "another")
     second = await place_of(root)
     assert second.rpartition(":")[2] == first.rpartition(":")[2]
-    assert not _same_host(first, second)
+    assert not same_host(first, second)
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ async def test_the_place_stays_with_the_folder(tmp_path: Path) -> None:
     ],
 )
 async def test_two_places_are_of_one_host(one: str, other: str, same: bool) -> None:
-    assert _same_host(one, other) is same
+    assert same_host(one, other) is same

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cador.domain.errors import Unavailable
 from cador.engine.alone import Alone
-from cador.engine.engine import Engine, Limits
+from cador.engine.engine import Engine
 from cador.engine.preparing import Catalogues, Preparer
+from cador.engine.room import Limits
 from cador.executors.scripted import ScriptedExecutor
 from cador.jobs.types import load_types
 from cador.operations.callbacks import KIND as CALLBACK

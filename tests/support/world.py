@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cador.engine.alone import Alone
-from cador.engine.engine import Engine, Limits
+from cador.engine.engine import Engine
 from cador.engine.preparing import Catalogues, Preparer
+from cador.engine.room import Limits
 from cador.executors.scripted import Script, ScriptedExecutor, ScriptedWorld
 from cador.executors.server import ServerExecutor
 from cador.integrations.addresses import Rules

@@ -10,8 +10,9 @@ from cador import __version__
 from cador.bootstrap.machine import CannotStart
 from cador.domain.errors import CadorError
 from cador.engine.alone import Alone
-from cador.engine.engine import Engine, Limits
+from cador.engine.engine import Engine
 from cador.engine.housekeeping import Retention
+from cador.engine.room import Limits
 from cador.executors.process import ProcessExecutor
 from cador.integrations.addresses import Rules
 from cador.integrations.openid import OpenIdProvider, OpenIdSettings

@@ -1,12 +1,10 @@
-"""The engine of one server process: owns the tree of tasks, the claims and the room for executions."""
+"""The engine of one server process: owns the tree of tasks, its membership among servers, and the one way to change
+tasks."""
 
 import asyncio
 import contextlib
-import math
-import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
@@ -14,11 +12,13 @@ import structlog
 from cador.domain.errors import Unavailable
 from cador.domain.sharing import QueueLimits
 from cador.engine.delivering import Deliverer, FanOut
+from cador.engine.dispatching import AWAY_S, SWEEP_S, Dispatcher
 from cador.engine.executions import Executions
 from cador.engine.handlers import Handlers
-from cador.engine.hearing import Claim, Fenced, NotHere, Outcome
+from cador.engine.hearing import Claim, Fenced, Outcome
 from cador.engine.housekeeping import Housekeeping, Retention
-from cador.engine.preparing import Loaded, Preparer
+from cador.engine.preparing import Preparer
+from cador.engine.room import Capacity, Limits
 from cador.ports.actions import Action
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
@@ -27,55 +27,15 @@ from cador.ports.executor import Executor
 from cador.ports.logs import LogStore
 from cador.ports.metrics import Meter, SilentMeter
 from cador.ports.peers import Peers
-from cador.ports.stores import HERE, CommandRow, Database, Tx, brief
+from cador.ports.stores import CommandRow, Database, Tx, brief
 
 log = structlog.get_logger(__name__)
 R = TypeVar("R")
 
-SWEEP_S = 5.0
-"""How long the dispatcher sleeps at most: what nobody woke it for is found then."""
-RESERVE = 2
+RESERVE: Final = 2
 """Starts reserved for an ordinary transaction; what it does not use is given back after its commit. More than that is
 left to the dispatcher, so that many transactions at once do not hold back room that none of them uses."""
-BATCH = 64
-RECLAIM_STEP_S = 0.05
-AWAY_S = 1.0
-"""Pause before the database is asked again after it was away."""
-LAG_SAMPLE_S = 5.0
-ELSEWHERE_S = 0.2
-"""Pause before a command that another machine has to carry out is offered again."""
-SET_BACK_S = 1.0
-"""A clock that goes back by less is only being corrected."""
-MAX_TRIES = 6
-"""Infrastructure errors of one command before its job fails with the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """``max_running_tasks``: tasks that hold a slot, over all processes; ``max_jobs``: executions of this process;
-    ``max_per_project``, ``max_per_user``: tasks of one of them that hold a slot, 0 for any number. What counts of those
-    of tasks is what the admission row says, and these where it says nothing."""
-
-    max_running_tasks: int
-    max_jobs: int
-    max_per_project: int = 0
-    max_per_user: int = 0
-
-    @property
-    def queue(self) -> QueueLimits:
-        return QueueLimits(self.max_running_tasks, self.max_per_project, self.max_per_user)
-
-
-class Room:
-    """The room one execution takes among those of this process. Freed once, as soon as its processes are gone."""
-
-    def __init__(self, engine: "Engine") -> None:
-        self._engine: Engine | None = engine
-
-    def free(self) -> None:
-        if self._engine is not None:
-            engine, self._engine = self._engine, None
-            engine.freed()
+LAG_SAMPLE_S: Final = 5.0
 
 
 class Engine:
@@ -108,32 +68,21 @@ class Engine:
     ) -> None:
         """*couriers*: by the kind of receivers they speak to. *actions*: by name, what jobs ask for when
         their processes have ended. *home*, *retention*: see :class:`Housekeeping`."""
+        self.db, self.clock = db, clock
+        self.meter: Meter = meter or SilentMeter()
+        self.capacity = Capacity(limits, lambda: self.dispatcher.freed())
+        self._limits = limits
         self._peers = peers
         self._me = ""
-        self.meter: Meter = meter or SilentMeter()
-        self._db, self._clock = db, clock
-        self._limits = limits
         self._fan_out = FanOut(couriers) if couriers else None
-        self._load = preparer.load
-        self._renew = preparer.renew
-        self._busy = 0
-        self._short = False
-        self._wake = asyncio.Event()
+        self._load, self._renew = preparer.load, preparer.renew
         self._free = asyncio.Event()
-        self._sleep_until = 0.0
-        self._soonest = math.inf
-        self._seen: tuple[float, float] | None = None
-        self._writes = 0
-        self._writing: set[int] = set()
-        self._hands: set[int] = set()
-        self._reclaiming = False
         # Who waits holds the event; when nobody does any more it is gone, however many tasks were looked at.
         self._changes: WeakValueDictionary[int, asyncio.Event] = WeakValueDictionary()
         self._group: asyncio.TaskGroup | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
         self._work: set[asyncio.Task[None]] = set()
-        self.turned_at = 0.0
         self.executions = Executions(
             self,
             installation=installation,
@@ -150,9 +99,10 @@ class Engine:
         )
         self.housekeeping = Housekeeping(self, logs=logs, blobs=blobs, home=home, retention=retention)
         deliverer = Deliverer(self, couriers or {}, installation)
-        self._handlers = Handlers(self, self.executions, self.housekeeping, deliverer)
+        self.handlers = Handlers(self, self.executions, self.housekeeping, deliverer)
+        self.dispatcher = Dispatcher(self, self.handlers)
 
-    # -- what operations know (operations.context.Waker)
+    # -- membership
 
     @property
     def me(self) -> str:
@@ -172,20 +122,32 @@ class Engine:
         """Whether what was taken on under the id *me* is certainly still ours. Asked before every act outside."""
         return me == self._me and self._peers.holds()
 
-    @property
-    def db(self) -> Database:
-        return self._db
+    async def still_ours(self, command: CommandRow) -> None:
+        """Just before the act outside: a process that was frozen may have been declared dead. Raises: Fenced."""
+        if not self.holds(command.owner):
+            raise Fenced(command.key)
+        if not self.alone and not await self.db.read(_owns, command):
+            raise Fenced(command.key)
 
-    @property
-    def clock(self) -> Clock:
-        return self._clock
+    def tell_work(self) -> None:
+        """There is something for other servers to take."""
+        self._peers.tell((), work=True)
 
-    def room(self) -> int:
-        return max(0, self._limits().max_jobs - self._busy)
+    # -- what operations know (operations.context.Waker)
 
     def max_jobs(self) -> int:
         """Executions of this process at once."""
-        return self._limits().max_jobs
+        return self.capacity.most
+
+    @property
+    def busy(self) -> int:
+        """Executions of this process now."""
+        return self.capacity.busy
+
+    @property
+    def turned_at(self) -> float:
+        """When the dispatcher looked last for what is due, Unix seconds."""
+        return self.dispatcher.turned_at
 
     def queue_limits(self) -> QueueLimits:
         """Of the settings; what the admission row says counts before them."""
@@ -193,7 +155,7 @@ class Engine:
 
     def wake(self) -> None:
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake.set)
+            self._loop.call_soon_threadsafe(self.dispatcher.wake)
 
     async def changed(self, task_id: int, timeout_s: float) -> bool:
         event = self._changes.setdefault(task_id, asyncio.Event())
@@ -204,25 +166,31 @@ class Engine:
             return False
         return True
 
+    def _announce(self, tasks: tuple[int, ...]) -> None:
+        for task_id in tasks:
+            event = self._changes.pop(task_id, None)
+            if event is not None:
+                event.set()
+
     async def transact(self, fn: Callable[..., Outcome[R]], *args: Any, starts: int = RESERVE) -> R:
         """Run ``fn(tx, claim, *args)`` as one transaction, then carry out what it caused; at most *starts* executions
         at once, others follow by the dispatcher.
 
         Raises: whatever *fn* raises; nothing is changed then.
         """
-        me = self._me
-        reserved = min(self.room(), starts) if me and self._group is not None and not self._closing else 0
-        self._busy += reserved
+        me, capacity = self._me, self.capacity
+        reserved = min(capacity.left(), starts) if me and self.takes_on else 0
+        capacity.busy += reserved
         claim = Claim(me, self.queue_limits(), reserved, self._fan_out, self._load, self._renew)
         taken = 0
-        with self._write():
+        with self.dispatcher.claiming():
             try:
-                outcome = await self._db.write(fn, claim, *args)
+                outcome = await self.db.write(fn, claim, *args)
                 taken = sum(row.kind == "start" for row in outcome.rows)
             finally:
-                self._busy -= reserved - taken
+                capacity.busy -= reserved - taken
             for row in outcome.rows:
-                self._carry_out(row, outcome.loaded.get(row.id))
+                self.dispatcher.carry_out(row, outcome.loaded.get(row.id))
         self._announce(outcome.tasks)
         if not self._peers.alone and (outcome.tasks or outcome.short):
             self._peers.tell(outcome.tasks, work=outcome.short)
@@ -231,59 +199,16 @@ class Engine:
         for status, took_s in outcome.ended:
             self.meter.task_ended(status, took_s)
         if outcome.soonest is not None:
-            self._expect(outcome.soonest)
-        self._short = self._short or outcome.short
-        if self._short and self.room():
-            self._wake.set()
+            self.dispatcher.expect(outcome.soonest)
+        self.dispatcher.leave(short=outcome.short)
         return outcome.value
 
-    @contextlib.contextmanager
-    def _write(self) -> Iterator[None]:
-        """Around a write that may claim commands. When its outcome does not arrive, it may have claimed some that
-        nobody knows of."""
-        self._writes += 1
-        number = self._writes
-        self._writing.add(number)
-        try:
-            yield
-        except (Unavailable, asyncio.CancelledError):
-            if self._me and not self._reclaiming and self._group is not None and not self._closing:
-                self._reclaiming = True
-                self.spawn("reclaim", self._reclaim, self._me, after=self._reclaimed)
-            raise
-        finally:
-            self._writing.discard(number)
-
-    def _expect(self, due_at: float) -> None:
-        """The dispatcher looks again at *due_at* at the latest."""
-        self._soonest = min(self._soonest, due_at)
-        if due_at < self._sleep_until:
-            self._wake.set()
-
-    def _announce(self, tasks: tuple[int, ...]) -> None:
-        for task_id in tasks:
-            event = self._changes.pop(task_id, None)
-            if event is not None:
-                event.set()
-
-    # -- room of executions
-
-    def freed(self) -> None:
-        """The room of one execution goes to the next start. For :class:`Room` alone."""
-        self._busy -= 1
-        if self._short:
-            self._wake.set()
-
-    def adopted(self) -> "Room":
-        """An execution of an earlier process counts from now on; it may exceed the limit, nothing is stopped for it."""
-        self._busy += 1
-        return Room(self)
+    # -- the tree of tasks
 
     @property
-    def busy(self) -> int:
-        return self._busy
-
-    # -- running
+    def takes_on(self) -> bool:
+        """Whether there is a tree of tasks that is not being taken down."""
+        return self._group is not None and not self._closing
 
     def spawn(
         self,
@@ -335,8 +260,8 @@ class Engine:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                await self.executions.adopt_free(sweep=True)
-                self.spawn("queue", self._handlers.look_at_queue)
+                await self.executions.adopter.adopt_free(sweep=True)
+                self.spawn("queue", self.handlers.look_at_queue)
                 keepers = [
                     group.create_task(self._stay(), name="membership"),
                     group.create_task(self._for_ever("loop lag", self._measure_lag), name="loop lag"),
@@ -357,7 +282,7 @@ class Engine:
         """Be a member as long as it lasts, and again under a new id: what was begun under the old one is left to
         whoever takes it over."""
         while True:
-            self.spawn("dispatcher", self._for_ever, "dispatcher", self._dispatch)
+            self.spawn("dispatcher", self._for_ever, "dispatcher", self.dispatcher.run)
             self.spawn("clearing", self._for_ever, "clearing", self.housekeeping.clear_for_ever)
             if not self._peers.alone:
                 self.spawn("finder", self._for_ever, "finder", self._find_free)
@@ -371,7 +296,7 @@ class Engine:
             while True:
                 try:
                     self._me = await self._peers.join()
-                    await self.executions.adopt_free(sweep=True)
+                    await self.executions.adopter.adopt_free(sweep=True)
                 except Unavailable as error:
                     log.warning("membership_refused", error=str(error))
                     await asyncio.sleep(AWAY_S)
@@ -383,7 +308,7 @@ class Engine:
         """What other servers tell."""
         self._announce(tuple(tasks))
         if work:
-            self._wake.set()
+            self.dispatcher.wake()
             self._free.set()
 
     async def _find_free(self) -> None:
@@ -391,147 +316,12 @@ class Engine:
         while True:
             self._free.clear()
             try:
-                await self.executions.adopt_free()
+                await self.executions.adopter.adopt_free()
             except Unavailable:
                 await asyncio.sleep(AWAY_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_S):
                     await self._free.wait()
-
-    def _expected_now(self) -> float:
-        """What the clock of the tables shows by now at least, unless it was set back; unknown at the beginning."""
-        if self._seen is None:
-            return math.inf
-        shown, at = self._seen
-        return shown + asyncio.get_running_loop().time() - at - SET_BACK_S
-
-    async def _dispatch(self) -> None:
-        while True:
-            self.turned_at = self._clock.now()
-            self._wake.clear()
-            # What comes while the tables are being asked is noted here: their answer does not know of it.
-            self._short, self._soonest = False, math.inf
-            starts = self.room()
-            self._busy += starts
-            taken = 0
-            try:
-                with self._write():
-                    try:
-                        expected = self._expected_now()
-                        rows, due_s, seen = await self._db.write(_claim_due, self._me, BATCH, starts, expected)
-                        self._seen = seen, asyncio.get_running_loop().time()
-                        taken = sum(row.kind == "start" for row in rows)
-                    finally:
-                        self._busy -= starts - taken
-                    for row in rows:
-                        self._carry_out(row)
-            except Unavailable as error:
-                log.warning("database_away", error=str(error))
-                await asyncio.sleep(AWAY_S)
-                continue
-            # With all room taken, more starts may be due: whoever ends wakes us for them.
-            self._short = self._short or taken == starts
-            if len(rows) == BATCH or (self._short and self.room()):
-                continue
-            now = self._clock.now()
-            pause = min(SWEEP_S, due_s, max(0.0, self._soonest - now))
-            self._sleep_until = now + pause
-            # Not wait_for, which may swallow a cancellation that comes in the same instant.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
-
-    async def _reclaim(self, me: str) -> None:
-        """Give back the commands that are ours in the tables and in nobody's hands: the write that claimed them was
-        committed, and its reply never came. Twice, because a write that nobody waits for may still be under way."""
-        for pause_s in (0.0, SWEEP_S):
-            await asyncio.sleep(pause_s)
-            while True:
-                try:
-                    suspects = await self._db.write(_owned, me) - self._hands
-                    # Taken now: a write that began meanwhile may be among them, and its reply still on the way here.
-                    under_way = set(self._writing)
-                    while suspects and under_way & self._writing:  # noqa: ASYNC110 - rare, and writes have deadlines
-                        await asyncio.sleep(RECLAIM_STEP_S)
-                    if lost := suspects - self._hands:
-                        await self._db.write(_give_back, me, lost)
-                        log.info("commands_reclaimed", count=len(lost))
-                        self._wake.set()
-                except Unavailable:
-                    await asyncio.sleep(AWAY_S)
-                else:
-                    break
-            self._reclaimed()
-
-    def _reclaimed(self) -> None:
-        """From here on a new doubt begins anew."""
-        self._reclaiming = False
-
-    def _carry_out(self, row: CommandRow, loaded: Loaded | None = None) -> None:
-        if self._group is None or self._closing or row.owner != self._me:
-            # Claimed too late: the membership it was claimed under is over, and others take it.
-            if row.kind == "start":
-                self._busy -= 1
-            return
-        self._hands.add(row.id)
-        room = Room(self) if row.kind == "start" else None
-
-        def after() -> None:
-            self._hands.discard(row.id)
-            if room is not None:
-                room.free()
-
-        self.spawn(row.key, self._guarded, row, room, loaded, after=after)
-
-    async def _guarded(self, row: CommandRow, room: Room | None, loaded: Loaded | None) -> None:
-        """Carry out one command. The one edge where any error of a handler ends: it is tried again, then it fails."""
-        try:
-            await self._handlers.handle(row, room, loaded)
-        except Fenced:
-            log.info("command_fenced", key=row.key)
-        except NotHere:
-            await self._elsewhere(row)
-        except Exception as error:
-            log.warning("command_failed", key=row.key, tries=row.tries, error=repr(error), exc_info=True)
-            await self._again(row, error)
-        finally:
-            if room is not None:
-                room.free()
-
-    async def _again(self, row: CommandRow, error: Exception) -> None:
-        self.meter.command_retried(row.kind)
-        while True:
-            try:
-                if row.tries + 1 >= MAX_TRIES and await self._handlers.give_up(row, error):
-                    return
-                # Jitter, so that what failed together is not tried together.
-                pause_s = min(60.0, 0.2 * 4 ** min(row.tries, 8)) * random.uniform(0.7, 1.3)  # noqa: S311
-                place = row.place or self.place or HERE if row.kind == "start" else ""
-                ours = await self._db.write(_postpone, row, row.owner, pause_s, place)
-            except Unavailable:
-                await asyncio.sleep(AWAY_S)
-            except Fenced:  # it was given up or had begun, and only the reply was lost; or it is another's by now
-                if row.kind == "start":
-                    await self.executions.take_up(row)
-                return
-            else:
-                break
-        if ours:
-            self._expect(self._clock.now() + pause_s)
-        elif row.kind == "start":
-            await self.executions.take_up(row)
-
-    async def _elsewhere(self, row: CommandRow) -> None:
-        """Only a server of another machine can carry it out: give it back for a moment, one of them will take it."""
-        pause_s = ELSEWHERE_S * random.uniform(0.7, 1.3)  # noqa: S311
-        while True:
-            try:
-                await self._db.write(_postpone, row, row.owner, pause_s, row.place)
-            except Unavailable:
-                await asyncio.sleep(AWAY_S)
-            else:
-                break
-        self._peers.tell((), work=True)
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -541,26 +331,6 @@ class Engine:
             self.meter.loop_lag(max(0.0, loop.time() - due))
 
 
-def _owned(tx: Tx, me: str) -> set[int]:
-    return tx.commands.owned(me)
-
-
-def _give_back(tx: Tx, me: str, ids: set[int]) -> None:
-    tx.commands.give_back(me, ids)
-
-
 @brief
-def _claim_due(tx: Tx, me: str, limit: int, starts: int, expected: float) -> tuple[list[CommandRow], float, float]:
-    """Due rows, after how many seconds to look again, and what time it is, by the clock that says what is due: starts
-    beyond the room do not count, they wait for an end. *expected*: an earlier time than this was set."""
-    if tx.now < expected:
-        tx.commands.hurry(tx.now)
-    rows = tx.commands.claim(me, tx.now, limit, starts=starts)
-    full = sum(row.kind == "start" for row in rows) == starts
-    due = tx.commands.next_due(starts=not full)
-    return rows, math.inf if due is None else max(0.0, due - tx.now), tx.now
-
-
-@brief
-def _postpone(tx: Tx, row: CommandRow, me: str, pause_s: float, place: str) -> bool:
-    return tx.commands.postpone(row.id, me, tx.now + pause_s, place)
+def _owns(tx: Tx, command: CommandRow) -> bool:
+    return tx.commands.owns(command.id, command.owner)

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 from cador.domain import events as ev
 from cador.domain.errors import Unavailable
 from cador.engine.delivering import Deliverer
-from cador.engine.executions import AGAIN_S, Executions
+from cador.engine.executions import Executions
 from cador.engine.hearing import Claim, Ear, Outcome
 from cador.engine.housekeeping import Housekeeping
+from cador.engine.outside import AGAIN_S
 from cador.engine.preparing import Loaded
 from cador.ports.stores import CommandRow, Tx, brief
 
 if TYPE_CHECKING:
-    from cador.engine.engine import Engine, Room
+    from cador.engine.engine import Engine
+    from cador.engine.room import Room
 
 
 class Handlers:
@@ -32,17 +34,17 @@ class Handlers:
         """*room*, *loaded*: of a ``start``. Raises: Fenced, and errors of the outside: the command is tried again."""
         match row.kind:
             case "start" if room is not None:
-                await self._executions.run(row, room, loaded)
+                await self._executions.starter.run(row, room, loaded)
             case "stop":
-                await self._executions.stop(row)
+                await self._executions.stopper.stop(row)
             case "ask_policy":
-                await self._executions.ask_policy(row)
+                await self._executions.starter.ask_policy(row)
             case "housekeep":
                 await self._housekeeping.keep(row)
             case "bury":
                 await self._housekeeping.bury(row)
             case "admit":
-                await self._engine.transact(_admit, starts=self._engine.room())
+                await self._engine.transact(_admit, starts=self._engine.capacity.left())
             case "deliver":
                 await self._deliverer.deliver(row)
             case _:
@@ -61,12 +63,16 @@ class Handlers:
     async def give_up(self, row: CommandRow, error: Exception) -> bool:
         """After the last try: True when the command has come to an end by that."""
         if row.kind == "start":
-            await self._executions.give_up(row, error)
+            await self._executions.starter.give_up(row, error)
             return True
         if row.kind == "deliver":
             await self._deliverer.give_up(row, error)
             return True
         return False
+
+    async def take_up(self, row: CommandRow) -> None:
+        """The reply to what became of a ``start`` was lost: what it began is followed here, if it is ours."""
+        await self._executions.adopter.take_up(row)
 
 
 def _admit(tx: Tx, claim: Claim) -> Outcome[None]:
