@@ -1,5 +1,6 @@
 """Logging in by an OpenID provider: a real one, a real server, a browser's cookies."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from http.cookies import SimpleCookie
@@ -46,7 +47,7 @@ def shared() -> Iterator[Provider]:
 @pytest.fixture
 def provider(shared: Provider) -> Provider:
     fresh = Provider()
-    for name in ("person", "extra", "twist", "sign", "document", "secret", "grants", "access", "down"):
+    for name in ("person", "extra", "twist", "sign", "document", "secret", "grants", "access", "down", "generous"):
         setattr(shared, name, getattr(fresh, name))
     shared.asked.clear()
     return shared
@@ -323,6 +324,15 @@ async def test_a_command_line_gets_its_token_by_what_only_it_knows(server: Site,
     login = await server.post(TOKEN, None, json={"code": code, "verifier": verifier})
     assert login.status_code == 200, login.text
     assert (await server.get("/api/v1/me", login.json()["token"])).json()["account"] == "ann.corp"
+    for again in (code, f"{code}!", f"{code[:5]}.{code[5:]}"):  # the same to a decoder
+        reply = await server.post(TOKEN, None, json={"code": again, "verifier": verifier})
+        assert (reply.status_code, reply.json()["detail"]) == (401, "the code is wrong, too old or used: log in again")
+
+
+async def test_a_code_is_good_for_a_minute(server: Site, provider: Provider) -> None:
+    verifier = "v" * 43
+    reply = await Browser(server).log_in(cli_port="43210", cli_challenge=challenge_of(verifier))
+    code = parse_qs(urlsplit(reply.headers["location"]).query)["code"][0]
     now = server.world.clock
     server.world.ctx.clock.now = lambda: now() + 61
     try:
@@ -330,6 +340,16 @@ async def test_a_command_line_gets_its_token_by_what_only_it_knows(server: Site,
     finally:
         server.world.ctx.clock.now = now
     assert late.status_code == 401
+
+
+async def test_a_login_ends_once_whatever_the_provider_takes(server: Site, provider: Provider) -> None:
+    """Who reads the address and the cookie of a login later gets nothing for them, nor does one of two at once."""
+    browser = Browser(server)
+    begun = await browser.begin()
+    back = await browser.sign_in(begun.headers["location"])
+    provider.generous = True
+    replies = await asyncio.gather(*(browser.come_back(back) for _ in range(4)))
+    assert sorted(reply.status_code for reply in replies) == [200, 401, 401, 401]
 
 
 async def test_what_was_sealed_for_one_purpose_is_good_for_no_other(server: Site, provider: Provider) -> None:

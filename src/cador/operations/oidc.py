@@ -32,6 +32,8 @@ _PEOPLE: Final = uuid.UUID("b0c06d6e-9c0b-4f3e-8f1b-3b1a6f0f6a52")
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _STATE: Final = re.compile(r"[A-Za-z0-9_-]{20,100}\Z")
 _BEGUN, _CODE = "oidc/begun", "oidc/code"
+_NOT_BEGUN: Final = "this browser has begun no such login, or too long ago: begin again"
+_NO_CODE: Final = "the code is wrong, too old or used: log in again"
 
 
 class IdentityRefused(CadorError):
@@ -125,20 +127,22 @@ async def end(ctx: Context, sessions: Sessions, *, state: str, code: str, cookie
     identities = _identities(ctx)
     kept = _open(ctx, cookie, _BEGUN) if _STATE.match(state) else {}
     if not kept or not hmac.compare_digest(str(kept["state"]), state) or kept["until"] < ctx.clock.now():
-        raise NotAuthenticated("this browser has begun no such login, or too long ago: begin again")
+        raise NotAuthenticated(_NOT_BEGUN)
     claims = await identities.provider.identify(
         code=code, redirect_uri=_redirect_uri(ctx), nonce=str(kept["nonce"]), verifier=str(kept["verifier"])
     )
     wanted = _admitted(claims, identities.admission)
-    user = await ctx.db.write(_user, ctx, identities, claims, wanted)
+    user = await ctx.db.write(_come_back, _digest(_BEGUN, state), kept["until"], identities, claims, wanted)
     if "port" not in kept:
         return Ended(await sessions.open_session(user, address))
-    ticket = {"uid": user.uid, "challenge": kept["challenge"], "until": ctx.clock.now() + CODE_S}
+    # Its own name, for its text can be written in several ways.
+    one = secrets.token_urlsafe(16)
+    ticket = {"id": one, "uid": user.uid, "challenge": kept["challenge"], "until": ctx.clock.now() + CODE_S}
     return Ended(url=f"http://127.0.0.1:{kept['port']}/?code={_seal(ctx, ticket, _CODE)}")
 
 
 async def redeem(ctx: Context, sessions: Sessions, *, code: str, verifier: str, address: str) -> Login:
-    """The token for a command line whose browser has logged in. Good for whoever knows *verifier*, for a minute.
+    """The token for a command line whose browser has logged in. Good once, for whoever knows *verifier*, for a minute.
 
     Raises: NotAuthenticated, Unavailable.
     """
@@ -146,10 +150,10 @@ async def redeem(ctx: Context, sessions: Sessions, *, code: str, verifier: str, 
     ticket = _open(ctx, code, _CODE)
     right = ticket and hmac.compare_digest(str(ticket["challenge"]), challenge_of(verifier))
     if not right or ticket["until"] < ctx.clock.now():
-        raise NotAuthenticated("the code is wrong or too old: log in again")
-    user = await ctx.db.read(lambda tx: tx.people.user(str(ticket["uid"])))
+        raise NotAuthenticated(_NO_CODE)
+    user = await ctx.db.write(_take, _digest(_CODE, str(ticket["id"])), ticket["until"], str(ticket["uid"]))
     if user is None:
-        raise NotAuthenticated("the code is wrong or too old: log in again")
+        raise NotAuthenticated(_NO_CODE)
     return await sessions.open_session(user, address)
 
 
@@ -191,7 +195,25 @@ def _admitted(claims: Mapping[str, Any], admission: Admission) -> _Wanted:
     return _Wanted(account.strip(), str(name).strip() if usable else account.strip(), email)
 
 
-def _user(tx: Tx, ctx: Context, identities: Identities, claims: Mapping[str, Any], wanted: _Wanted) -> User:
+def _come_back(
+    tx: Tx, digest: str, until: float, identities: Identities, claims: Mapping[str, Any], wanted: _Wanted
+) -> User:
+    """Whoever logs in, made here if need be. Raises: IdentityRefused; NotAuthenticated: this login has ended once."""
+    if not tx.people.spend(digest, until, tx.now):
+        raise NotAuthenticated(_NOT_BEGUN)
+    return _user(tx, identities, claims, wanted)
+
+
+def _take(tx: Tx, digest: str, until: float, uid: str) -> User | None:
+    """None: the code was used, or the user is gone."""
+    return tx.people.user(uid) if tx.people.spend(digest, until, tx.now) else None
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _user(tx: Tx, identities: Identities, claims: Mapping[str, Any], wanted: _Wanted) -> User:
     """Raises: IdentityRefused."""
     admission = identities.admission
     uid = str(uuid.uuid5(_PEOPLE, f"{identities.provider.issuer}\n{claims['sub']}"))

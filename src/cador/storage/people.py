@@ -16,6 +16,7 @@ from cador.storage.tables import catalogue_version
 from cador.storage.tables import login_failure as f
 from cador.storage.tables import login_place as p
 from cador.storage.tables import role_binding as b
+from cador.storage.tables import spent_code as s
 from cador.storage.tables import token as t
 from cador.storage.tables import user as u
 
@@ -104,6 +105,13 @@ COME: Final = (
     .values(uid=bindparam("uid"), address=bindparam("address"), at=bindparam("at"))
     .on_conflict_do_update(index_elements=[p.c.uid, p.c.address], set_={"at": bindparam("at")})
 )
+SPEND: Final = (
+    dialect.insert(s)
+    .values(digest=bindparam("digest"), until=bindparam("until"))
+    .on_conflict_do_nothing()
+    .returning(s.c.digest)
+)
+FORGET_SPENT: Final = delete(s).where(s.c.until < bindparam("old"))
 FORGET_PLACES: Final = delete(p).where(p.c.uid == bindparam("of_uid"), p.c.at < bindparam("old"))
 
 
@@ -257,6 +265,10 @@ class People:
     def came_from(self, uid: str, address: str, now: float, since: float) -> None:
         self._connection.execute(FORGET_PLACES, {"of_uid": uid, "old": since})
         self._connection.execute(COME, {"uid": uid, "address": address, "at": now})
+
+    def spend(self, digest: str, until: float, now: float) -> bool:
+        self._connection.execute(FORGET_SPENT, {"old": now})
+        return self._connection.execute(SPEND, {"digest": digest, "until": until}).one_or_none() is not None
 
 
 def _grouped(pairs: Sequence[Sequence[Any]]) -> Mapping[str, tuple[str, ...]]:

@@ -587,6 +587,15 @@ login_place = Table(
     comment="Where somebody has logged in from: failures of others from elsewhere do not lock them out there",
 )
 
+spent_code = Table(
+    "spent_code",
+    metadata,
+    _text("digest", primary_key=True),
+    _at("until"),
+    Index(None, "until"),
+    comment="Codes and states of OpenID logins that were used: good once. until: when they would have ended anyway",
+)
+
 ticket = Table(
     "ticket",
     metadata,

@@ -100,3 +100,6 @@ class PeopleStore(Protocol):
 
     def came_from(self, uid: str, address: str, now: float, since: float) -> None:
         """Remember it, and forget what is older than *since*."""
+
+    def spend(self, digest: str, until: float, now: float) -> bool:
+        """Use up what is good once; False: it was used before. Forgotten after *until*, when it is good no more."""

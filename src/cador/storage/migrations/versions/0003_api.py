@@ -83,6 +83,14 @@ def people() -> None:
         sa.ForeignKeyConstraint(["uid"], ["user.uid"], name="fk_login_place_uid", ondelete="CASCADE"),
         comment="Where somebody has logged in from: failures of others from elsewhere do not lock them out there",
     )
+    op.create_table(
+        "spent_code",
+        text("digest"),
+        sa.Column("until", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_spent_code")),
+        comment="Codes and states of OpenID logins that were used: good once. until: when they would have ended anyway",
+    )
+    op.create_index(op.f("ix_spent_code_until"), "spent_code", ["until"])
     for name in ("actor", "project", "action"):
         op.create_index(f"ix_audit_{name}_id", "audit", [name, "id"])
 
