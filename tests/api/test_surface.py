@@ -1,11 +1,14 @@
 """What a critical reading of the whole API found: texts that left people guessing, and answers that were wrong."""
 
+import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from api.site import PROJECT, Site, definition, site
+from cador.ports.stores import Tx
 
 pytestmark = pytest.mark.anyio
 
@@ -57,15 +60,31 @@ async def test_numbers_that_no_table_and_no_calendar_holds(
 
 
 @pytest.mark.parametrize("minutes", [YEAR_MIN + 1, 2**64])
-async def test_a_job_that_may_take_more_than_a_year_does_not_start(server: Site, minutes: int) -> None:
-    key = f"long-{minutes}"
-    body: Any = definition(key, "true")
+async def test_a_job_that_may_take_more_than_a_year_is_not_stored(server: Site, minutes: int) -> None:
+    body: Any = definition(f"long-{minutes}", "true")
     body["stages"][0]["jobs"][0]["spec"]["properties"]["timeout"] = minutes
+    reply = await server.post("/api/aslan/workflow/v4", json=body)
+    assert (reply.status_code, reply.json()["code"]) == (400, 6545)
+    told = f"timeout {str(minutes)[:20]} is too long: at most {YEAR_MIN} minutes, a year"
+    assert told in reply.text
+
+
+async def test_one_that_was_stored_before_does_not_start(server: Site) -> None:
+    body: Any = definition("longest", "true")
     assert (await server.post("/api/aslan/workflow/v4", json=body)).status_code == 200
-    run = {"workflow_key": key, "project_key": PROJECT, "inputs": [{"job_name": "say"}]}
+
+    def edit(tx: Tx) -> None:
+        row = tx.workflows.find("longest")
+        assert row is not None
+        doc = json.loads(row.definition)
+        doc["stages"][0]["jobs"][0]["spec"]["properties"]["timeout"] = YEAR_MIN + 1
+        tx.workflows.replace(replace(row, definition=json.dumps(doc)))
+
+    await server.world.db.write(edit)
+    run = {"workflow_key": "longest", "project_key": PROJECT, "inputs": [{"job_name": "say"}]}
     reply = await server.post("/openapi/workflows/custom/task", json=run)
     assert (reply.status_code, reply.json()["code"]) == (400, 6160)
-    assert reply.json()["description"] == f"timeout {str(minutes)[:20]} is too long: at most {YEAR_MIN} minutes, a year"
+    assert reply.json()["description"].startswith(f"timeout {YEAR_MIN + 1} is too long")
 
 
 async def test_an_approval_job_that_would_wait_for_more_than_a_year(server: Site) -> None:
@@ -73,11 +92,8 @@ async def test_an_approval_job_that_would_wait_for_more_than_a_year(server: Site
     asked = {"approve_users": [{"user_name": "admin"}], "timeout": 2**40, "needed_approvers": 1}
     job = {"name": "ask", "type": "approval", "spec": {"type": "native", "native_approval": asked}}
     body["stages"][0]["jobs"].append(job)
-    assert (await server.post("/api/aslan/workflow/v4", json=body)).status_code == 200
-    inputs = [{"job_name": "say"}, {"job_name": "ask"}]
-    run = {"workflow_key": "asks", "project_key": PROJECT, "inputs": inputs}
-    reply = await server.post("/openapi/workflows/custom/task", json=run)
-    assert (reply.status_code, reply.json()["code"]) == (400, 6160)
+    reply = await server.post("/api/aslan/workflow/v4", json=body)
+    assert (reply.status_code, reply.json()["code"]) == (400, 6545)
 
 
 @pytest.mark.parametrize(

@@ -274,3 +274,51 @@ def test_policies_become_values() -> None:
     assert job_of(workflow, "a").execute_policy == ExecutePolicy("skip", "all", (("{{.project}}", "=", "p"),))
     assert job_of(workflow, "b").error_policy == ErrorPolicy("retry", 3)
     assert job_of(workflow, "c").error_policy == ErrorPolicy("ignore_error", 0)
+
+
+YEAR_MIN = 527040
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "where"),
+    [
+        ("freestyle", {"properties": {"timeout": YEAR_MIN + 1}}, "properties.timeout"),
+        ("freestyle", {"script": "x", "advanced_setting": {"timeout": 2**64}}, "advanced_setting.timeout"),
+        ("plugin", {"plugin": {}, "properties": {"timeout": 10**300}}, "properties.timeout"),
+        ("sql", {"id": "x", "sql": "y", "timeout": YEAR_MIN + 1}, "timeout"),
+        ("custom-deploy", {"timeout": YEAR_MIN + 1}, "timeout"),
+        ("approval", {"native_approval": {"approve_users": [{"user_id": "u"}], "Timeout": YEAR_MIN + 1}},
+         "native_approval.Timeout"),
+    ],
+)  # fmt: skip
+def test_no_job_may_take_more_than_a_year(kind: str, spec: dict[str, Any], where: str) -> None:
+    with pytest.raises(
+        InvalidDefinition, match=r"^job j: timeout \d+ is too long: at most 527040 minutes, a year$"
+    ) as no:
+        check_workflow(parse_workflow(normalise(body(stage("s", job("j", kind, **spec))))), TYPES)
+    assert no.value.place == f"stages[0].jobs[0].spec.{where}"
+
+
+def test_numbers_of_jobs() -> None:
+    for timeout in ("5", 5.5, True, [5]):
+        said = refusal(body(stage("s", job("j", properties={"timeout": timeout}))))
+        assert said == "timeout of job j must be an integer"
+    for timeout in (YEAR_MIN, 0, -(10**300)):
+        accepted(body(stage("s", job("j", properties={"timeout": timeout}))))
+    accepted(body(stage("s", job("j", properties={"timeout": None, "retry": 2**31 - 1}))))
+    said = refusal(body(stage("s", job("j", properties={"retry": 2**31}))))
+    assert said == "retry of job j is more than 2147483647"
+
+
+def test_numbers_that_older_definitions_hold_become_ones_that_can_be() -> None:
+    approval = {"enabled": True, "type": "native", "description": "", "native_approval": {"timeout": 10**400}}
+    jobs = [job("a", properties={"retry": 10**30}), {**job("b"), "error_policy": {"policy": "retry"}}]
+    doc = normalise(body(stage("s", *jobs)))
+    doc["stages"][0]["approval"] = approval
+    doc["stages"][0]["jobs"][1]["error_policy"]["maximum_retry"] = -(10**30)
+    read = parse_workflow(doc)
+    assert [one.error_policy.maximum_retry for one in read.stages[0].jobs] == [2**31 - 1, 0]
+    assert read.stages[0].approval is not None
+    assert read.stages[0].approval.timeout_min == YEAR_MIN
+    approval["native_approval"] = {"timeout": -5}
+    assert parse_workflow(doc).stages[0].approval.timeout_min == 60  # type: ignore[union-attr]

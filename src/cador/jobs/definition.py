@@ -32,7 +32,7 @@ def _without_nulls(value: Any) -> Any:
 class _Lenient(BaseModel):
     """Wrong types are faults; keys nobody knows are dropped."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    model_config = ConfigDict(strict=True, defer_build=True, extra="ignore")
 
     @model_validator(mode="before")
     @classmethod
@@ -366,7 +366,7 @@ def _job(doc: Mapping[str, Any]) -> Job:
         run_policy=doc["run_policy"],
         error_policy=ErrorPolicy(
             policy="retry" if retries else error.get("policy") or "stop",
-            maximum_retry=retries or error.get("maximum_retry", 0),
+            maximum_retry=retries or max(error.get("maximum_retry", 0), 0),
             approval_users=tuple(error.get("approval_users", ())),
         ),
         execute_policy=ExecutePolicy(
@@ -382,7 +382,7 @@ def _old_retry(doc: Mapping[str, Any]) -> int:
     """``properties.retry`` of older definitions counts when there is no error policy."""
     properties = doc["spec"].get("properties")
     retry = properties.get("retry") if isinstance(properties, Mapping) else 0
-    return retry if isinstance(retry, int) and retry > 0 else 0
+    return min(retry, MOST_TASKS) if isinstance(retry, int) and retry > 0 else 0
 
 
 def _approval(doc: Mapping[str, Any] | None) -> StageApproval | None:
@@ -394,7 +394,7 @@ def _approval(doc: Mapping[str, Any] | None) -> StageApproval | None:
         description=doc["description"],
         users=tuple(body.get("approve_users") or ()),
         needed=max(body.get("needed_approvers") or 0, 1),
-        timeout_min=body.get("timeout") or APPROVAL_TIMEOUT_MIN,
+        timeout_min=min(max(body.get("timeout") or 0, 0), LONGEST_TASK_MIN) or APPROVAL_TIMEOUT_MIN,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 from cador.domain.errors import InvalidDefinition, NotStartable
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import JobType
-from cador.jobs.definition import LONGEST_TASK_MIN
+from cador.jobs.definition import LONGEST_TASK_MIN, MOST_TASKS
 
 KEY_PATTERN: Final = re.compile(r"[a-zA-Z0-9-]+")
 JOB_NAME_PATTERN: Final = r"^[a-z\u4e00-\u9fa5][a-z0-9\u4e00-\u9fa5-]{0,31}$"
@@ -40,7 +40,30 @@ def check_workflow(workflow: Workflow, types: Mapping[str, JobType]) -> None:
         for name in _output_names(job.spec):
             if not re.fullmatch(r"[a-zA-Z0-9_]{1,64}", name):
                 raise InvalidDefinition("output name must match ^[a-zA-Z0-9_]{1,64}$", place=place)
+        _check_numbers(place, job)
         types[job.type].check(job, workflow)
+
+
+def _check_numbers(place: str, job: Job) -> None:
+    """Timeouts of a job and how often it runs again: only the start would meet what no calendar and no table holds."""
+    for path in _TIMEOUTS:
+        where, minutes = f"{place}.spec.{'.'.join(path)}", _at(job.spec, path)
+        if minutes is None:
+            continue
+        if not isinstance(minutes, int) or isinstance(minutes, bool):
+            raise InvalidDefinition(f"timeout of job {job.name} must be an integer", place=where)
+        if fault := timeout_fault(minutes):
+            raise InvalidDefinition(f"job {job.name}: {fault}", place=where)
+    retry = _at(job.spec, ("properties", "retry"))
+    if isinstance(retry, int) and retry > MOST_TASKS:
+        where = f"{place}.spec.properties.retry"
+        raise InvalidDefinition(f"retry of job {job.name} is more than {MOST_TASKS}", place=where)
+
+
+def _at(spec: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        spec = spec.get(key) if isinstance(spec, Mapping) else None
+    return spec
 
 
 def _jobs(workflow: Workflow) -> Iterator[tuple[str, Job]]:
@@ -125,12 +148,26 @@ def _approval_doc(workflow: Workflow, stage: int) -> Mapping[str, Any]:
 
 
 EXTERNAL_APPROVALS: Final = ("lark", "lark_intl", "dingtalk", "workwx")
+_TIMEOUTS: Final = (
+    ("timeout",),
+    ("properties", "timeout"),
+    ("advanced_setting", "timeout"),
+    *((f"{kind}_approval", key) for kind in ("native", "lark", "dingtalk", "workwx") for key in ("timeout", "Timeout")),
+)
+"""Where specs of jobs say how many minutes they may take, of whatever type."""
+
+
+def timeout_fault(minutes: int) -> str:
+    """What is wrong with a timeout, ``""`` if nothing."""
+    if minutes > LONGEST_TASK_MIN:
+        return f"timeout {str(minutes)[:20]} is too long: at most {LONGEST_TASK_MIN} minutes, a year"
+    return ""
 
 
 def check_timeout(minutes: int) -> None:
-    """Raises: NotStartable: more than a year."""
-    if minutes > LONGEST_TASK_MIN:
-        raise NotStartable(f"timeout {str(minutes)[:20]} is too long: at most {LONGEST_TASK_MIN} minutes, a year")
+    """Raises: NotStartable: more than a year, in a definition older than that rule."""
+    if fault := timeout_fault(minutes):
+        raise NotStartable(fault)
 
 
 def approval_fault(kind: str, doc: Mapping[str, Any]) -> str:
