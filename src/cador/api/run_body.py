@@ -19,7 +19,7 @@ LONGEST_WORD: Final = 255
 class _Body(BaseModel):
     """Wrong types are faults, unknown keys are left alone, ``null`` counts as absent."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
+    model_config = ConfigDict(strict=True, defer_build=True, extra="allow")
 
     @model_validator(mode="before")
     @classmethod

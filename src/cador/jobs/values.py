@@ -35,7 +35,7 @@ _DETAIL: Final = (
 class Input(BaseModel):
     """Base of what ``parameters`` of a start request hold: wrong types are faults, unknown members are ignored."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    model_config = ConfigDict(strict=True, defer_build=True, extra="ignore")
 
     @model_validator(mode="before")
     @classmethod
