@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cador.executors.containment import available
+from cador.executors.containment import available, cgroup_mounts
 from cador.executors.process import ProcessExecutor
 from cador.executors.spawner import Spawner, Wanted
 from cador.ports.executor import FolderStep, JobFolder, Limits, Output, StartRefused, StepState
@@ -413,6 +413,30 @@ def test_cgroups_that_somebody_tidied_up_are_made_anew(run: Run, installation: s
             remove_cgroups(installation)
 
     run(test, containment=containment)
+
+
+def test_a_server_without_jobs_leaves_no_cgroups(run: Run, installation: str, root: Path) -> None:
+    """Nor does it end one that goes on: whoever ends that job clears up."""
+
+    def cgroups() -> list[Path]:
+        return [folder for mount in mounts for folder in mount.glob(f"cador-{installation}")]
+
+    unified, v1 = cgroup_mounts()
+    mounts = [mount for mount in (unified, *v1.values()) if mount is not None]
+
+    async def begin(executor: ProcessExecutor) -> None:
+        await executor.start("k-1", JobFolder(steps=(sh("echo ready; exec sleep 100000"),)))
+        await until(executor, "k-1", b"ready\n")
+
+    async def finish(executor: ProcessExecutor) -> None:
+        await executor.stop("k-1", "k-1", "cancel", 1.0)
+        assert (await hear(executor, "k-1")).end.stopped == "cancel"
+        await executor.remove("k-1", "k-1")
+
+    run(begin)
+    assert bool(cgroups()) == (means()[0] in ("cgroup2", "freezer"))
+    run(finish)
+    assert cgroups() == []
 
 
 @pytest.mark.skipif(not limited("memory"), reason="no memory controller here")

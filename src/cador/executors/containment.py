@@ -78,6 +78,9 @@ class Containment(Protocol):
     def keys(self) -> set[str]:
         """Jobs that may have processes here."""
 
+    def close(self) -> None:
+        """Remove what would hold jobs, unless it holds one; whoever starts the next one makes it anew."""
+
 
 def cgroup_mounts() -> tuple[Path | None, dict[str, Path]]:
     """Where cgroup v2 and the v1 controllers are mounted. Source: /proc/self/mountinfo."""
@@ -176,6 +179,10 @@ class Controllers:
     def left(self, key: str) -> bool:
         return any(os.path.lexists(f"{folder}/{key}") for folder in self._v1.values())
 
+    def close(self) -> None:
+        for folder in self._v1.values():
+            _rmdir_empty(folder)
+
     def forget(self, key: str, cgroup: Path | None) -> str:
         """Remove the v1 folders of an ended job; says when the memory limit killed a process of it."""
         places = [folder / key / "memory.oom_control" for name, folder in self._v1.items() if name == "memory"]
@@ -261,6 +268,10 @@ class Cgroup2:
     def keys(self) -> set[str]:
         return _folders(self._base)
 
+    def close(self) -> None:
+        _rmdir_empty(self._base)
+        self._controllers.close()
+
 
 class Freezer:
     """One cgroup v1 per job in the freezer hierarchy: nothing forks while it is killed."""
@@ -316,6 +327,10 @@ class Freezer:
 
     def keys(self) -> set[str]:
         return _folders(self._base)
+
+    def close(self) -> None:
+        _rmdir_empty(self._base)
+        self._controllers.close()
 
 
 class Processes:
@@ -394,6 +409,9 @@ class Processes:
     def keys(self) -> set[str]:
         return set()
 
+    def close(self) -> None:
+        self._controllers.close()
+
 
 def available(installation: str, wanted: str) -> dict[str, Containment]:
     """What this machine offers, best first; *wanted*: ``auto``, or one of :data:`MEANS` to have that alone.
@@ -464,7 +482,9 @@ def _words(path: Path) -> set[str]:
 
 
 def _folders(base: Path) -> set[str]:
-    return {entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith("probe.")}
+    with contextlib.suppress(FileNotFoundError):  # it goes with the last job of the last server
+        return {entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith("probe.")}
+    return set()
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -503,6 +523,11 @@ def _rmdir(folder: Path) -> None:
             if time.monotonic() > deadline:
                 return
             time.sleep(0.002)
+
+
+def _rmdir_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _field(path: Path, name: str) -> int:

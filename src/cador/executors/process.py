@@ -611,6 +611,8 @@ class ProcessExecutor:
         self._folders.close()
         self._hands.close()
         await self._blocking(self._spawner.close)
+        for holder in self._holders.values():
+            await self._blocking(holder.close)
         self._threads.shutdown(wait=True)
 
     # --- plumbing -----------------------------------------------------------------------------------------------
