@@ -264,6 +264,9 @@ def test_every_code_has_the_status_of_its_family() -> None:
         ("a=token", "a=token"),
         ("tokens=1", "tokens=1"),
         ("", ""),
+        ("prefix=cador_Ab3x&limit=5", "prefix=cador_Ab3x&limit=5"),
+        ("prefix=cador_Ab3xQ_-rstuvwxyz0123", "prefix=cador_Ab3x********"),
+        ("q=a%20cador_Ab3xQ_-rstuvwxyz0123+b", "q=a%20cador_Ab3x********+b"),
     ],
 )
 def test_tokens_never_reach_the_access_log(query: str, logged: str) -> None:

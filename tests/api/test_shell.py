@@ -141,6 +141,15 @@ async def test_paths_nobody_serves(server: Site) -> None:
     assert (reply.status_code, reply.text) == (405, "Method not allowed: POST /healthz")
 
 
+async def test_the_access_log_gives_a_terminal_no_orders(server: Site) -> None:
+    app = create_app(server.world.ctx)
+    with structlog.testing.capture_logs() as logged:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://test") as client:
+            for path in ("/a%1b%5B2J%0d%0ab", "/p%C3%A4th"):
+                assert (await client.get(path)).status_code == 404
+    assert [entry["path"] for entry in logged] == ["/a\\x1b[2J\\r\\nb", "/päth"]
+
+
 async def test_health(tmp_path: Path) -> None:
     state: dict[str, str | None] = {"reason": None}
 

@@ -111,6 +111,11 @@ def create_app(
     return Shell(router, ctx, sessions, metrics, limits, free, access_log=access_log)
 
 
+def _printable(path: str) -> str:
+    """*path* as it may stand in a log that somebody reads at a terminal: orders to that become text."""
+    return path if path.isprintable() else ascii(path)[1:-1]
+
+
 def _register(router: Router, route: Route, taken: set[tuple[str, str]]) -> None:
     if not isinstance(route.permission, Permission):
         raise RouteWithoutPermission(f"{route.method} {route.paths[0]}")
@@ -186,7 +191,7 @@ class Shell:
             self._log.error(
                 "request_failed",
                 method=call.method,
-                path=call.path,
+                path=_printable(call.path),
                 request_id=call.request_id,
                 traceback="".join(traceback.format_exception(error)),  # as text: never the values of variables
             )
@@ -202,7 +207,7 @@ class Shell:
                 self._log.info(
                     "http",
                     method=call.method,
-                    path=call.path,
+                    path=_printable(call.path),
                     query=without_token(scope["query_string"].decode("latin-1")),
                     status=status,
                     ms=round(seconds * 1000, 2),

@@ -1,18 +1,20 @@
 """Who asks: the token of a request. Source: API documents, "How a token is passed"."""
 
+import re
 from typing import Final
 from urllib.parse import unquote_plus
 
 from cador.api.catalogue import Operation
 from cador.api.errors import Refusal
 from cador.api.routing import Call
-from cador.operations.sessions import NotAuthenticated
+from cador.operations.sessions import SHOWN_PREFIX, TOKEN_PREFIX, NotAuthenticated
 
 GUARDED: Final = ("/api/", "/openapi/")
 """Below these every request needs a token, before anything else is looked at."""
 MASK: Final = "********"
 _SECRETS: Final = ("token", "code", "state")
 """Query parameters that are kept out of the log."""
+_TOKEN: Final = re.compile(rf"({TOKEN_PREFIX}[A-Za-z0-9_-]{{{SHOWN_PREFIX - len(TOKEN_PREFIX)}}})[A-Za-z0-9_-]{{12,}}")
 
 
 async def authenticate(call: Call) -> None:
@@ -47,7 +49,8 @@ def unauthorized(description: str) -> Refusal:
 
 def without_token(query: str) -> str:
     """A query string as it may be logged: the value of every ``token`` masked, percent-encoded spellings included, and
-    what an OpenID provider sends."""
+    what an OpenID provider sends. Of a token that is asked about stays how it begins."""
+    query = _TOKEN.sub(rf"\1{MASK}", query)
     if not any(name in query.lower() for name in (*_SECRETS, "%")):
         return query
     masked = []
