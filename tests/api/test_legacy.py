@@ -239,6 +239,10 @@ async def test_the_environment_with_the_fewest_tasks_is_taken(server: Site) -> N
             {"callback": {"callback_url": "https://example.com", "callback_vars": [1]}},
             (400, 400, "callback.callback_vars: must be an object"),
         ),
+        (
+            {"callback": {"callback_url": "https://example.com", "callback_vars": {"x": "y" * (1 << 16)}}},
+            (400, 400, "callback_vars: larger than 65536 bytes"),
+        ),
     ],
     ids=lambda value: str(value)[:60],
 )  # fmt: skip

@@ -175,6 +175,10 @@ TARGET: Final = {"workload_type": "Deployment", "workload_name": "w", "container
          "notify_inputs[0].lark_person_notification_config.users[0].id_type: Input should be '', 'user_id' or "
          "'open_id'"),
         ({"inputs": []}, 6160, "no stage found in workflow task: w,taskID: 1"),
+        ({"inputs": [{"job_name": "say"}] * 1001}, 400,
+         "inputs: List should have at most 1000 items after validation, not 1001"),
+        (job("say", kv=[{"key": "A"}] * 1001), 400,
+         "inputs[0].parameters.kv: List should have at most 1000 items after validation, not 1001"),
         ({"inputs": [None]}, 400, "inputs[0]: must be an object"),
         ({"inputs": [{"job_type": "freestyle"}]}, 400, "inputs[0].job_name: is required"),
     ],

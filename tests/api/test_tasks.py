@@ -414,3 +414,5 @@ async def test_nothing_to_approve(server: Site) -> None:
     )  # fmt: skip
     assert told(await server.post(APPROVE)) == (400, 6169, "can not find approved workflow: , taskID: 0,stage: ")
     assert told(await server.post(APPROVE, json={"task_id": "1"})) == (400, 400, "task_id: must be an integer")
+    long = {"workflow_key": "w", "task_id": 1, "stage_name": "talk", "comment": "x" * 4097}
+    assert told(await server.post(APPROVE, json=long)) == (400, 400, "comment is longer than 4096 characters")

@@ -8,12 +8,13 @@ import json
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import BaseModel, Field, RootModel
 
 from cador.api import params
-from cador.api.bodies import validate, without_nulls
+from cador.api.bodies import validate
 from cador.api.catalogue import NO_ENVIRONMENT, RETRY_NO_TASK, RETRY_PASSED, Operation, Text
 from cador.api.errors import LEGACY_PREFIX, Refusal, bad_request
+from cador.api.lenient import LenientBody, Listed
 from cador.api.params import WORKFLOW
 from cador.api.permissions import LOGGED_IN, by_operation
 from cador.api.routing import Call, Routes
@@ -33,8 +34,6 @@ ROUTES: Final = Routes("workflows, oldest editions")
 COMMIT: Final = params.Name(("commitId", "commit_id"))
 _TASKS: Final = f"{LEGACY_PREFIX}workflowTask"
 _TASK: Final = f"{_TASKS}/id/{{id}}/pipelines/{{pipelineName}}"
-MOST_LISTED: Final = 1_000
-"""Services, images or repositories of one request."""
 _OLDEST: Final = "x-api-key"
 _SERVICE_TYPES: Final = ("", "k8s", "helm")
 
@@ -269,18 +268,7 @@ def _report_url(row: TaskRow, test: str) -> str:
 # -- start
 
 
-class _Body(BaseModel):
-    """Wrong types are faults, unknown keys are left alone, ``null`` counts as absent."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, value: Any) -> Any:
-        return without_nulls(value)
-
-
-class RepoChoiceBody(_Body):
+class RepoChoiceBody(LenientBody):
     """A repository of a build, meant by its name. ``pr``: of a pull request; 0: none."""
 
     repo_name: str = Field(min_length=1)
@@ -288,11 +276,11 @@ class RepoChoiceBody(_Body):
     pr: int = Field(0, ge=0)
 
 
-class BuildChoiceBody(_Body):
-    repos: list[RepoChoiceBody] = Field(max_length=MOST_LISTED)
+class BuildChoiceBody(LenientBody):
+    repos: Listed[RepoChoiceBody]
 
 
-class ServiceTargetBody(_Body):
+class ServiceTargetBody(LenientBody):
     """``name``: of the service; all its modules are built. ``service_type``: ``k8s`` or ``helm``."""
 
     name: str = Field(min_length=1)
@@ -300,7 +288,7 @@ class ServiceTargetBody(_Body):
     build: BuildChoiceBody
 
 
-class ReleaseImage(_Body):
+class ReleaseImage(LenientBody):
     """An image to distribute."""
 
     image: str = Field(min_length=1)
@@ -308,22 +296,22 @@ class ReleaseImage(_Body):
     service_module: str = Field(min_length=1)
 
 
-class CallbackBody(_Body):
+class CallbackBody(LenientBody):
     """``callback_url``: http or https, may be percent-encoded; told once the task has ended, with ``callback_vars``."""
 
     callback_url: str
     callback_vars: dict[str, Any] | None = None
 
 
-class CreateBody(_Body):
+class CreateBody(LenientBody):
     """Build the services of ``targets`` and deploy them, distribute ``release_images``: one of the two, or both.
 
     ``env_name``: where to; several, separated by commas: the one with the fewest unfinished tasks."""
 
     workflow_name: str
     env_name: str = ""
-    targets: list[ServiceTargetBody] = Field(default=[], max_length=MOST_LISTED)
-    release_images: list[ReleaseImage] = Field(default=[], max_length=MOST_LISTED)
+    targets: Listed[ServiceTargetBody] = Field(default_factory=list)
+    release_images: Listed[ReleaseImage] = Field(default_factory=list)
     callback: CallbackBody | None = None
     approval_ticket_id: str = ""
     approval_id: str = ""

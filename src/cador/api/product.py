@@ -8,9 +8,10 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from cador.api import params
-from cador.api.bodies import validate, without_nulls
+from cador.api.bodies import validate
 from cador.api.catalogue import Operation
 from cador.api.errors import Refusal, bad_request
+from cador.api.lenient import LenientBody, Listed
 from cador.api.params import PROJECT, WORKFLOW, respelled
 from cador.api.permissions import in_body, in_query
 from cador.api.routing import Call, Routes
@@ -26,40 +27,27 @@ from cador.operations.task_values import StartRequest
 
 ROUTES: Final = Routes("product workflows")
 
-MOST_LISTED: Final = 1_000
-"""Modules, repositories or variables in one list of a request."""
 _PRODUCT: Final = "/openapi/workflows/product"
 _TASK: Final = f"{_PRODUCT}/{{workflowKey}}/task/{{taskID}}"
 
 
-class _Body(BaseModel):
-    """Wrong types are faults, unknown keys are left alone, ``null`` counts as absent."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, value: Any) -> Any:
-        return without_nulls(value)
-
-
-class BuildService(_Body):
+class BuildService(LenientBody):
     """A module to build."""
 
     service_module: str = Field(min_length=1)
     service_name: str = Field(min_length=1)
-    repo_info: list[RepoInput] = Field(default=[], max_length=MOST_LISTED)
-    inputs: list[KeyValue] = Field(default=[], max_length=MOST_LISTED)
+    repo_info: Listed[RepoInput] = Field(default_factory=list)
+    inputs: Listed[KeyValue] = Field(default_factory=list)
 
 
-class BuildArgs(_Body):
+class BuildArgs(LenientBody):
     """``service_list``: exactly these modules; absent: those that are configured."""
 
     enabled: bool = False
-    service_list: list[BuildService] | None = Field(default=None, max_length=MOST_LISTED)
+    service_list: Listed[BuildService] | None = None
 
 
-class DeployService(_Body):
+class DeployService(LenientBody):
     """A module to deploy. ``image``: required unless it is built in this run; ``image_name`` is the same."""
 
     service_module: str = Field(min_length=1)
@@ -73,21 +61,21 @@ class DeployService(_Body):
         return respelled(value, (IMAGE,)) if isinstance(value, dict) else value
 
 
-class DeployArgs(_Body):
+class DeployArgs(LenientBody):
     """``source``: ``zadig`` when the images come from the build of this run."""
 
     enabled: bool = False
     source: str = ""
-    service_list: list[DeployService] = Field(default=[], max_length=MOST_LISTED)
+    service_list: Listed[DeployService] = Field(default_factory=list)
 
 
-class ProductInput(_Body):
+class ProductInput(LenientBody):
     target_env: str = ""
     build: BuildArgs = Field(default_factory=BuildArgs)
     deploy: DeployArgs = Field(default_factory=DeployArgs)
 
 
-class ProductRunBody(_Body):
+class ProductRunBody(LenientBody):
     """Build modules, deploy modules, or both; jobs of other types run as they are configured."""
 
     workflow_key: str

@@ -7,24 +7,19 @@ uses is for its type to say.
 
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from cador.api.bodies import without_nulls
+from cador.api.lenient import LenientBody, Listed
 from cador.api.params import PROJECT, WORKFLOW, respelled, spelled
 from cador.operations.task_values import LONGEST_REMARK
 
 LONGEST_WORD: Final = 255
 
 
-class _Body(BaseModel):
-    """Wrong types are faults, unknown keys are left alone, ``null`` counts as absent."""
+class _Body(LenientBody):
+    """Unknown keys are kept: they may mean something to the type of a job."""
 
-    model_config = ConfigDict(strict=True, defer_build=True, extra="allow")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, value: Any) -> Any:
-        return without_nulls(value)
+    model_config = ConfigDict(extra="allow")
 
 
 class KeyValue(_Body):
@@ -42,7 +37,7 @@ class RepoInput(_Body):
     repo_name: str = ""
     branch: str = ""
     pr: int = 0
-    prs: list[int] = []
+    prs: Listed[int] = Field(default_factory=list)
     tag: str = ""
     enable_commit: bool = False
     commit_id: str = ""
@@ -59,26 +54,26 @@ class ServiceInput(_Body):
     image_name: str = ""
     image: str = ""
     value_merge_strategy: Literal["", "reuse-values", "override"] = ""
-    variable_kvs: list[dict[str, Any]] = []
+    variable_kvs: Listed[dict[str, Any]] = Field(default_factory=list)
     variable_yaml: str = ""
     update_config: bool = False
     file_name: str = ""
-    repo_info: list[RepoInput] = []
-    inputs: list[KeyValue] = []
+    repo_info: Listed[RepoInput] = Field(default_factory=list)
+    inputs: Listed[KeyValue] = Field(default_factory=list)
 
 
 class TestInput(_Body):
     __test__ = False  # not one of pytest's
 
     testing_name: str
-    repo_info: list[RepoInput] = []
-    inputs: list[KeyValue] = []
+    repo_info: Listed[RepoInput] = Field(default_factory=list)
+    inputs: Listed[KeyValue] = Field(default_factory=list)
 
 
 class ScanInput(_Body):
     scanning_name: str
-    repo_info: list[RepoInput] = []
-    inputs: list[KeyValue] = []
+    repo_info: Listed[RepoInput] = Field(default_factory=list)
+    inputs: Listed[KeyValue] = Field(default_factory=list)
 
 
 class TargetInput(_Body):
@@ -98,7 +93,7 @@ class TargetInput(_Body):
     resource_kind: str = ""
     resource_group: str = ""
     resource_version: str = ""
-    inputs: list[KeyValue] = []
+    inputs: Listed[KeyValue] = Field(default_factory=list)
 
 
 class IterationInput(_Body):
@@ -113,20 +108,20 @@ class JobParameters(_Body):
 
     registry: str = ""
     env_name: str = ""
-    service_list: list[ServiceInput] = []
-    services: list[ServiceInput] = []
-    target_list: list[TargetInput] = []
-    testing_list: list[TestInput] = []
-    scanning_list: list[ScanInput] = []
-    kv: list[KeyValue] = []
-    repo_info: list[RepoInput] = []
+    service_list: Listed[ServiceInput] = Field(default_factory=list)
+    services: Listed[ServiceInput] = Field(default_factory=list)
+    target_list: Listed[TargetInput] = Field(default_factory=list)
+    testing_list: Listed[TestInput] = Field(default_factory=list)
+    scanning_list: Listed[ScanInput] = Field(default_factory=list)
+    kv: Listed[KeyValue] = Field(default_factory=list)
+    repo_info: Listed[RepoInput] = Field(default_factory=list)
     database_name: str = ""
     sql: str = ""
     project_id: str = ""
     project_name: str = ""
     status: str = ""
-    iteration_ids: list[str] = []
-    iterations: list[IterationInput] = []
+    iteration_ids: Listed[str] = Field(default_factory=list)
+    iterations: Listed[IterationInput] = Field(default_factory=list)
 
 
 class RunInput(_Body):
@@ -145,7 +140,7 @@ class RunRepo(_Body):
     repo_namespace: str = ""
     repo_name: str = ""
     branch: str = ""
-    prs: list[int] = []
+    prs: Listed[int] = Field(default_factory=list)
 
 
 class RunParameter(_Body):
@@ -160,7 +155,7 @@ class RunParameter(_Body):
 class Dynamic(_Body):
     """``dynamic_recipients``: variables like ``{{.workflow.params.owner_email}}`` that say whom to tell."""
 
-    dynamic_recipients: list[str] = []
+    dynamic_recipients: Listed[str] = Field(default_factory=list)
 
 
 class Account(_Body):
@@ -171,7 +166,7 @@ class Account(_Body):
 
 
 class HookRecipients(Dynamic):
-    at_users: list[str] = []
+    at_users: Listed[str] = Field(default_factory=list)
     is_at_all: bool = False
 
 
@@ -179,28 +174,28 @@ class GroupRecipients(Dynamic):
     """An empty ``chat_id`` keeps the chat."""
 
     chat_id: str = ""
-    at_users: list[Account] = []
+    at_users: Listed[Account] = Field(default_factory=list)
     is_at_all: bool = False
 
 
 class PersonRecipients(Dynamic):
-    users: list[Account] = []
+    users: Listed[Account] = Field(default_factory=list)
 
 
 class DingRecipients(Dynamic):
-    at_mobiles: list[str] = []
+    at_mobiles: Listed[str] = Field(default_factory=list)
     is_at_all: bool = False
 
 
 class TeamsRecipients(Dynamic):
-    at_emails: list[str] = []
+    at_emails: Listed[str] = Field(default_factory=list)
 
 
 class MailRecipients(Dynamic):
     """``user_ids``: users of this server."""
 
-    user_ids: list[str] = []
-    users: list[dict[str, Any]] = []
+    user_ids: Listed[str] = Field(default_factory=list)
+    users: Listed[dict[str, Any]] = Field(default_factory=list)
 
 
 class NotifyInput(_Body):
@@ -228,9 +223,9 @@ class RunBody(_Body):
 
     workflow_key: str
     project_key: str
-    parameters: list[RunParameter] = []
-    inputs: list[RunInput] = []
-    notify_inputs: list[NotifyInput] = []
+    parameters: Listed[RunParameter] = Field(default_factory=list)
+    inputs: Listed[RunInput] = Field(default_factory=list)
+    notify_inputs: Listed[NotifyInput] = Field(default_factory=list)
     remark: str = Field("", max_length=LONGEST_REMARK)
     auto_cancel: str = Field("", max_length=LONGEST_WORD)
     debug: bool = False

@@ -210,7 +210,7 @@ class ApproveBody(BaseModel):
     workflow_key: str
     stage_name: str
     approve: bool = False
-    comment: str = ""
+    comment: str = Field("", max_length=LONGEST_REMARK)
 
 
 @ROUTES.post(
@@ -230,6 +230,8 @@ async def approve(call: Call) -> None:
     stage = params.text_of(params.STAGE, query, body)
     vote = params.bool_of(params.APPROVE, query, body) or False
     comment = params.text_of(params.COMMENT, query, body)
+    if len(comment) > LONGEST_REMARK:
+        raise bad_request(f"comment is longer than {LONGEST_REMARK} characters")
     if not number or not key or not stage:
         raise Refusal(Operation.APPROVE_TASK, f"can not find approved workflow: {key}, taskID: {number},stage: {stage}")
     await tasks.approve(call.ctx, call.actor, Ballot(key, number, stage, vote, comment))

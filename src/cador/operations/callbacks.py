@@ -23,6 +23,8 @@ from cador.ports.stores import Tx
 KIND: Final = "callback"
 ENDS: Final = tuple(sorted(status.value for status in TASK_FINAL))
 LONGEST_URL: Final = 2048
+LARGEST_VARS: Final = 64 << 10
+"""Bytes of ``callback_vars``, as JSON."""
 PAUSES_S: Final = (10.0, 60.0, 300.0, 1800.0, 7200.0)
 """Before the second to the sixth try."""
 WITHIN_S: Final = 10.0
@@ -34,7 +36,7 @@ PER_HOST: Final = 4
 def parse_callback(url: object, variables: Any = None) -> Callback:
     """A callback as a request names it: *url* may be percent-encoded as a whole, *variables* is any JSON.
 
-    Raises: Invalid: no address that could be called.
+    Raises: Invalid: no address that could be called; variables that are too large.
     """
     if not isinstance(url, str) or not url.strip():
         raise Invalid("callback_url: required", place="callback.callback_url")
@@ -48,6 +50,8 @@ def parse_callback(url: object, variables: Any = None) -> Callback:
         usable = False
     if not usable or any(ord(character) < 0x20 or ord(character) == 0x7F for character in decoded):
         raise Invalid("callback_url: not an http or https address", place="callback.callback_url")
+    if variables is not None and len(_text(variables).encode()) > LARGEST_VARS:
+        raise Invalid(f"callback_vars: larger than {LARGEST_VARS} bytes", place="callback.callback_vars")
     return Callback(decoded, variables)
 
 

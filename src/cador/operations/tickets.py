@@ -28,6 +28,9 @@ NEEDED: Final = "workflow need approval ticket to run, which is not supported by
 _DENIED: Final = "workflow task creation denied: "
 _BUILDS: Final = frozenset({"zadig-build", "zadig-deploy", "zadig-vm-deploy", "zadig-distribute-image"})
 """Types whose services count."""
+MOST_LOOKED_AT: Final = 10_000
+"""Tickets of a project, the newest, among which those are found that somebody may use."""
+_PAGE: Final = 1_000
 
 Doc = Mapping[str, Any]
 
@@ -206,7 +209,8 @@ async def list_tickets(ctx: Context, actor: Actor, project: str, page: int, size
 
 
 async def usable_tickets(ctx: Context, actor: Actor, project: str, query: str, limit: int) -> list[Ticket]:
-    """Those the actor may start something with, newest first; *query*: contained in the number of the form."""
+    """Those in effect that nobody has used and the actor may start something with, of the newest
+    :data:`MOST_LOOKED_AT`, newest first; *query*: contained in the number of the form. Their windows may be over."""
     mine = actor.email.casefold()
 
     def usable(ticket: Ticket) -> bool:
@@ -216,9 +220,12 @@ async def usable_tickets(ctx: Context, actor: Actor, project: str, query: str, l
     def read(tx: Tx) -> list[Ticket]:
         found: list[Ticket] = []
         skip = 0
-        while len(found) < limit and (page := tx.tickets.list_tickets(project, limit, skip, unused=True)):
+        while len(found) < limit and skip < MOST_LOOKED_AT:
+            page = tx.tickets.list_tickets(project, _PAGE, skip, unused=True)
             found += filter(usable, page)
-            skip += len(page)
+            skip += _PAGE
+            if len(page) < _PAGE:
+                break
         return found[:limit]
 
     return await ctx.db.read(read)
