@@ -260,8 +260,8 @@ class Artifacts:
     def names(self, prefix: str) -> list[str]:
         return [name for name in self._files if name.startswith(f"{prefix}/")]
 
-    def open(self, name: str) -> bytes:
-        return self._files[name]
+    def open(self, name: str, most: int) -> bytes:
+        return self._files[name][:most]
 
 
 # -- tests
@@ -388,3 +388,15 @@ def test_without_reports_the_script_decides(world: World) -> None:
     assert TEST.conclude(plan.plan, {}, True, Artifacts({})).error == ""
     with pytest.raises(NotStartable, match="find testing: gone error"):
         one_test(world, {"test_modules": [{"name": "gone"}]})
+
+
+def test_a_part_of_the_reports_judges_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit could hold the tests that failed."""
+    monkeypatch.setattr("cador.jobs.zadig_test._LARGEST_REPORT", len(GOOD))
+    [plan] = one_test(world, {"test_modules": [{"name": "unit"}]})
+    fits = TEST.conclude(plan.plan, {}, True, Artifacts({"junit/a.xml": GOOD}))
+    assert (fits.error, fits.result["junit"]["tests"]) == ("", 2)
+    told = "the test reports in report/ are larger than 0 MiB together"
+    for passed in (True, False):
+        both = TEST.conclude(plan.plan, {}, passed, Artifacts({"junit/a.xml": GOOD, "junit/b.xml": BAD}))
+        assert (both.error or both.lines[0], "junit" in both.result) == (told, False)

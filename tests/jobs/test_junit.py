@@ -96,3 +96,8 @@ def test_the_merged_report_is_xml_and_says_the_same(written: list[tuple[str, str
     merged = merged_xml(report, "suite <&>\x00")
     again = list(read_report(merged))
     assert [case.status for case in again] == [case.status for case in report.cases]
+
+
+def test_what_is_stored_of_a_case_is_bounded() -> None:
+    report = Report([Case("n" * 100_000, "c" * 100_000, 0.0, "failed", "m" * 100_000)])
+    assert len(str(report.facts())) < 10_000

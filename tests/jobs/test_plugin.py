@@ -165,5 +165,5 @@ class NothingCollected:
     def names(self, prefix: str) -> list[str]:
         return []
 
-    def open(self, name: str) -> bytes:
+    def open(self, name: str, most: int) -> bytes:
         raise AssertionError(name)

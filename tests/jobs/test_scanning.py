@@ -185,7 +185,7 @@ def test_what_an_ended_scan_shows(world: World) -> None:
         def names(self, prefix: str) -> list[str]:
             return [f"{prefix}/artifactResultOut.tar.gz"]
 
-        def open(self, name: str) -> bytes:
+        def open(self, name: str, most: int) -> bytes:
             raise AssertionError(name)
 
     [plan] = expand(world, listed("lint"))
@@ -264,5 +264,5 @@ class NothingKept:
     def names(self, prefix: str) -> list[str]:
         return []
 
-    def open(self, name: str) -> bytes:
+    def open(self, name: str, most: int) -> bytes:
         raise AssertionError(name)

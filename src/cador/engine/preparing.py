@@ -236,8 +236,10 @@ class Preparer:
         *,
         afterwards: Afterwards | None = None,
         adopted: bool = False,
+        need: Callable[[], None] = lambda: None,
     ) -> Concluded:
-        """Collect what the job left, do what it asks of the server, and say what its end means."""
+        """Collect what the job left, do what it asks of the server, and say what its end means. *need*: raises when the
+        execution is another server's by now, whose artifacts must not be touched."""
         harvest = await executor.harvest(row.key, row.ref)
         passed = end.exit_code == 0 and not end.stopped
         after = After()
@@ -251,8 +253,10 @@ class Preparer:
         keeps = tuple(keep for keep in prepared.folder.keep if passed or keep.on_failure)
         problems = [*filter(None, [after.error]), *harvest.problems]
         failed = bool(problems)
-        if keeps and harvest.workspace is not None and end.stopped != "cancel":
+        if keeps:  # what an attempt before this one left is none of it, also when nothing takes its place
+            need()
             await asyncio.to_thread(blobs.delete, prefix)
+        if keeps and harvest.workspace is not None and end.stopped != "cancel":
             told, missing = await asyncio.to_thread(self._collect, harvest.workspace, keeps, prefix, max_artifact_bytes)
             problems += told
             failed = failed or missing
@@ -385,5 +389,5 @@ class _Collected:
         skip = len(self.prefix) + 1
         return [blob.key[skip:] for blob in self.blobs.list(f"{self.prefix}/{prefix}".rstrip("/"))]
 
-    def open(self, name: str) -> bytes:
-        return self.blobs.read(f"{self.prefix}/{name}")
+    def open(self, name: str, most: int) -> bytes:
+        return self.blobs.read(f"{self.prefix}/{name}", 0, most)

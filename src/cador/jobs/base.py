@@ -116,7 +116,8 @@ class Collected(Protocol):
 
     def names(self, prefix: str) -> list[str]: ...
 
-    def open(self, name: str) -> bytes: ...
+    def open(self, name: str, most: int) -> bytes:
+        """The first *most* bytes: who made the file is not trusted."""
 
 
 @dataclass(frozen=True, slots=True)

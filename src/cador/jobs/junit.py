@@ -57,8 +57,8 @@ class Report:
             "time": self.time_s,
             "cases": [
                 {
-                    "name": case.name,
-                    "classname": case.classname,
+                    "name": case.name[:_LONGEST_MESSAGE],
+                    "classname": case.classname[:_LONGEST_MESSAGE],
                     "time": case.time_s,
                     "status": case.status,
                     "message": case.message[:_LONGEST_MESSAGE],

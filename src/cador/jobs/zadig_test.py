@@ -2,7 +2,7 @@
 ``zadig-test``. A test configuration (kind ``test``) names repositories, variables, a script and where its reports are.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import Field
@@ -129,7 +129,11 @@ class Testing(ListedType):
         if not names:
             missing = f"failed to merge test result: test result files not found in path {folder}"
             return Conclusion(result=result, error=missing if passed else "", lines=() if passed else (missing,))
-        report, problems = merge(_read(names, collected))
+        try:
+            report, problems = merge(_read(names, collected))
+        except _TooLarge:
+            large = f"the test reports in {folder} are larger than {_LARGEST_REPORT >> 20} MiB together"
+            return Conclusion(result=result, error=large if passed else "", lines=() if passed else (large,))
         facts = report.facts()
         error = verdict(report, plan["reports"]["pass_rate"])
         summary = (
@@ -164,13 +168,17 @@ def _is_report(name: str) -> bool:
     return "/" not in inside and inside.lower().endswith(".xml") and inside != "merged.xml"
 
 
-def _read(names: Iterable[str], collected: Collected) -> Iterable[tuple[str, bytes]]:
+class _TooLarge(Exception):
+    """Judging by a part of the reports could let failed tests pass."""
+
+
+def _read(names: Iterable[str], collected: Collected) -> Iterator[tuple[str, bytes]]:
     left = _LARGEST_REPORT
     for name in names:
-        content = collected.open(name)
+        content = collected.open(name, left + 1)
         left -= len(content)
         if left < 0:
-            return
+            raise _TooLarge
         yield name, content
 
 
