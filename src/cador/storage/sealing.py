@@ -11,14 +11,15 @@ import os
 import re
 import secrets
 from contextlib import suppress
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING, Final
 
 from cador.domain.errors import CadorError
+
+if TYPE_CHECKING:
+    from cador.storage.cipher import Cipher
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -40,9 +41,15 @@ class AesSealer:
         """*key*: 32 random bytes."""
         if len(key) != KEY_BYTES:
             raise UnreadableKey(f"the key for secrets has {len(key)} bytes instead of {KEY_BYTES}")
-        self._cipher = AESGCM(key)
+        self._key = key
         self._root = hmac.new(key, b"cador keys of other purposes", "sha256").digest()
         self.key_id: str = sha256(b"cador key id\0" + key).hexdigest()[:16]
+
+    @cached_property
+    def _cipher(self) -> "Cipher":
+        from cador.storage.cipher import Cipher  # 6 MB, which a server without credentials does not need
+
+        return Cipher(self._key)
 
     @classmethod
     def from_file(cls, path: Path) -> "AesSealer":
@@ -86,7 +93,7 @@ class AesSealer:
             label = _decode(match[2]).decode()
             sealed = _decode(match[3])
             plain = self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._bound(label))
-        except (InvalidTag, ValueError) as error:
+        except ValueError as error:
             raise DamagedSecret("a stored secret is damaged: enter it again") from error
         return plain.decode("utf-8", "surrogatepass")
 
