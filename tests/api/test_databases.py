@@ -1,10 +1,13 @@
 """The life of a workflow over HTTP on both databases."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from api.site import definition, site
+from cador.api.app import ROUTES
+from cador.api.permissions import Where
 from support.databases import database_url, postgres_server, postgres_url, sqlite_url  # noqa: F401 - fixtures
 from support.world import PROJECT
 
@@ -35,3 +38,26 @@ async def test_a_workflow_from_creation_to_deletion(tmp_path: Path, database_url
         gone = await server.call("DELETE", "/openapi/workflows/custom", params={**key, "workflowKey": "w"})
         assert gone.status_code == 200
         assert (await server.get("/openapi/workflows", params=key)).json() == {"workflows": []}
+
+
+NAMES = {**dict.fromkeys(("workflow", "workflowKey", "workflow_id", "pipelineName"), "w"), "job": "say"}
+FAR = (1 << 31, 1 << 40, (1 << 63) - 1, -(1 << 40))
+
+
+async def test_numbers_beyond_every_row_are_nobodys_failure(tmp_path: Path, database_url: str) -> None:  # noqa: F811
+    """Columns of PostgreSQL have a size, and refuse to be compared with what does not fit."""
+    wrong = []
+    async with site(tmp_path, url=database_url) as server:
+        await server.create("w")
+        for route in (route for group in ROUTES for route in group.routes):
+            if route.permission.where is Where.NOBODY:
+                continue
+            typed = [entry.partition(":")[0] for entry in route.query if entry.rstrip("!").endswith(":int")]
+            for number in FAR:
+                path = re.sub(r"\{(\w+)[^}]*\}", lambda one: NAMES.get(one[1], str(number)), route.paths[0])  # noqa: B023
+                query = {"projectKey": PROJECT, "workflowKey": "w", **dict.fromkeys(typed, str(number))}
+                options = {} if route.method == "GET" else {"json": {}}
+                reply = await server.call(route.method, path, params=query, **options)
+                if b"unexpected failure" in reply.content or reply.status_code >= 502:
+                    wrong.append((route.method, path, query, reply.status_code))
+    assert wrong == []

@@ -46,6 +46,8 @@ _APPROVAL_STATUS: Final = {member.value: member for member in ApprovalStatus}
 _EVENT_KIND: Final[Mapping[type, str]] = {event: kind_of(event) for event in get_args(Event)}
 _ACTIVE: Final = frozenset({JobStatus.PREPARE, JobStatus.RUNNING})
 _NO_PLAN: Final[Mapping[str, Any]] = {}
+_MOST: Final = (1 << 31) - 1
+"""The largest number of a task."""
 
 
 class Tasks:
@@ -260,6 +262,8 @@ class Tasks:
         return _task_row(row) if row is not None else None
 
     def find_id(self, workflow_key: str, number: int) -> int | None:
+        if not 0 < number <= _MOST:
+            return None  # PostgreSQL does not compare a column with what it cannot hold
         task_id: int | None = self._lane.value(sql.FIND_ID, {"workflow_key": workflow_key, "number": number})
         return task_id
 
