@@ -152,6 +152,13 @@ def test_paths_of_the_workspace_itself() -> None:
             "ssh://git@git.example.com:2222/ns/sub/r.git",
             "",
         ),
+        (access(type="other", address="git@git.example.com", token=""), "git@git.example.com:ns/sub/r.git", ""),
+        (access(type="other", address="git@git.example.com:team"), "git@git.example.com:team/ns/sub/r.git", ""),
+        (
+            access(type="other", address="git://git.example.com:9418/base"),
+            "git://git.example.com:9418/base/ns/sub/r.git",
+            "",
+        ),
     ],
 )
 def test_addresses(host: CodeHostAccess, url: str, store: str) -> None:
@@ -165,7 +172,7 @@ def test_refused_addresses(address: str) -> None:
         remote(repo(), access(address=address))
 
 
-@pytest.mark.parametrize("address", ["-oProxyCommand=x", "a b@c", "$(x)@h", "ssh://-oProxyCommand=x/"])
+@pytest.mark.parametrize("address", ["-oProxyCommand=x", "a b@c", "$(x)@h", "ssh://-oProxyCommand=x/", "ext::sh@x"])
 def test_refused_ssh_addresses(address: str) -> None:
     with pytest.raises(Invalid):
         remote(repo(), access(address=address, auth_type="SSH"))

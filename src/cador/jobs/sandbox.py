@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from cador.domain.errors import Invalid, NotStartable
-from cador.domain.naming import primary_repo, repo_identifier
+from cador.domain.naming import bare_host, primary_repo, repo_identifier
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import CodeHostAccess, Collected, Conclusion, Doc, JobTaskPlan, Run, Scope
 from cador.jobs.environment import environment
@@ -278,7 +278,7 @@ def registry_variables(scope: Scope) -> dict[str, str]:
         doc = resource.document
         name = repo_identifier(text(doc.get("namespace")).upper()).replace("/", "_")
         if name:
-            env[f"{name}_REGISTRY_HOST"] = text(doc.get("address")).partition("://")[2].rstrip("/")
+            env[f"{name}_REGISTRY_HOST"] = bare_host(text(doc.get("address")))
             env |= {f"{name}_REGISTRY_{short}": text(doc.get(key)) for short, key in _KEYS if doc.get(key)}
     return env
 

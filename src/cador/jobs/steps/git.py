@@ -64,14 +64,14 @@ def remote(repo: Mapping[str, Any], access: CodeHostAccess | None) -> Remote:
     if access.address.startswith(("/", "file://")):
         return Remote(f"{access.address.rstrip('/')}/{percent_path(path)}.git")
     parts = urlsplit(access.address if "://" in access.address else f"https://{access.address}")
-    if parts.scheme not in ("http", "https"):
-        raise Invalid(f"address {access.address} of the code host is none of http, https, ssh or file")
+    if parts.scheme not in ("http", "https", "git"):
+        raise Invalid(f"address {access.address} of the code host is none of http, https, git, ssh or file")
     host = parts.netloc.rpartition("@")[2]
     if not _HOST.fullmatch(host):
         raise Invalid(f"address of the code host: {host!r} is no host")
     base = parts.path.rstrip("/")
     middle = f"/a/{percent_path(name if not namespace else path)}" if kind == "gerrit" else f"/{percent_path(path)}.git"
-    user, password = _login(kind, access)
+    user, password = _login(kind, access) if parts.scheme != "git" else ("", "")  # which knows of no logins
     if not password and parts.password:
         user, password = unquote(parts.username or ""), unquote(parts.password)
     store = f"{parts.scheme}://{percent(user, safe='')}:{percent(password, safe='')}@{host}" if password else ""
@@ -79,12 +79,14 @@ def remote(repo: Mapping[str, Any], access: CodeHostAccess | None) -> Remote:
 
 
 def _by_ssh(access: CodeHostAccess) -> bool:
-    return access.auth_type.upper() == "SSH" or access.address.startswith("ssh://")
+    if access.auth_type.upper() == "SSH" or access.address.startswith("ssh://"):
+        return True
+    return "://" not in access.address and "@" in access.address and not access.address.startswith("/")
 
 
 def _ssh_remote(access: CodeHostAccess, path: str) -> Remote:
     address = access.address.rstrip("/")
-    if not _SSH_ADDRESS.fullmatch(address):
+    if not _SSH_ADDRESS.fullmatch(address) or "::" in address:  # git takes that for a helper of its own
         raise Invalid(f"address {address} of the code host is no SSH address")
     glue = "/" if ":" in address else ":"
     key = access.ssh_key.replace("\r\n", "\n").strip("\n")
