@@ -109,6 +109,9 @@ SAMPLES: Final[Mapping[tuple[str, str], Sample]] = {
     ("POST", "/openapi/ticket/approval"): Sample(
         body={"project_key": PROJECT, "approval_id": "T-1", "status": 1}, whole=True
     ),
+    ("PUT", "/openapi/ticket/approval"): Sample(
+        body={"project_key": PROJECT, "approval_id": "no-such", "status": 1}, whole=True
+    ),
     ("PUT", "/openapi/ticket/approval/{approvalID}"): Sample(
         {"approvalID": "no-such"}, body={"project_key": PROJECT, "status": 1}, whole=True
     ),

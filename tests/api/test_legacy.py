@@ -474,9 +474,7 @@ async def test_what_a_job_checks_out_and_what_a_retry_asks_for_counts(server: Si
         repo = {"codehost_name": "hub", "repo_namespace": "team", "repo_name": "app", "branch": "third"}
         service = {"service_name": "svc", "service_module": "api", "repo_info": [repo]}
         inputs = [{"job_name": "build", "parameters": {"service_list": [service]}}]
-        reply = await server.post(
-            f"/api/v1/tasks/q/{number}/retry", json={"from_job": "svc-api-build", "inputs": inputs}
-        )
+        reply = await server.post(f"/api/v1/tasks/q/{number}/retry", json={"from": "svc-api-build", "inputs": inputs})
         assert reply.status_code == 200, reply.text
     finally:
         server.world.resolve = _answered

@@ -233,6 +233,8 @@ def test_bodies_of_errors() -> None:
         "description": "mongo: no documents in result",
         "message": "Internal Error: ",
     }
+    ticket = json.loads(body_of(failed, "/openapi/ticket/approval", "en")[1])
+    assert ticket == {"code": 500, "description": "mongo: no documents in result", "message": "Internal Error"}
     own = refusal_of(domain.NotFound("task", "x:1"), {}, own=True)
     kind, body = body_of(own, "/api/v1/x", "en")
     assert kind == "application/problem+json"

@@ -106,6 +106,7 @@ async def test_from_a_job_on(server: Site) -> None:
         ({"parameters": {"CODE": 1}}, (400, 0, None)),
         ({"inputs": [{"job_name": "none"}]}, (400, 0, "inputs: job none is not part of task w:1")),
         ({"inputs": [{}]}, (400, 0, "inputs[0].job_name: is required")),
+        ({"from_job": "j2"}, (400, 0, "from_job: is not known here")),
     ],
 )
 async def test_bad_wishes_are_named(server: Site, body: dict[str, Any], answer: tuple[int, int, str | None]) -> None:

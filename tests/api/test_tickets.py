@@ -138,6 +138,15 @@ async def test_tickets_are_changed_and_deleted(server: Site) -> None:
         await server.call("PUT", f"{PATH}/CHG-1", json=body | {"approval_id": "CHG-2"}), 400,
         "approval_id cannot be changed",
     )  # fmt: skip
+    await ok(await server.call("PUT", PATH, json=body | {"approval_id": "CHG-1", "status": 1, "envs": ["test"]}))
+    (ticket,) = await ok(await server.get(PATH, params={"projectKey": PROJECT}))
+    assert (ticket["status"], ticket["envs"]) == (1, ["test"])
+    refused(await server.call("PUT", PATH, json=body), 400, "approval_id cannot be empty")
+    unknown = await server.call("PUT", PATH, json=body | {"approval_id": "CHG-9"})
+    refused(unknown, 7100, "mongo: no documents in result")
+    assert (
+        await server.call("PUT", PATH, "reader-token-000000", json=body | {"approval_id": "CHG-1"})
+    ).status_code == 403
     await ok(await server.call("DELETE", f"{PATH}/CHG-1", params={"projectKey": PROJECT}))
     assert await ok(await server.get(PATH, params={"projectKey": PROJECT})) == []
 

@@ -168,6 +168,7 @@ def faults_of(error: ValidationError) -> str:
 
 _WORDS: Final[Mapping[str, str]] = {
     "missing": "is required",
+    "extra_forbidden": "is not known here",
     "string_type": "must be a string",
     "int_type": "must be an integer",
     "int_from_float": "must be an integer",

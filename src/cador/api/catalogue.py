@@ -170,6 +170,9 @@ RETRY_PASSED: Final = Text("不能重试已经通过任务", "a passed task cann
 RETRY_STATUS: Final = Text("工作流任务状态无法重试", "the task cannot be retried in its current status")
 NO_ENVIRONMENT: Final = Text("找不到 {project} 的 {env} 环境 ", "environment {env} of project {project} not found")
 
+PLAIN_INTERNAL: Final = frozenset({"/openapi/ticket/approval"})
+"""Paths at which an internal failure is called so without the colon that follows elsewhere."""
+
 LEGACY_MESSAGES: Final[Mapping[int, str]] = {
     400: "param is illegal!",
     401: "auth failed!",

@@ -9,7 +9,15 @@ from typing import Any, Final
 
 import msgspec
 
-from cador.api.catalogue import DUPLICATE_KEY, LEGACY_MESSAGES, NO_DOCUMENTS, Operation, Text, say
+from cador.api.catalogue import (
+    DUPLICATE_KEY,
+    LEGACY_MESSAGES,
+    NO_DOCUMENTS,
+    PLAIN_INTERNAL,
+    Operation,
+    Text,
+    say,
+)
 from cador.domain import errors as domain
 
 LEGACY_PREFIX: Final = "/api/directory/"
@@ -148,6 +156,7 @@ def body_of(refusal: Refusal, path: str, language: str) -> tuple[str, bytes]:
     message = operation.message(language) if refusal.message is None else say(refusal.message, language)
     body: dict[str, Any]
     if operation is Operation.INTERNAL:
+        message = message.rstrip(": ") if path in PLAIN_INTERNAL else message
         body = {"code": operation.code, "description": description, "message": message}
     else:
         body = {

@@ -40,10 +40,11 @@ class RetryBody(BaseModel):
 
     ``jobs``: of what failed only these, also while others still run. ``from``: this job and all that follows it, passed
     or not. ``parameters``: other values of workflow variables, by name; of a repository its branch.
-    ``inputs``: other inputs of jobs, as at a start; what they do not name stays. A task keeps the jobs it has.
+    ``inputs``: other inputs of jobs, as at a start; what they do not name stays. A task keeps the jobs it has. Other
+    members are refused: a word that is spelled wrongly would run everything.
     """
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     jobs: list[str] = Field(default=[], max_length=1000)
     from_: str = Field("", alias="from")

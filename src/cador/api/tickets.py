@@ -66,6 +66,12 @@ async def create_ticket(call: Call) -> Any:
     return {"code": 1, "message": "success"}
 
 
+@ROUTES.put(_PATH, by_operation(TICKET), faults={domain.NotFound: Operation.CREATE_TICKET}, body=TicketBody)
+async def change_named_ticket(call: Call) -> None:
+    """Change what the ticket with the number in the body allows, or put it out of effect (`status` 0)."""
+    await tickets.change_ticket(call.ctx, call.actor, "", await call.object())
+
+
 @ROUTES.put(
     f"{_PATH}/{{approvalID}}",
     by_operation(TICKET),

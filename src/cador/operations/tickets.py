@@ -178,16 +178,19 @@ async def create_ticket(ctx: Context, actor: Actor, body: Doc) -> Ticket:
 
 
 async def change_ticket(ctx: Context, actor: Actor, approval_id: str, body: Doc) -> None:
-    """Replace what the ticket allows, or put it out of effect. Raises: Invalid, Forbidden, NotFound("ticket")."""
+    """Replace what the ticket allows, or put it out of effect. *approval_id* empty: as the body names it.
+
+    Raises: Invalid, Forbidden, NotFound("ticket").
+    """
     sent = read_body(TicketBody, {**body, "approval_id": body.get("approval_id") or approval_id})
-    if sent.approval_id != approval_id:
+    if approval_id and sent.approval_id != approval_id:
         raise Invalid("approval_id cannot be changed", place="approval_id")
     actor.need(TICKET, sent.project_key)
 
     def write(tx: Tx) -> None:
-        old = tx.tickets.by_approval_id(approval_id, lock=True)
+        old = tx.tickets.by_approval_id(sent.approval_id, lock=True)
         if old is None or old.project != sent.project_key:
-            raise NotFound("ticket", approval_id)
+            raise NotFound("ticket", sent.approval_id)
         changed = replace(_ticket(sent, old.uid), create_at=old.create_at, used_by=old.used_by)
         tx.tickets.replace(changed)
         _audit(Hand(actor, ctx.sealer), tx, "edit_ticket", changed)
