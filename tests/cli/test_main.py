@@ -10,6 +10,9 @@ import pytest
 
 from cador.cli.commands import COMMANDS
 from cador.cli.main import main
+from cador.cli.output import table
+from support.http_peer import peer
+from support.http_peer import reply as answer
 
 HEAVY = {"asyncio", "cyclopts", "http.client", "httpx2", "pydantic", "rich", "sqlalchemy", "ssl", "starlette", "yaml"}
 
@@ -158,3 +161,61 @@ def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path, called: Called
     code, out, _ = called("doctor")
     assert code == 0, out
     assert "git version" in out
+
+
+ODD = [
+    (["apply", "-f", "-"], b"a: \xff", 2, "stdin is not UTF-8 text"),
+    (["login", "http://127.0.0.1:9"], b"", 2, "that is no token"),
+    (["export"], b"", 1, "not a directory"),
+]
+
+
+@pytest.mark.parametrize(("words", "given", "status", "told"), ODD)
+def test_no_input_makes_a_stack_trace(tmp_path: Path, words: list[str], given: bytes, status: int, told: str) -> None:
+    (tmp_path / "config").write_text("a file where a folder is wanted")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CADOR_")}
+    code = "import sys; from cador.cli.main import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], input=given, capture_output=True, check=False, timeout=60,
+        env={**clean, "XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_DATA_HOME": str(tmp_path / "data")},
+    )  # fmt: skip
+    said = done.stderr.decode()
+    assert "Traceback" not in said
+    assert (done.returncode, told.lower() in said.lower()) == (status, True), said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_what_a_terminal_cannot_say_and_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    table(("a",), [["\x1b[2Jone\ntwo\u202e"]])
+    assert capsys.readouterr().out.splitlines()[1] == "\ufffd[2Jone two\ufffd"
+    code = "import sys; from cador.cli.app import run; sys.exit(run(['convert', '-f', '-']))"
+    text = "system: { users: { zoe: { name: \u4f59 } } }"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=text.encode(), capture_output=True, check=False, timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert (done.returncode, b"\\u4f59" in done.stdout) == (0, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        ((200, b"<html>hello</html>", "text/html"), "answers with a web page"),
+        ((302, b"", "text/html"), "sends elsewhere"),
+        ((200, b"hello", "text/plain"), "answers with text/plain"),
+    ],
+)
+def test_a_server_that_is_something_else(called: Called, reply: tuple[int, bytes, str], told: str) -> None:
+    with peer(lambda asked, handler: answer(handler, *reply)) as server:
+        code, _, err = called("project", "list", CADOR_URL=server.url, CADOR_TOKEN="t")
+    assert code == 1
+    assert told in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("token", ["two words", "line\nbreak", "\u4f59", "\x7f"])
+def test_a_token_that_is_none_is_not_shown(called: Called, token: str) -> None:
+    code, _, err = called("project", "list", CADOR_URL="http://127.0.0.1:9", CADOR_TOKEN=token)
+    assert code == 2
+    assert "is no token" in err
+    assert token not in err

@@ -166,3 +166,43 @@ def test_secrets_that_are_not_set_may_stay(tmp_path: Path, capsys: pytest.Captur
             [write(tmp_path, "b.yaml", host.replace("https://g.example.com", "${A}"))], {}, keep_secrets=True
         )
     assert "variable A is not set" in capsys.readouterr().err
+
+
+LIMITED = (
+    PROJECT
+    + """\
+workflows:
+  w:
+    concurrency: ${LIMIT}
+    disabled: ${OFF}
+    task_timeout: ${LONG}
+    stages:
+      - name: s
+        jobs:
+          - { name: j, type: freestyle, script: "true", timeout: "${LONG}", resources: { cpu: "${C}", memory: "${M}" } }
+"""
+)
+
+
+def test_numbers_and_switches_from_variables_can_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = write(tmp_path, "a.yaml", LIMITED)
+    assert validate(file=[main]) == 0
+    assert capsys.readouterr().err == "note: not set: C, LIMIT, LONG, M, OFF\n"
+    assert validate(file=[main], json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["not_set"] == ["C", "LIMIT", "LONG", "M", "OFF"]
+    assert [one["kind"] for one in told["objects"]] == ["Project", "Workflow"]
+    assert validate(file=[write(tmp_path, "b.yaml", "project: { kye: x }\n")], json=True) == 1
+    assert "did you mean 'key'" in json.loads(capsys.readouterr().out)["errors"][0]
+    with pytest.raises(Failure, match="1 mistake"):
+        convert(file=[main])  # what it prints would say something else
+
+
+def test_what_cannot_be_text_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_bytes(b"a: \xff\xfe")
+    with pytest.raises(Failure, match=r"bad\.yaml is not UTF-8 text"):
+        read_documents([tmp_path / "bad.yaml"], {})
+    with pytest.raises(Failure, match="/dev/zero is larger than 10 MiB"):
+        read_documents([Path("/dev/zero")], {})
+    with pytest.raises(Failure, match="Is a directory"):
+        variables_from(tmp_path, [], {})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from api.site import ADMIN, Site, definition, site
-from cador.client import ApiError, AsyncClient, Client, TimedOut, Unreachable
+from cador.client import ApiError, AsyncClient, Client, OddReply, TimedOut, Unreachable
 from cador.client.groups import Groups
 from cador.client.methods import Call, Stream
 from cador.client.wire import Event, Request, Source
@@ -189,6 +189,18 @@ async def test_a_stream_goes_on_where_it_broke_off(awaited: bool) -> None:
     assert events[-1].event == "end"
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"), [(200, "text/html"), (302, "text/html"), (200, "application/octet-stream")]
+)
+async def test_somebody_else_answers(awaited: bool, status: int, kind: str) -> None:
+    with peer(lambda asked, handler: reply(handler, status, b"<html>hello</html>", kind)) as server:
+        both = Both(server.url, "t", awaited=awaited)
+        with pytest.raises(OddReply, match="cador server"):
+            await both(lambda c: c.workflows.list, "shop")
+        await both.close()
+    assert len(server.asked) == 1
+
+
 async def test_nobody_listens(awaited: bool) -> None:
     with peer(lambda asked, handler: None) as server:
         pass
@@ -233,11 +245,19 @@ def test_every_call_has_a_docstring_and_is_there_in_both() -> None:
     assert isinstance(sync, Groups)
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "nonsense", "http://"])
+@pytest.mark.parametrize("url", ["ftp://x", "nonsense", "http://", "http://x:port"])
 def test_no_address(url: str) -> None:
     for kind in (Client, AsyncClient):
         with pytest.raises(ValueError, match="is not an http"):
             kind(url)
+
+
+@pytest.mark.parametrize("token", ["two words", "line\nbreak", "\u4f59"])
+def test_no_token(token: str) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ValueError, match="that is no token") as caught:
+            kind("http://127.0.0.1:9", token)
+        assert token not in str(caught.value)
 
 
 def test_importing_it_loads_no_http_library_and_no_server(tmp_path: Path) -> None:

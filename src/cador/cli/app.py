@@ -2,6 +2,7 @@
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Any
 
 from cyclopts import App, CycloptsError
@@ -27,6 +28,9 @@ def build() -> App:
 
 def run(words: list[str]) -> int:
     """Carry out one command. Returns the exit status: what the command returned, or what its error means."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what the encoding of a terminal cannot say is shown as its number
+            stream.reconfigure(errors="backslashreplace")
     try:
         code: Any = build()(words, exit_on_error=False, print_error=False)
         sys.stdout.flush()
@@ -46,6 +50,13 @@ def run(words: list[str]) -> int:
         # The reader of our output is gone (`cador task logs | head`): an ordinary end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except EOFError:
+        say("cador: nothing was entered")
+        return USAGE
+    except OSError as error:  # the disk is full, a file is not ours ...
+        place = f"{error.filename}: " if error.filename else ""
+        say(f"cador: {place}{error.strerror or error}")
+        return FAILED
     return code if isinstance(code, int) else 0
 
 

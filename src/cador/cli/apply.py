@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cador.cli.client import Client, connect
 from cador.cli.manifest import Unset, checked, read, read_documents, variables_from
 from cador.cli.options import Json, Project, Yes
-from cador.cli.output import FAILED, result, result_json, say
+from cador.cli.output import FAILED, USAGE, Failure, result, result_json, say
 from cador.cli.workflows import confirm
 from cador.operations.declarative.documents import Document
 from cador.operations.declarative.pipeline import to_wire, to_yaml
@@ -116,15 +116,21 @@ def _tell(reply: dict[str, Any], json: bool) -> int:
     return FAILED if failed else 0
 
 
-def validate(*, file: _Files, set_: _Set = None, env_file: _EnvFile = None) -> int:
+def validate(*, file: _Files, set_: _Set = None, env_file: _EnvFile = None, json: Json = False) -> int:
     """Check files without a server: their form, and references between them.
 
     Variables that are not set are named, and something stands in for them.
 
     $ cador validate -f cador.yaml
     """
-    variables = Unset(variables_from(env_file, set_ or []), file)
-    documents = checked(cross_checked(read(file, variables)))
+    variables = Unset(variables_from(env_file, set_ or []), file, checking=True)
+    prepared = cross_checked(read(file, variables))
+    if json:
+        objects = [{"kind": one.kind, "name": one.name, "project": one.project} for one in prepared.documents]
+        faults, warnings = [str(fault) for fault in prepared.faults], list(prepared.warnings)
+        result_json({"objects": objects, "errors": faults, "warnings": warnings, "not_set": sorted(variables.asked)})
+        return FAILED if faults else 0
+    documents = checked(prepared)
     if variables.asked:
         say(f"note: not set: {', '.join(sorted(variables.asked))}")
     kinds = Counter(document.kind for document in documents)
@@ -156,16 +162,21 @@ def export(
     $ cador export --project shop > cador.yaml
     """
     query = {"projectKey": project, "withIds": "true" if with_ids else ""}
-    text = str(connect().call("GET", "/openapi/export", query))
+    text = str(connect().call("GET", "/openapi/export", query, text=True))
     print(text, end="" if text.endswith("\n") else "\n")
     return 0
 
 
-def delete(*, file: _Files, yes: Yes = False, json: Json = False) -> int:
+def delete(*, file: _Files, set_: _Set = None, env_file: _EnvFile = None, yes: Yes = False, json: Json = False) -> int:
     """Delete what the files describe: workflows with their tasks, then what they use.
+
+    Variables that are not set matter only where they are part of a name.
 
     $ cador delete -f cador.yaml
     """
-    documents = read_documents(file, Unset({}, file), plain_secrets=True)
+    variables = Unset(variables_from(env_file, set_ or []), file)
+    documents = read_documents(file, variables, plain_secrets=True)
+    if unset := variables.left_in("\n".join(f"{one.project} {one.name}" for one in documents)):
+        raise Failure(f"variable {unset[0]} is not set, and what is to be deleted is named by it", USAGE)
     confirm(f"Delete {', '.join(f'{one.kind.lower()}/{one.name}' for one in reversed(documents))}?", yes)
     return _tell(send(connect(), documents, delete=True), json)

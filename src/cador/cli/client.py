@@ -12,7 +12,7 @@ from typing import Any
 from cador import __version__
 from cador.cli.contexts import Place, find_place
 from cador.cli.output import FAILED, NOT_ALLOWED, UNREACHABLE, USAGE, Failure
-from cador.client.errors import ApiError, Unreachable
+from cador.client.errors import ApiError, OddReply, Unreachable
 from cador.client.sync import Client as ApiClient
 from cador.client.wire import Event, Request, parse_events, segment
 
@@ -45,11 +45,10 @@ class Client:
                 place.token,
                 language=language(os.environ),
                 user_agent=f"cador/{__version__}",
-                repeat=False,
                 keep=0,  # a command is over in a few requests, and closes nothing
             )
         except ValueError as error:
-            raise Failure(f"{place.url!r} ({place.source}) is not an http(s) address", USAGE) from error
+            raise Failure(f"{place.source}: {error}", USAGE) from None
 
     def get(self, path: str, **query: Any) -> Any:
         return self.call("GET", path, query)
@@ -62,11 +61,12 @@ class Client:
         body: Any = None,
         *,
         headers: Mapping[str, str] | None = None,
+        text: bool = False,
     ) -> Any:
-        """One request. *body*: text is sent as it is, anything else as JSON. Returns the parsed JSON, or the text of
-        another type. Raises: Unreached, Refused."""
+        """One request. *body*: text is sent as it is, anything else as JSON. Returns the parsed JSON or, where *text*
+        may come, that. Raises: Unreached, Refused, Failure: it is no cador server."""
         with self._failing():
-            return self.api.send(Request(method, path, query or {}, body, headers or {}))
+            return self.api.send(Request(method, path, query or {}, body, headers or {}, text=text))
 
     def start(self, path: str, body: Any) -> Any:
         """A POST that must happen once: it carries a key, and is repeated with that key when its reply is lost."""
@@ -98,6 +98,8 @@ class Client:
             yield
         except ApiError as error:
             raise Refused(_refusal(error, self.place), error.status, error.body) from error
+        except OddReply as error:
+            raise Failure(f"{self.place.url} ({self.place.source}): {error}") from error
         except Unreachable as error:
             raise Unreached(self._unreached(error)) from error
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cador.cli.client import Client, Refused, Unreached
 from cador.cli.logs import PATIENCE_S, log_lines
-from cador.cli.output import console, on_terminal, say
+from cador.cli.output import console, on_terminal, plain, say
 from cador.cli.task_names import task_detail
 from cador.cli.task_view import FINAL, WAITING, open_approvals, paused_stage, picture, span
 
@@ -68,7 +68,7 @@ class LiveScreen:
     def note(self, text: str) -> None:
         from rich.text import Text
 
-        self._console.print(Text(text, "bold"), soft_wrap=True)
+        self._console.print(Text(plain(text), "bold"), soft_wrap=True)
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -96,7 +96,7 @@ class PlainScreen:
         print(f"{job} | {unstamped(text)}", flush=True)
 
     def note(self, text: str) -> None:
-        say(text)
+        say(plain(text))
 
     def asking(self) -> AbstractContextManager[None]:
         return nullcontext()

@@ -2,11 +2,11 @@
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from cador.cli.files import file_text
 from cador.cli.output import FAILED, USAGE, Failure, say
 from cador.domain.errors import Invalid
 from cador.domain.masking import MASK
@@ -16,7 +16,7 @@ from cador.operations.declarative.pipeline import Prepared, Source, prepare
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::?[-?][^}]*)?\}")
-_STAND_IN: Final = re.compile(r"http://Unset1-([A-Za-z_][A-Za-z0-9_]*)\.invalid")
+_STAND_IN: Final = re.compile(r"http://(?:Unset|Any)1-([A-Za-z_][A-Za-z0-9_]*)\.invalid")
 
 
 def read_documents(
@@ -66,7 +66,7 @@ def variables_from(
     """What ``${NAME}`` may name: an env file, then the environment, then ``--set``; the later wins."""
     known: dict[str, str] = {}
     if env_file is not None:
-        for number, line in enumerate(_text(env_file).splitlines(), start=1):
+        for number, line in enumerate(file_text(env_file).splitlines(), start=1):
             stripped = line.strip().removeprefix("export ")
             if not stripped or stripped.startswith("#"):
                 continue
@@ -87,13 +87,13 @@ def variables_from(
 
 def _sources(path: Path) -> list[Source]:
     if str(path) == "-":
-        return [Source("stdin", sys.stdin.read())]
+        return [Source("stdin", file_text(path))]
     if not path.is_dir():
-        return [Source(str(path), _text(path))]
+        return [Source(str(path), file_text(path))]
     files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
     if not files:
         raise Failure(f"{path}: no file ending in {', '.join(_SUFFIXES)}", USAGE)
-    return [Source(str(file), _text(file)) for file in files]
+    return [Source(str(file), file_text(file)) for file in files]
 
 
 class Folders:
@@ -115,24 +115,18 @@ class Folders:
         return place.read_text(encoding="utf-8")
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise Failure(f"{path}: {error.strerror}", USAGE) from error
-    except UnicodeDecodeError as error:
-        raise Failure(f"{path} is not UTF-8 text", USAGE) from error
-
-
 class Unset(Mapping[str, str]):
     """Variables for reading files without knowing all values: a stand-in for each that is not set.
 
     A stand-in passes where a text, an address or a good password is wanted. ``keep``: also for those that are set or
-    have a default in the file, so that :meth:`written` can put every reference back.
+    have a default in the file, so that :meth:`written` can put every reference back. ``checking``: it passes for
+    numbers and switches, too, because nothing comes of them.
     """
 
-    def __init__(self, known: Mapping[str, str], paths: Sequence[Path], *, keep: bool = False) -> None:
-        self._known, self._keep = known, keep
+    def __init__(
+        self, known: Mapping[str, str], paths: Sequence[Path], *, keep: bool = False, checking: bool = False
+    ) -> None:
+        self._known, self._keep, self._word = known, keep, "Any" if checking else "Unset"
         self._written = {
             match[1]: match[0]
             for path in paths
@@ -148,7 +142,7 @@ class Unset(Mapping[str, str]):
             if ":-" in self._written.get(name, ""):
                 raise KeyError(name)
         self.asked.add(name)
-        return f"http://Unset1-{name}.invalid"
+        return f"http://{self._word}1-{name}.invalid"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._known)

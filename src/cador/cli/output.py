@@ -64,7 +64,7 @@ def console(stream: TextIO | None = None) -> "Console":
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns of text on stdout, as wide as their widest cell, so that ``awk`` and people can read them."""
-    cells = [[str(cell).replace("\n", " ") for cell in row] for row in rows]
+    cells = [[plain(str(cell)) for cell in row] for row in rows]
     head = [column.upper() for column in columns]
     widths = [max(_width(row[index]) for row in (head, *cells)) for index in range(len(head))]
     for row in (head, *cells):

@@ -8,6 +8,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cador.cli.output import plain
+
 FINAL: Final = frozenset({"passed", "failed", "timeout", "cancelled"})
 WAITING: Final = "wait_for_approval"
 
@@ -89,9 +91,9 @@ def picture(detail: Mapping[str, Any], now: float, *, ascii_only: bool = False) 
     if took := span(detail, now):
         head.append(f"  {took}")
     if detail.get("task_creator"):
-        head.append(f"  by {detail['task_creator']}", "dim")
+        head.append(plain(f"  by {detail['task_creator']}"), "dim")
     if detail.get("remark"):
-        head.append(f"  {detail['remark']}", "italic")
+        head.append(plain(f"  {detail['remark']}"), "italic")
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis")
@@ -101,23 +103,23 @@ def picture(detail: Mapping[str, Any], now: float, *, ascii_only: bool = False) 
     waiting = {approval.name: approval for approval in open_approvals(detail)}
     paused = paused_stage(detail)
     for stage in detail["stages"]:
-        note = Text(str(stage.get("error") or ""), "red")
+        note = _text(stage.get("error"), "red")
         if stage["name"] in waiting and stage["status"] == WAITING:
-            note = Text(_asked(waiting[stage["name"]]), "yellow")
+            note = _text(_asked(waiting[stage["name"]]), "yellow")
         elif paused is not None and stage["name"] == paused.name:
             who = ", ".join(paused.who) or "whoever may run it"
-            note = Text(f"by {who}: cador task execute {detail['workflow_key']}/{detail['task_id']}", "yellow")
+            note = _text(f"by {who}: cador task execute {detail['workflow_key']}/{detail['task_id']}", "yellow")
         grid.add_row(*_row("", stage, now, ascii_only, bold=True), note)
         for job in stage["jobs"]:
-            note = Text(str(job.get("error") or ""), "red")
+            note = _text(job.get("error"), "red")
             if job["name"] in waiting and job["status"] == WAITING:
-                note = Text(_asked(waiting[job["name"]]), "yellow")
+                note = _text(_asked(waiting[job["name"]]), "yellow")
             elif not job.get("error"):
-                note = Text(_facts(job), "dim")
+                note = _text(_facts(job), "dim")
             grid.add_row(*_row("  ", job, now, ascii_only, bold=False), note)
     parts: list[RenderableType] = [head, grid]
     if detail.get("error"):
-        parts.append(Text(str(detail["error"]), "red"))
+        parts.append(_text(detail["error"], "red"))
     return Group(*parts)
 
 
@@ -125,11 +127,16 @@ def render(detail: Mapping[str, Any], console: Console, now: float) -> None:
     console.print(picture(detail, now, ascii_only=not console.encoding.startswith("utf")))
 
 
+def _text(value: object, style: str) -> Text:
+    """What others wrote, without what a terminal would obey."""
+    return Text(plain(str(value or "")), style)
+
+
 def _row(indent: str, thing: Mapping[str, Any], now: float, ascii_only: bool, *, bold: bool) -> list[Text]:
     status = str(thing["status"])
     return [
         Text(indent + _symbol(status, ascii_only), _style(status)),
-        Text(indent + str(thing["name"]), "bold" if bold else ""),
+        _text(indent + str(thing["name"]), "bold" if bold else ""),
         Text(_WORDS.get(status, status), _style(status)),
         Text(span(thing, now), "dim"),
     ]

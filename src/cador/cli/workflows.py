@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from cador.cli.client import Client, connect, segment
+from cador.cli.files import file_text
 from cador.cli.options import Json, Project, Yes, group
 from cador.cli.output import USAGE, Failure, on_terminal, result, result_json, say, table
 from cador.cli.task_names import project_of, projects
@@ -117,7 +118,7 @@ def create(*, file: _File) -> int:
 
     $ cador workflow create -f release.yaml
     """
-    connect().call("POST", "/api/aslan/workflow/v4", None, _text(file))
+    connect().call("POST", "/api/aslan/workflow/v4", None, file_text(file))
     say("created")
     return 0
 
@@ -130,7 +131,7 @@ def update(workflow: _Key, /, *, file: _File, project: Project = "") -> int:
     """
     client = connect()
     project = project or project_of(client, workflow)
-    client.call("PUT", f"/api/aslan/workflow/v4/{segment(workflow)}", {"projectName": project}, _text(file))
+    client.call("PUT", f"/api/aslan/workflow/v4/{segment(workflow)}", {"projectName": project}, file_text(file))
     say(f"{workflow} is changed; tasks that run keep the old definition")
     return 0
 
@@ -158,12 +159,3 @@ def confirm(question: str, yes: bool) -> None:
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Failure("nothing was deleted")
-
-
-def _text(file: Path) -> str:
-    try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise Failure(f"{file}: {error.strerror}", USAGE) from error
-    except UnicodeDecodeError as error:
-        raise Failure(f"{file} is not UTF-8 text", USAGE) from error

@@ -15,14 +15,14 @@ client loads ``httpx2`` when it is first asked for.
 
 from typing import TYPE_CHECKING, Any
 
-from cador.client.errors import ApiError, ClientError, TimedOut, Unreachable
+from cador.client.errors import ApiError, ClientError, OddReply, TimedOut, Unreachable
 from cador.client.sync import Client
 from cador.client.wire import Event
 
 if TYPE_CHECKING:
     from cador.client.asynchronous import AsyncClient
 
-__all__ = ["ApiError", "AsyncClient", "Client", "ClientError", "Event", "TimedOut", "Unreachable"]
+__all__ = ["ApiError", "AsyncClient", "Client", "ClientError", "Event", "OddReply", "TimedOut", "Unreachable"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,11 +5,9 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 import httpx2
 
-from cador import __version__
 from cador.client.errors import Unreachable
 from cador.client.groups import Groups
 from cador.client.methods import Async
@@ -18,8 +16,10 @@ from cador.client.wire import (
     CALL_S,
     RETRY_S,
     STREAM_S,
+    USER_AGENT,
     Event,
     EventLines,
+    Head,
     Pause,
     Request,
     Source,
@@ -33,9 +33,10 @@ T = TypeVar("T")
 class AsyncClient(Groups[Async]):
     """Talks to one server from one event loop; the same calls as :class:`cador.client.Client`, awaited.
 
-    *url*, *token*, *language*, *timeout_s*, *context*: as there. *transport*: in place of the network, for tests.
+    *url*, *token*, *language*, *timeout_s*, *context*, *user_agent*: as there. *transport*: in place of the network,
+    for tests.
 
-    Raises: ValueError: *url* is not an http(s) address.
+    Raises: ValueError: *url* is not an http(s) address, *token* is not one word.
     """
 
     def __init__(
@@ -46,24 +47,19 @@ class AsyncClient(Groups[Async]):
         language: str = "en",
         timeout_s: float = CALL_S,
         context: ssl.SSLContext | None = None,
+        user_agent: str = USER_AGENT,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is not an http(s) address")
+        head = Head.of(url, token, language, user_agent)
         super().__init__(self)
         self.url = url
-        headers = {
-            "Accept": "application/json",
-            "Accept-Language": language,
-            "User-Agent": f"cador-client/{__version__}",
-        }
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        self._base = f"{parts.scheme}://{parts.netloc}"
-        self._prefix, self._timeout_s = parts.path, timeout_s
+        self._base = f"{head.address.scheme}://{head.address.netloc}"
+        self._prefix, self._timeout_s = head.address.path, timeout_s
         self._http = httpx2.AsyncClient(
-            headers=headers, timeout=timeout_s, verify=True if context is None else context, transport=transport
+            headers=dict(head.headers),
+            timeout=timeout_s,
+            verify=True if context is None else context,
+            transport=transport,
         )
 
     async def __aenter__(self) -> Self:
@@ -96,11 +92,11 @@ class AsyncClient(Groups[Async]):
 
     async def send(self, request: Request) -> Any:
         """One request; what may be repeated is, when no reply comes. Returns the parsed JSON, or the text of another
-        type. Raises: ApiError, Unreachable."""
+        type. Raises: ApiError, OddReply, Unreachable."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._open(request, self._timeout_s) as response:
-                    return answer(response.status_code, await response.aread(), _kind(response))
+                    return answer(request, response.status_code, await response.aread(), _kind(response))
             except Unreachable as error:
                 if not error.sent or not request.may_repeat or attempt == ATTEMPTS:
                     raise
@@ -144,8 +140,8 @@ class AsyncClient(Groups[Async]):
     @asynccontextmanager
     async def _begun(self, request: Request, timeout_s: float) -> AsyncIterator[httpx2.Response]:
         async with self._open(request, timeout_s) as response:
-            if response.status_code >= 400:
-                answer(response.status_code, await response.aread(), _kind(response))
+            if response.status_code >= 300:
+                answer(request, response.status_code, await response.aread(), _kind(response))
             yield response
 
     @asynccontextmanager

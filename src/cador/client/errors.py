@@ -18,6 +18,14 @@ class Unreachable(ClientError):
         self.reason, self.sent = reason, sent
 
 
+class OddReply(ClientError):
+    """Somebody answered who is no cador server: a web page, an address that leads elsewhere. ``kind``: of the reply."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class TimedOut(ClientError):
     """What was waited for did not come in time. ``last``: how it stood then."""
 

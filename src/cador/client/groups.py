@@ -221,7 +221,7 @@ class Logs(Group[Mode]):
     def read(self, workflow: str, number: int, job: str) -> Steps[str]:
         """The whole log; of a running job what there is so far."""
         path = f"{_own(workflow, number)}/jobs/{segment(job)}/log"
-        reply: str = yield Request("GET", path, headers={"Accept": "text/plain"})
+        reply: str = yield Request("GET", path, headers={"Accept": "text/plain"}, text=True)
         return reply
 
 
@@ -303,7 +303,8 @@ class Configuration(Group[Mode]):
     @Call
     def export(self, project: str = "", *, with_ids: bool = False) -> Steps[str]:
         """A project (or without one the system) as YAML; secrets are ``${NAME}``."""
-        reply: str = yield Request("GET", "/openapi/export", {"projectKey": project, "withIds": with_ids or None})
+        query = {"projectKey": project, "withIds": with_ids or None}
+        reply: str = yield Request("GET", "/openapi/export", query, text=True)
         return reply
 
 
@@ -402,22 +403,22 @@ class Resources(Group[Mode]):
     @Call
     def get(self, /, path: str, **query: Any) -> Steps[Any]:
         """Read *path*, such as ``/openapi/environments``."""
-        return (yield Request("GET", path, query))
+        return (yield Request("GET", path, query, text=True))
 
     @Call
     def create(self, /, path: str, body: Any = None, **query: Any) -> Steps[Any]:
         """POST *body* to *path*; not repeated when its reply is lost."""
-        return (yield Request("POST", path, query, body))
+        return (yield Request("POST", path, query, body, text=True))
 
     @Call
     def replace(self, /, path: str, body: Any = None, **query: Any) -> Steps[Any]:
         """PUT *body* to *path*."""
-        return (yield Request("PUT", path, query, body, repeatable=True))
+        return (yield Request("PUT", path, query, body, repeatable=True, text=True))
 
     @Call
     def delete(self, /, path: str, **query: Any) -> Steps[Any]:
         """DELETE *path*."""
-        return (yield Request("DELETE", path, query))
+        return (yield Request("DELETE", path, query, text=True))
 
 
 class Groups(Generic[Mode]):

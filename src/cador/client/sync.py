@@ -14,7 +14,6 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from cador import __version__
 from cador.client.errors import Unreachable
 from cador.client.groups import Groups
 from cador.client.methods import Sync
@@ -23,7 +22,9 @@ from cador.client.wire import (
     CALL_S,
     RETRY_S,
     STREAM_S,
+    USER_AGENT,
     Event,
+    Head,
     Pause,
     Request,
     Source,
@@ -59,9 +60,9 @@ class Client(Groups[Sync]):
 
     *url*: of the server. *token*: an API token; empty: only what needs none. *language*: of messages, ``en`` or
     ``zh``. *timeout_s*: longest silence within one call. *context*: for TLS, by default the system's authorities.
-    *repeat*: whether a call that may be repeated is, when no reply comes. *keep*: connections kept for further calls.
+    *keep*: connections kept for further calls.
 
-    Raises: ValueError: *url* is not an http(s) address.
+    Raises: ValueError: *url* is not an http(s) address, *token* is not one word.
     """
 
     def __init__(
@@ -72,21 +73,15 @@ class Client(Groups[Sync]):
         language: str = "en",
         timeout_s: float = CALL_S,
         context: ssl.SSLContext | None = None,
-        user_agent: str = f"cador-client/{__version__}",
-        repeat: bool = True,
+        user_agent: str = USER_AGENT,
         keep: int = 8,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is not an http(s) address")
+        head = Head.of(url, token, language, user_agent)
         super().__init__(self)
-        self.url, self.host = url, parts.hostname
-        self._attempts = ATTEMPTS if repeat else 1
+        self.url, self.host = url, head.address.hostname or ""
         self._keep = keep
-        self._parts, self._timeout_s, self._context = parts, timeout_s, context
-        self._headers = {"Accept": "application/json", "Accept-Language": language, "User-Agent": user_agent}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+        self._parts, self._timeout_s, self._context = head.address, timeout_s, context
+        self._headers = head.headers
         self._idle: list[HTTPConnection] = []
         self._streams: set[Exchange] = set()
         self._lock = threading.Lock()
@@ -125,13 +120,13 @@ class Client(Groups[Sync]):
 
     def send(self, request: Request) -> Any:
         """One request; what may be repeated is, when no reply comes. Returns the parsed JSON, or the text of another
-        type. Raises: ApiError, Unreachable."""
-        for attempt in range(1, self._attempts + 1):
+        type. Raises: ApiError, OddReply, Unreachable."""
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 exchange = self.open(request, self._timeout_s)
-                return answer(exchange.response.status, self._whole(exchange), _kind(exchange.response))
+                return answer(request, exchange.response.status, self._whole(exchange), _kind(exchange.response))
             except Unreachable as error:
-                if not error.sent or not request.may_repeat or attempt == self._attempts:
+                if not error.sent or not request.may_repeat or attempt == ATTEMPTS:
                     raise
                 time.sleep(RETRY_S * 2 ** (attempt - 1))
         raise AssertionError("unreachable")
@@ -153,13 +148,15 @@ class Client(Groups[Sync]):
     def events(self, request: Request) -> Iterator[Event]:
         """Events of one connection, until it ends. Raises: ApiError, Unreachable."""
         exchange = self._begun(request, STREAM_S)
-        self._streams.add(exchange)
+        with self._lock:
+            self._streams.add(exchange)
         try:
             yield from parse_events(exchange.response)
         except (HTTPException, OSError) as error:
             raise Unreachable(f"{self.url} broke off: {error}", error) from error
         finally:
-            self._streams.discard(exchange)
+            with self._lock:
+                self._streams.discard(exchange)
             exchange.close()
 
     @contextmanager
@@ -178,14 +175,16 @@ class Client(Groups[Sync]):
 
     def hang_up(self) -> None:
         """End all streams that other threads of this client read."""
-        for exchange in tuple(self._streams):
+        with self._lock:
+            streams = tuple(self._streams)
+        for exchange in streams:
             exchange.hang_up()
 
     def _begun(self, request: Request, timeout_s: float) -> Exchange:
         """A reply that is no error. Raises: ApiError, Unreachable."""
         exchange = self.open(request, timeout_s)
-        if exchange.response.status >= 400:
-            answer(exchange.response.status, self._whole(exchange), _kind(exchange.response))
+        if exchange.response.status >= 300:
+            answer(request, exchange.response.status, self._whole(exchange), _kind(exchange.response))
         return exchange
 
     def _whole(self, exchange: Exchange) -> bytes:
@@ -219,7 +218,7 @@ class Client(Groups[Sync]):
             connection.close()
             raise Unreachable(str(error) or type(error).__name__, error, sent=False) from error
         try:
-            connection.request(request.method, request.target(self._parts.path), data, self._headers | headers)
+            connection.request(request.method, request.target(self._parts.path), data, {**self._headers, **headers})
             wire = connection.sock
             return Exchange(connection.getresponse(), connection, wire)
         except (HTTPException, OSError) as error:

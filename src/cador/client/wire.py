@@ -9,9 +9,10 @@ import json
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
-from cador.client.errors import ApiError
+from cador import __version__
+from cador.client.errors import ApiError, OddReply
 
 T = TypeVar("T")
 
@@ -23,13 +24,42 @@ ATTEMPTS: Final = 3
 """How often what may be repeated is sent when no reply comes."""
 RETRY_S: Final = 0.3
 """Seconds before the first repetition; each further one waits twice as long."""
+USER_AGENT: Final = f"cador-client/{__version__}"
+PAGE: Final = 200
+"""Elements that lists are read by."""
 _SAFE: Final = frozenset({"GET", "HEAD"})
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a server is, and what goes with every request to it."""
+
+    address: SplitResult
+    headers: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def of(cls, url: str, token: str, language: str, user_agent: str) -> "Head":
+        """Raises: ValueError: *url* is not an http(s) address, or *token* is not one word; it is not shown."""
+        try:
+            address = urlsplit(url)
+            well = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+        except ValueError:  # a port that is none
+            well = False
+        if not well:
+            raise ValueError(f"{url!r} is not an http(s) address")
+        if token and not (token.isascii() and token.isprintable() and " " not in token):
+            raise ValueError("that is no token: it is one word of letters, digits and signs")
+        headers = {"Accept": "application/json", "Accept-Language": language, "User-Agent": user_agent}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return cls(address, headers)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """``query``: values that are None or empty are left out. ``body``: text is sent as YAML, anything else as JSON,
-    None not at all. ``repeatable``: sending it twice does the same as once."""
+    None not at all. ``repeatable``: sending it twice does the same as once. ``text``: the reply may be other than
+    JSON."""
 
     method: str
     path: str
@@ -37,6 +67,7 @@ class Request:
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False
+    text: bool = False
 
     @property
     def may_repeat(self) -> bool:
@@ -45,7 +76,7 @@ class Request:
     def target(self, prefix: str = "") -> str:
         """Path and query. *prefix*: path of the server's address."""
         known = {name: _text(value) for name, value in self.query.items() if value not in (None, "")}
-        return prefix.rstrip("/") + self.path + (f"?{urlencode(known)}" if known else "")
+        return prefix.rstrip("/") + self.path + (f"?{urlencode(known, doseq=True)}" if known else "")
 
     def content(self) -> tuple[bytes | None, dict[str, str]]:
         """The body as bytes, and all headers of this request."""
@@ -157,12 +188,29 @@ def parsed(data: bytes, content_type: str) -> Any:
     return text
 
 
-def answer(status: int, data: bytes, content_type: str) -> Any:
-    """What a call brings. Raises: ApiError."""
+def answer(request: Request, status: int, data: bytes, content_type: str) -> Any:
+    """What a call brings. Raises: ApiError, OddReply."""
     body = parsed(data, content_type)
     if status >= 400:
         raise ApiError(status, body)
+    if status >= 300:
+        raise OddReply("it sends elsewhere: is that the address of a cador server?", content_type)
+    if isinstance(body, str) and body and not request.text:
+        what = "a web page" if content_type == "text/html" else content_type or "something"
+        raise OddReply(f"it answers with {what}: is that the address of a cador server?", content_type)
     return body
+
+
+def pages(path: str, query: Mapping[str, Any], rows: str, total: str = "total") -> Steps[list[Any]]:
+    """All elements of a list that is told in pages: those under *rows*, as many as *total* says."""
+    found: list[Any] = []
+    page = 1
+    while True:
+        reply = yield Request("GET", path, {**query, "pageNum": page, "pageSize": PAGE})
+        found += reply[rows]
+        if len(found) >= reply[total] or not reply[rows]:
+            return found
+        page += 1
 
 
 def segment(text: str | int) -> str:

@@ -14,8 +14,10 @@ from cador.operations.declarative.nodes import Misfit, Node, unknown_key
 
 KEY: Final = "valueFrom"
 Path = tuple[str | int, ...]
-STAND_IN: Final = re.compile(r"http://(?:Unset|Secret)1-([A-Za-z0-9_.-]+)\.invalid")
-"""What stands for a value that is not known while a document is read; the command line uses the first form."""
+STAND_IN: Final = re.compile(r"http://(?:Unset|Any|Secret)1-([A-Za-z0-9_.-]+)\.invalid")
+"""What stands for a value that is not known while a document is read. The command line uses the first form, and the
+second where documents are only checked: there it may stand for a number or a switch, too."""
+ANYTHING: Final = "http://Any1-"
 _PART: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 

@@ -6,6 +6,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Any, Final
 
+from cador.operations.declarative.from_secret import ANYTHING
 from cador.operations.declarative.nodes import Mark, Misfit, Node, plain, resolve_plain, unknown_key
 
 _DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -85,7 +86,12 @@ class Reader:
         if key not in self:
             return default
         node = self._children[key]
+        if self._stands_for_anything(key):
+            return default
         return resolve_plain(node.value) if node.filled else node.value
+
+    def _stands_for_anything(self, key: str) -> bool:
+        return self._children[key].text.startswith(ANYTHING)
 
     def texts(self, key: str) -> list[str]:
         return [scalar_text(node, f"{self.place}.{key}[{n}]") for n, node in enumerate(self.nodes(key))]
@@ -116,7 +122,7 @@ class Reader:
 
     def minutes(self, key: str, default: int) -> int:
         """A duration (``30m``, ``2h``, ``1h30m``, ``90s``; a number alone is minutes), rounded up to minutes."""
-        if key not in self:
+        if key not in self or self._stands_for_anything(key):
             return default
         text = self.text(key).strip()
         if text.isascii() and text.isdigit():
@@ -128,13 +134,13 @@ class Reader:
         return days * 1440 + hours * 60 + minutes + ceil(seconds / 60)
 
     def millicores(self, key: str) -> int:
-        match = _CPU.fullmatch(self.text(key))
+        match = _CPU.fullmatch("1" if self._stands_for_anything(key) else self.text(key))
         if match is None:
             raise self.misfit("must be a number of cores such as 2, 0.5 or 500m", key)
         return ceil(Fraction(match[1]) * (1 if match[2] else 1000))
 
     def mebibytes(self, key: str) -> int:
-        match = _MEMORY.fullmatch(self.text(key))
+        match = _MEMORY.fullmatch("1" if self._stands_for_anything(key) else self.text(key))
         if match is None:
             raise self.misfit("must be an amount such as 512Mi or 4Gi", key)
         return ceil(Fraction(match[1]) * _MIB.get(match[2] or "Mi", Fraction(1)))
