@@ -8,6 +8,9 @@ import pytest
 
 from api.site import PROJECT, Site, site
 from cador.operations.resources import KINDS, LOCAL_CLUSTER
+from cador.operations.sessions import token_hash
+from cador.ports.stores import Token, Tx, User
+from openapi.conformity import as_described
 
 pytestmark = pytest.mark.anyio
 
@@ -29,6 +32,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     async with site(tmp_path_factory.mktemp("site")) as made:
+        made.client.event_hooks = {"response": [as_described]}
         for path, body in FIRST:
             reply = await made.post(path, json=body)
             assert reply.status_code == 200, reply.text
@@ -554,14 +558,17 @@ async def test_the_default_moves_on_when_it_is_deleted(server: Site) -> None:
 
 async def with_role(server: Site, account: str, namespace: str, *actions: str) -> str:
     """The token of a new user whose one role allows *actions*."""
-    body = {"account": account, "name": account, "password": "Replace-me-1"}
-    uid = (await ok(await server.post("/openapi/users", json=body)))["uid"]
-    role = {"name": f"role-{account}", "actions": list(actions)}
-    space = {"namespace": namespace}
+    token = f"{account}-token-of-the-tests"
+
+    def add(tx: Tx) -> None:
+        tx.people.add_user(User(account, account, account.title()))
+        tx.people.add_token(Token(id=0, uid=account, name="t", hash=token_hash(token), prefix="", create_at=1.0))
+
+    await server.world.db.write(add)
+    role, space = {"name": f"role-{account}", "actions": list(actions)}, {"namespace": namespace}
     await ok(await server.post("/openapi/policy/roles", params=space, json=role))
-    path = f"/openapi/policy/role-bindings/user/{uid}"
+    path = f"/openapi/policy/role-bindings/user/{account}"
     await ok(await server.post(path, params=space, json={"roles": [role["name"]]}))
-    token: str = (await ok(await server.post(f"/openapi/users/{uid}/tokens", json={"name": "t"})))["token"]
     return token
 
 

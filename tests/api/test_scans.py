@@ -11,6 +11,7 @@ from cador.domain.errors import Unavailable
 from cador.integrations.sonar import Sonar
 from cador.operations import quality
 from cador.ports.stores import Tx
+from openapi.conformity import as_described
 from support.sonar import TOKEN as SONAR_TOKEN
 from support.sonar import sonarqube
 
@@ -31,6 +32,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     async with site(tmp_path_factory.mktemp("scans")) as made:
+        made.client.event_hooks = {"response": [as_described]}
         reply = await made.post("/openapi/system/sonar", json=SONAR)
         assert reply.status_code == 200, reply.text
         yield made
@@ -438,3 +440,19 @@ async def test_a_file_takes_the_runs_along_too(server: Site, query: dict[str, st
     assert await server.world.db.read(lambda tx: tx.resources.find("project", "", "filed")) is not None
     assert await server.world.db.read(lambda tx: tx.resources.find("test", "filed", "unit")) is None, reply.text
     assert await server.world.db.read(lambda tx: tx.workflows.find(key)) is None
+
+
+async def test_a_run_shows_what_was_checked_out_and_where(server: Site) -> None:
+    host = {"name": "near", "type": "other", "address": "file:///no/such/folder"}
+    assert (await server.post("/openapi/system/codehost", json=host)).status_code == 200
+    repo = {"codehost_name": "near", "repo_namespace": "group", "repo_name": "lib", "branch": "main",
+            "checkout_path": "src/lib", "submodules": True}  # fmt: skip
+    assert (await server.post(SCAN, json=scan("placed", repo_info=[repo]))).status_code == 200
+    started = (await server.post(f"{SCAN}/placed/task", params=OF_PROJECT, json={})).json()
+    await server.world.done(started["workflow_key"], 1)
+    [shown] = (await server.get(f"{SCAN}/placed/task/1", READER, params=OF_PROJECT)).json()["repo_info"]
+    keys = ("source", "address", "repo_owner", "repo_name", "remote_name", "branch", "checkout_path", "submodules",
+            "hidden")  # fmt: skip
+    assert [shown[key] for key in keys] == [
+        "other", "file:///no/such/folder", "group", "lib", "origin", "main", "src/lib", True, False,
+    ]  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import httpx2
 from jsonschema import Draft202012Validator
 
 from cador.api.app import ROUTES
@@ -56,3 +57,12 @@ def reply_faults(method: str, path: str, status: int, content_type: str, body: A
     if content is None:
         return [f"{method} {template}: {kind} is not described for {status}"]
     return faults(content["schema"], body) if kind.endswith("json") else []
+
+
+async def as_described(reply: httpx2.Response) -> None:
+    """A hook of a client: every reply must be what ``/openapi.json`` says of its route."""
+    await reply.aread()
+    kind = reply.headers["content-type"]
+    body = reply.json() if kind.partition(";")[0].endswith("json") else None
+    asked = reply.request
+    assert reply_faults(asked.method, asked.url.path, reply.status_code, kind, body) == [], reply.text

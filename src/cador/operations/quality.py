@@ -16,6 +16,7 @@ from cador.engine.hearing import Claim, Ear, Outcome
 from cador.engine.housekeeping import Burial
 from cador.jobs.base import Doc
 from cador.jobs.junit import UnreadableReport, merge
+from cador.jobs.values import repos_of_plan
 from cador.operations import resources, tasks, workflows
 from cador.operations.actor import Actor
 from cador.operations.context import Context
@@ -59,6 +60,11 @@ class Run:
     job: JobRow | None
     spec: Mapping[str, Any]
     """Of the job, as details show it."""
+
+    @property
+    def repositories(self) -> list[dict[str, Any]]:
+        """As they were planned, in the order of ``repos`` in the spec."""
+        return repos_of_plan(self.job.plan.get("spec", {})) if self.job is not None else []
 
 
 async def run(

@@ -1,23 +1,147 @@
-"""Routes that run tests and scans by themselves. Source: API documents, "Tests", "Scans"."""
+"""Routes of tests and code scans, and of their runs by themselves.
 
+Source: API documents, "Tests", "Scans"; creating tests, and changing, listing and deleting either, is ours.
+"""
+
+from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from cador.api.catalogue import Operation
 from cador.api.errors import bad_request
-from cador.api.params import PROJECT, integer, text_of
+from cador.api.params import PROJECT, integer
 from cador.api.permissions import in_query, in_query_or_body
-from cador.api.resources.scans import NO_PROJECT, SCAN
+from cador.api.resources.kinds import shown, shown_model
+from cador.api.resources.scripts import NO_PROJECT, Line, Script, body_of, register
 from cador.api.routing import Call, Routes
 from cador.api.statuses import task_status
-from cador.domain.errors import NotFound
-from cador.operations import quality
+from cador.domain.errors import Conflict, NotFound
+from cador.operations import quality, resources
 from cador.operations.models.body import Body
+from cador.operations.models.builds import TestBody
+from cador.operations.models.scans import ScanBody
 
+TESTS: Final = Routes("builds and tests")
+SCANS: Final = Routes("scans")
 ROUTES: Final = Routes("runs of tests and scans")
-TESTING: Final = "/openapi/quality/testing"
+TEST: Final = "/openapi/quality/testing"
+SCAN: Final = "/openapi/quality/codescan"
+_FLAGS: Final = ("submodules", "hidden")
 _NO_TASK: Final = {NotFound: Operation.GET_TASK}
+
+
+# -- what a project keeps
+
+
+class TestLine(Line):
+    __test__ = False
+
+    description: str
+
+
+class ScanLine(TestLine):
+    scanner_type: str
+
+
+register(
+    TESTS,
+    Script(
+        "test",
+        TEST,
+        "a test",
+        "testings",
+        TestLine,
+        lambda test: {"description": test.document["description"]},
+        Operation.CREATE_TEST,
+        Operation.UPDATE_TEST,
+    ),
+)
+register(
+    SCANS,
+    Script(
+        "scan",
+        SCAN,
+        "a code scan",
+        "scans",
+        ScanLine,
+        lambda scan: {key: scan.document[key] for key in ("scanner_type", "description")},
+        Operation.CREATE_SCAN,
+        Operation.UPDATE_SCAN,
+    ),
+)
+
+
+class TestInput(BaseModel):
+    """A variable as the documents show it; ``value`` of a credential is `********`."""
+
+    __test__ = False
+
+    key: str
+    value: str
+    type: str
+    choice_option: list[str]
+    required: bool
+    is_credential: bool
+    has_value: bool
+    description: str
+
+
+@TESTS.get(
+    f"{TEST}/{{name}}",
+    in_query("get_test", required=NO_PROJECT),
+    faults={NotFound: Operation.GET_TEST},
+    query=("projectKey!",),
+    reply=shown_model(TestBody, test_name=(str, ""), inputs=(list[TestInput], [])),
+)
+async def test_detail(call: Call) -> dict[str, Any]:
+    """One test: its variables as the documents show them, and the whole configuration."""
+    test = await resources.find(call.ctx, "test", call.need(PROJECT), call.path_value("name"))
+    found = shown(test)
+    return {**found, "test_name": test.name, "inputs": [_input(parameter) for parameter in found["parameters"]]}
+
+
+def _input(parameter: Mapping[str, Any]) -> dict[str, Any]:
+    keys = ("key", "type", "choice_option", "is_credential", "description")
+    value = parameter["default_value"]
+    return {**{key: parameter[key] for key in keys}, "value": value, "required": False, "has_value": bool(value)}
+
+
+@TESTS.delete(
+    f"{TEST}/{{name}}",
+    in_query("delete_test", required=NO_PROJECT),
+    faults={NotFound: Operation.DELETE_TEST, Conflict: Operation.DELETE_TEST},
+    query=("projectKey!",),
+)
+async def delete_test(call: Call) -> None:
+    """Delete a test that no workflow uses, with its own runs."""
+    await quality.delete(call.ctx, call.actor, quality.TEST, call.need(PROJECT), call.path_value("name"))
+
+
+@SCANS.get(
+    f"{SCAN}/{{name}}",
+    in_query("get_scan", required=NO_PROJECT),
+    faults={NotFound: Operation.BAD_REQUEST},
+    query=("projectKey!",),
+    reply=shown_model(ScanBody),
+)
+async def scan_detail(call: Call) -> dict[str, Any]:
+    """One code scan."""
+    return shown(await resources.find(call.ctx, "scan", call.need(PROJECT), call.path_value("name")))
+
+
+@SCANS.delete(
+    f"{SCAN}/{{name}}",
+    in_query("delete_scan", required=NO_PROJECT),
+    faults={NotFound: Operation.BAD_REQUEST},
+    query=("projectKey!",),
+)
+async def delete_scan(call: Call) -> None:
+    """Delete a code scan that no workflow uses, with its own runs."""
+    await quality.delete(call.ctx, call.actor, quality.SCAN, call.need(PROJECT), call.path_value("name"))
+
+
+# -- runs
 
 
 class RepositoryOfRun(Body):
@@ -57,7 +181,7 @@ class StartedRun(Body):
 
 
 @ROUTES.post(
-    f"{TESTING}/task",
+    f"{TEST}/task",
     in_query_or_body("run_test", required=NO_PROJECT),
     faults={NotFound: Operation.CREATE_TASK},
     query=("projectKey",),
@@ -66,8 +190,7 @@ class StartedRun(Body):
 )
 async def run_test(call: Call) -> dict[str, Any]:
     """Run a test by itself."""
-    body = await call.object()
-    project = call.text(PROJECT) or text_of(PROJECT, {}, body)
+    project, body = await body_of(call)
     name = body.get("test_name")
     if not isinstance(name, str) or not name:
         raise bad_request("test name cannot be empty")
@@ -108,11 +231,59 @@ async def _started(
     return {"task_id": number, "workflow_key": key}
 
 
+class RunShown(BaseModel):
+    """``status``: as that of any task. Times: Unix seconds, 0 as long as there is none."""
+
+    task_id: int
+    workflow_key: str
+    creator: str
+    create_time: int
+    start_time: int
+    end_time: int
+    status: str
+
+
+class TestCase(BaseModel):
+    """``time``: seconds; ``failure``, ``error``: what it said, empty where it passed."""
+
+    __test__ = False
+
+    name: str
+    time: float
+    failure: str
+    error: str
+
+
+class TestReport(BaseModel):
+    """``test_cases``: the first thousand."""
+
+    __test__ = False
+
+    test_total: int
+    failure_total: int
+    success_total: int
+    skiped_total: int  # sic
+    error_total: int
+    time: float
+    test_cases: list[TestCase]
+
+
+class TestRunShown(RunShown):
+    """``test_report``: null without a report."""
+
+    __test__ = False
+
+    test_name: str
+    test_report: TestReport | None
+
+
 @ROUTES.get(
-    f"{TESTING}/{{name}}/task/{{id}}", in_query("get_test", required=NO_PROJECT), faults=_NO_TASK,
+    f"{TEST}/{{name}}/task/{{id}}",
+    in_query("get_test", required=NO_PROJECT),
+    faults=_NO_TASK,
     query=("projectKey!",),
-    example={"test_name": "unit", "task_id": 1, "status": "passed", "test_report": {"test_total": 2}},
-)  # fmt: skip
+    reply=TestRunShown,
+)
 async def test_run(call: Call) -> dict[str, Any]:
     """One run of a test, with its report."""
     run = await _found(call, quality.TEST)
@@ -131,11 +302,38 @@ async def test_run(call: Call) -> dict[str, Any]:
     return {"test_name": call.path_value("name"), **_task(run), "test_report": report}
 
 
+class RepositoryOfScan(BaseModel):
+    """As it was checked out."""
+
+    source: str
+    address: str
+    repo_owner: str
+    repo_namespace: str
+    repo_name: str
+    remote_name: str
+    branch: str
+    commit_id: str
+    checkout_path: str
+    submodules: bool
+    hidden: bool
+
+
+class ScanRunShown(RunShown):
+    """``result_link``: page on the SonarQube server; ``sonar_metrics``: what it measured, null without one."""
+
+    scan_name: str
+    result_link: str
+    sonar_metrics: dict[str, str] | None
+    repo_info: list[RepositoryOfScan]
+
+
 @ROUTES.get(
-    f"{SCAN}/{{name}}/task/{{id}}", in_query("get_scan", required=NO_PROJECT), faults=_NO_TASK,
+    f"{SCAN}/{{name}}/task/{{id}}",
+    in_query("get_scan", required=NO_PROJECT),
+    faults=_NO_TASK,
     query=("projectKey!",),
-    example={"scan_name": "lint", "task_id": 1, "status": "passed", "result_link": "", "repo_info": []},
-)  # fmt: skip
+    reply=ScanRunShown,
+)
 async def scan_run(call: Call) -> dict[str, Any]:
     """One run of a code scan."""
     run = await _found(call, quality.SCAN)
@@ -144,7 +342,10 @@ async def scan_run(call: Call) -> dict[str, Any]:
         **_task(run),
         "result_link": run.spec.get("link_url", ""),
         "sonar_metrics": run.spec.get("sonar_metrics"),
-        "repo_info": list(run.spec.get("repos", ())),
+        "repo_info": [
+            {**repo, "checkout_path": was.get("checkout_path") or "", **{key: was.get(key) is True for key in _FLAGS}}
+            for repo, was in zip(run.spec.get("repos", ()), run.repositories, strict=False)
+        ],
     }
 
 
