@@ -66,8 +66,10 @@ async def test_given_token_and_password(world: World) -> None:
     assert await bootstrap_data(world.ctx, admin_token=first, admin_password="Replace-me-1") is None
     sessions = Sessions(world.ctx)
     assert (await sessions.actor(first)).account == "admin"
-    await sessions.log_in("admin", "Replace-me-1")
+    login = await sessions.log_in("admin", "Replace-me-1")
     assert await bootstrap_data(world.ctx, admin_token=second, admin_password="Replace-me-2") is None
+    with pytest.raises(NotAuthenticated):  # whoever logged in with the old password is out
+        await sessions.actor(login.token)
     assert (await sessions.actor(second)).account == "admin"
     with pytest.raises(NotAuthenticated):
         await sessions.actor(first)

@@ -1,5 +1,6 @@
 """Logging in by password: who is let in, and who has to wait."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +10,15 @@ import pytest
 from argon2 import PasswordHasher
 
 from cador.operations.sessions import (
+    MOST_SESSIONS,
     TRIES_HERE,
     TRIES_OF_ACCOUNT,
+    TRIES_OF_ADDRESS,
     WINDOW_S,
     NotAuthenticated,
     Sessions,
     TooManyAttempts,
+    place_of,
 )
 from cador.ports.stores import User
 from cador.storage.database import open_database
@@ -85,3 +89,61 @@ async def test_guessing_locks_out_the_guesser(place: Any, clock: Clock) -> None:
     answers = [await attempt(n, "bad", "evil", "nobody") for n in range(TRIES_HERE + 1)]
     assert answers == ["wrong"] * TRIES_HERE + ["later"]
     assert all(0 < wait <= WINDOW_S for wait in waits)
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("192.0.2.7", "192.0.2.7"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"), ("", ""), ("testclient", "testclient"),
+    ],
+)  # fmt: skip
+def test_a_host_that_has_many_addresses_is_one(address: str, place: str) -> None:
+    assert place_of(address) == place
+
+
+async def test_one_network_of_ipv6_guesses_as_one_address(place: Any) -> None:
+    sessions = Sessions(place, hasher=QUICK)
+    answers = []
+    for number in range(TRIES_OF_ADDRESS + 2):
+        try:
+            await sessions.log_in(f"account-{number}", "bad", f"2001:db8::{number:x}")
+        except (NotAuthenticated, TooManyAttempts) as error:
+            answers.append(type(error))
+    assert answers == [NotAuthenticated] * TRIES_OF_ADDRESS + [TooManyAttempts] * 2
+
+
+async def test_logins_of_one_user_are_bounded(place: Any) -> None:
+    sessions = Sessions(place, hasher=QUICK)
+    user = User("new", "new", "New")
+    await place.db.write(lambda tx: tx.people.add_user(user))
+    made = [(await sessions.open_session(user)).token for _ in range(MOST_SESSIONS + 2)]
+    assert len(await place.db.read(lambda tx: tx.people.tokens("new"))) == MOST_SESSIONS
+    for token in made[:2]:
+        with pytest.raises(NotAuthenticated):
+            await sessions.actor(token)
+    assert (await sessions.actor(made[2])).account == (await sessions.actor(made[-1])).account == "new"
+
+
+@pytest.mark.postgres
+async def test_guesses_at_the_same_moment_count_each(postgres_url: str, clock: Clock) -> None:
+    """Of two servers: no burst gets more tries than one after the other does."""
+    servers = [await open_database(postgres_url, clock=clock, pool=4) for _ in range(2)]
+    places = [SimpleNamespace(db=db, clock=Ticking(clock)) for db in servers]
+    sessions: list[Any] = [Sessions(place, hasher=QUICK) for place in places]  # type: ignore[arg-type]
+
+    async def attempt(number: int) -> str:
+        try:
+            await sessions[number % 2].log_in("nobody", "bad", "evil")
+        except TooManyAttempts:
+            return "later"
+        except NotAuthenticated:
+            return "wrong"
+        return "in"
+
+    try:
+        answers = await asyncio.gather(*map(attempt, range(40)))
+        assert (answers.count("wrong"), answers.count("later")) == (TRIES_HERE, 40 - TRIES_HERE)
+    finally:
+        for db in servers:
+            await db.close()

@@ -84,6 +84,7 @@ def _make(tx: Tx, hand: Hand, given: str | None, fresh: str, password_hash: str)
         return None  # somebody deleted it on purpose: another administrator is there
     if password_hash and not made:
         tx.people.replace_user(replace(admin, password_hash=password_hash))
+        tx.people.delete_sessions(admin.uid)  # whoever knew the old one is out
         hand.audit(tx, "edit_user", "", f"user/{ADMIN_ACCOUNT}", {"password_changed": True})
     if given is not None:
         _give_token(tx, hand, admin, given)

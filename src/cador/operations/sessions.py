@@ -2,19 +2,20 @@
 
 import asyncio
 import hashlib
-import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from cador.domain.errors import CadorError, Invalid, Unavailable
+from cador.domain.errors import CadorError, Unavailable
 from cador.operations.actor import Actor
 from cador.operations.context import Context
+from cador.operations.models.system import check_password
 from cador.operations.policy import Policies
 from cador.ports.stores import Token, Tx, User, brief
 
@@ -34,6 +35,8 @@ TRIES_HERE: Final = 5
 TRIES_OF_ADDRESS: Final = 50
 TRIES_OF_ACCOUNT: Final = 25
 """From all addresses together. Both do not bind who has logged in to that account from that address before."""
+MOST_SESSIONS: Final = 100
+"""Logins of one user at the same time; the next one ends the oldest."""
 PLACE_S: Final = 90 * 86_400.0
 """How long it is remembered that somebody has logged in from an address."""
 
@@ -67,11 +70,6 @@ def new_token() -> str:
 def token_hash(token: str) -> str:
     """What is stored of a token: SHA-256, hex. Tokens are random, so nothing slower is needed."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def strong_enough(password: str) -> bool:
-    """At least eight characters with an upper-case letter, a lower-case letter and a digit."""
-    return len(password) >= 8 and all(re.search(kind, password) for kind in ("[A-Z]", "[a-z]", "[0-9]"))
 
 
 class Sessions:
@@ -139,11 +137,7 @@ class Sessions:
 
     async def hash_password(self, password: str) -> str:
         """What is stored of a password (argon2id). Raises: Invalid: too weak."""
-        if not strong_enough(password):
-            raise Invalid(
-                "password must have at least 8 characters with upper-case and lower-case letters and digits",
-                place="password",
-            )
+        check_password(password)
         return await self._hash(password)
 
     async def verify(self, password_hash: str, password: str) -> bool:
@@ -176,13 +170,24 @@ def _look_up(tx: Tx, policies: Policies, digest: str) -> tuple[Actor, Token] | N
     return policies.load(tx, version).actor(user, tx.people.roles(user.uid), token), token
 
 
-@brief
 def _touch(tx: Tx, used: Mapping[int, float]) -> None:
     tx.people.touch_tokens(used)
 
 
+def place_of(address: str) -> str:
+    """What counts as one address: of IPv6 the network of 64 bits, in which a host may call itself as it likes."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, IPv4Address):
+        return address
+    return str(found.ipv4_mapped or ip_network((int(found), 64), strict=False))
+
+
 def _watched(account: str, address: str) -> tuple[str, str, str]:
     """Names under which failed logins are counted. Hashed: what people type by mistake is not kept, and is short."""
+    address = place_of(address)
     return (
         _name("both", account, address),
         _name("account", account),
@@ -202,16 +207,15 @@ def _attempt(tx: Tx, account: str, address: str) -> User | None:
     since = tx.now - WINDOW_S
     both, of_account, of_address = _watched(account, address)
     user = tx.people.by_account(account) if account.isprintable() else None
+    # Before it is looked how many there are: of those who guess at one moment, each sees the ones before.
+    tx.people.fail((both, of_account, of_address), tx.now, since)
     failures = tx.people.failures((both, of_account, of_address), since)
     limits = {both: TRIES_HERE}
-    if user is None or not tx.people.has_come_from(user.uid, address, tx.now - PLACE_S):
+    if user is None or not tx.people.has_come_from(user.uid, place_of(address), tx.now - PLACE_S):
         limits |= {of_account: TRIES_OF_ACCOUNT, of_address: TRIES_OF_ADDRESS}
-    waits = [
-        failures[name][1] - since for name, most in limits.items() if name in failures and failures[name][0] >= most
-    ]
+    waits = [failures[name][1] - since for name, most in limits.items() if failures[name][0] > most]
     if waits:
         raise TooManyAttempts(max(1.0, *waits))
-    tx.people.fail((both, of_account, of_address), tx.now, since)
     return user
 
 
@@ -222,8 +226,9 @@ def _logged_in(tx: Tx, user: User, token: str, address: str, session_s: float) -
         raise NotAuthenticated("account or password is wrong")
     both, of_account, of_address = _watched(user.account, address)
     tx.people.forgive((of_account, of_address), all_of=(both,))
-    tx.people.came_from(user.uid, address, tx.now, tx.now - PLACE_S)
+    tx.people.came_from(user.uid, place_of(address), tx.now, tx.now - PLACE_S)
     tx.people.delete_sessions(user.uid, ended=tx.now)
+    _make_room(tx, user.uid)
     row = Token(
         id=0,
         uid=user.uid,
@@ -241,6 +246,13 @@ def _logged_in(tx: Tx, user: User, token: str, address: str, session_s: float) -
         at=tx.now, actor=user.account, action="login", project="", target=f"user/{user.account}", detail=detail
     )
     return Login(token, tx.now + session_s, stored)
+
+
+def _make_room(tx: Tx, uid: str) -> None:
+    """End the oldest logins, if there are too many."""
+    logins = sorted(token.id for token in tx.people.tokens(uid) if token.kind == SESSION)
+    for token_id in logins[: max(0, len(logins) + 1 - MOST_SESSIONS)]:
+        tx.people.delete_token(uid, token_id)
 
 
 def _logged_out(tx: Tx, actor: Actor) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from cador.domain.errors import Invalid, NotFound
+from cador.domain.errors import Conflict, Invalid, NotFound
 from cador.operations.actions import TICKET
 from cador.operations.actor import SYSTEM, Actor
 from cador.operations.context import Context
@@ -15,6 +15,8 @@ from cador.operations.sessions import SESSION, SHOWN_PREFIX, new_token, token_ha
 from cador.ports.stores import Token, Tx, User
 
 DAY_S: Final = 86_400
+MOST: Final = 1_000
+"""API tokens of one user."""
 
 
 def _may_touch(actor: Actor, uid: str) -> None:
@@ -27,7 +29,7 @@ def _may_touch(actor: Actor, uid: str) -> None:
 async def create_token(ctx: Context, actor: Actor, uid: str, body: Doc) -> tuple[str, Token]:
     """The token's text, shown this once, and its row. Administrators may make tokens for others.
 
-    Raises: Forbidden, Invalid, NotFound.
+    Raises: Forbidden, Invalid, NotFound; Conflict: there are too many.
     """
     _may_touch(actor, uid)
     new = read_body(TokenBody, body)
@@ -39,6 +41,8 @@ async def create_token(ctx: Context, actor: Actor, uid: str, body: Doc) -> tuple
         user = get_user(tx, uid)
         for project in new.projects:
             need_project(tx, project)
+        if sum(token.kind != SESSION for token in tx.people.tokens(uid)) >= MOST:
+            raise Conflict(f"a user has at most {MOST} API tokens: delete those that nobody uses")
         row = Token(
             id=0,
             uid=uid,
