@@ -218,6 +218,18 @@ def test_rules_of_the_project(world: World) -> None:
 
 
 @pytest.mark.parametrize(
+    ("branch", "tag"),
+    [("fix/#1 it's", f"fix--1-it-s-{NUMBER}"), ("b" * 122, "b" * 122 + "-"), ("b" * 119, "b" * 119 + f"-{NUMBER}")],
+)
+def test_rules_make_tags_that_a_registry_takes(world: World, branch: str, tag: str) -> None:
+    rule = {"custom_image_rule": {"branch_rule": "{{.IMAGE_NAME}}:{{.REPO_BRANCH}}-{{.TASK_ID}}"}}
+    world.resources.append(resource("project", "shop", "shop", **rule))
+    repo = {"codehost_id": 4, "repo_owner": "kr", "repo_name": "zadig", "branch": branch}
+    [plan] = one_build(world, None, entry(repos=[repo]))
+    assert plan.plan["predefined"]["IMAGE"] == f"reg.example.com/ns/my-app:{tag}"
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"build_name": "nope"}, "find build: nope error: not found in project shop"),

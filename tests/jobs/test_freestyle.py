@@ -247,6 +247,21 @@ def test_a_repository_of_a_workflow_variable(world: World) -> None:
     assert "oauth_token" not in found
 
 
+def test_variables_of_registries(world: World) -> None:
+    world.resources += [
+        resource(
+            "registry", "one", address="https://one.example.com/", namespace="team-a", access_key="ak", secret_key=""
+        ),
+        resource("registry", "two", address="two.example.com:5000", namespace="2b"),
+    ]
+    [plan] = world.expand(one_job("freestyle", {"script": "true"}), {"job": {}})["job"]
+    assert plan.plan["predefined"] == {
+        "TEAM_A_REGISTRY_HOST": "one.example.com",
+        "TEAM_A_REGISTRY_AK": "ak",
+        "CB_REGISTRY_HOST": "two.example.com:5000",
+    }
+
+
 def test_what_clients_see(world: World) -> None:
     [plan] = world.expand(one_job("freestyle", DOCUMENTED), {"job": {}})["job"]
     found = {"repos": [{"commit_id": "b" * 40, "author_name": "Ann", "commit_message": "m"}]}

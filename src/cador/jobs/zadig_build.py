@@ -4,6 +4,7 @@ A build configuration (kind ``build``) names repositories, variables and a scrip
 overrides values; one job task per module.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from cador.domain.errors import Invalid, InvalidDefinition, NotStartable
 from cador.domain.naming import (
+    TAG_LIMIT,
     bare_host,
     custom_rule,
     image_name,
@@ -56,6 +58,7 @@ from cador.ports.stores import Resource
 Object = dict[str, Any]
 _IMAGE: Final = "IMAGE"
 _PACKAGE: Final = "PKG_FILE"
+_NOT_IN_TAG: Final = re.compile(r"[^A-Za-z0-9_.-]")
 _RULES: Final = {"custom_image_rule": _IMAGE, "custom_tar_rule": _PACKAGE}
 
 
@@ -285,10 +288,17 @@ def _names(plan: Doc, local_time: str) -> dict[str, str]:
         made = custom_rule(rule, _facts(plan, repo, local_time))
         name, _, own_tag = made.partition(":")
         if variable == _IMAGE:
-            names[_IMAGE] = image_name(naming["host"], naming["namespace"], name, own_tag[:128] or tag)
+            names[_IMAGE] = image_name(naming["host"], naming["namespace"], name, _fitting(own_tag) or tag)
         else:
             names[_PACKAGE] = f"{made.replace(':', '-')}.tar.gz"
     return names
+
+
+def _fitting(tag: str) -> str:
+    """*tag* as long as one may be, without half of the placeholder of the number."""
+    cut = tag[:TAG_LIMIT]
+    mark = NUMBER[0]
+    return cut.rpartition(mark)[0] if cut.count(mark) % 2 else cut
 
 
 def _rule(rules: Doc, repo: Doc | None) -> str:
@@ -311,8 +321,8 @@ def _facts(plan: Doc, repo: Doc | None, local_time: str) -> dict[str, str]:
         "REPO_COMMIT_ID": text(repo.get("commit_id"))[:8],
         "PROJECT": plan["naming"]["project"],
         "ENV_NAME": "",
-        "REPO_TAG": text(repo.get("tag")),
-        "REPO_BRANCH": text(repo.get("branch")).replace("/", "-"),
+        "REPO_TAG": _NOT_IN_TAG.sub("-", text(repo.get("tag"))),
+        "REPO_BRANCH": _NOT_IN_TAG.sub("-", text(repo.get("branch"))),
         "REPO_PR": "-".join(map(str, pull_requests(repo))),
     }
 
