@@ -140,3 +140,10 @@ def test_a_task_whose_turn_does_not_come_again_expires():
     assert d.task.status is TaskStatus.WAITING
     d.say(ev.TaskExpired, round=0)
     assert (d.task.status, d.task.slot, d.said(Tell)) == (TaskStatus.TIMEOUT, Slot.NONE, [Tell("timeout", 0)])
+
+
+def test_what_was_stopped_before_it_began_times_out_as_well():
+    """Its start was with a server that died: it comes to its end as stopped, and says no more."""
+    d = admitted(job(1), timeout_s=HOUR).say(ev.TaskExpired, round=0).start(1).end(1, ev.Result.CANCELLED)
+    assert (d.jobs(), d.task.jobs[0].error) == (["timeout"], "the time of the task was up")
+    assert (d.stages(), d.task.status) == (["timeout"], TaskStatus.TIMEOUT)

@@ -125,6 +125,8 @@ def _verdict(job: JobTask, event: ev.JobEnded, *, expired: bool) -> tuple[JobSta
             return JobStatus.FAILED, event.error
         case ev.Result.TIMEOUT:
             return JobStatus.TIMEOUT, TASK_EXPIRED if expired else event.error or _timed_out(job)
+        case ev.Result.CANCELLED if job.stopping == "timeout":  # stopped before it began
+            return JobStatus.TIMEOUT, _timed_out(job, expired)
         case ev.Result.CANCELLED:
             return JobStatus.FAILED, event.error or "stopped from outside"
         case ev.Result.LOST if job.stopping == "timeout":
