@@ -10,6 +10,8 @@ from cador.executors.server import ServerExecutor
 from cador.jobs.base import Doc, Run, Scope
 from cador.jobs.server import ServerType
 from cador.ports.actions import ActionRun
+from cador.ports.stores import Tx
+from engine.test_engine import wrapped
 from support import virtual_loop
 from support.world import World, describe
 
@@ -186,5 +188,57 @@ def test_an_unknown_action_is_a_reason(tmp_path: Path) -> None:
         await world.boot()
         detail = await world.done(KEY, await world.start(KEY))
         assert status(detail) == ("failed", "this server knows no action once")
+
+    play(tmp_path, test)
+
+
+def test_what_others_may_have_given_up_does_not_begin(tmp_path: Path) -> None:
+    """The server was frozen for longer than its lease just before it would have begun the action."""
+
+    async def test(world: World, deeds: Deeds) -> None:
+        db = wrapped(world)
+        job = {"name": "job", "type": "once", "spec": {"after_s": 1.0}}
+        await world.define({"name": KEY, "stages": [{"name": "one", "jobs": [job]}]})
+        await world.boot()
+        frozen = asyncio.Event()
+
+        async def freeze(fn: Any) -> None:
+            if fn.__name__ == "_started":
+                world.engine._peers.holds = lambda: False  # type: ignore[method-assign]
+                frozen.set()
+
+        db.reply = freeze
+        number = await world.start(KEY)
+        async with asyncio.timeout(60.0):
+            await frozen.wait()
+        await asyncio.sleep(20.0)
+        assert deeds.began == []
+        db.reply = None
+        await world.restart()
+        detail = await world.done(KEY, number)
+        assert (status(detail), deeds.began) == (("failed", "interrupted by server restart"), [])
+
+    play(tmp_path, test)
+
+
+def test_a_start_that_another_machine_had_begins_here(tmp_path: Path) -> None:
+    """Nothing of an action has begun before it is followed: nobody waits for the machine that was to start it."""
+
+    async def test(world: World, deeds: Deeds) -> None:
+        job = {"name": "job", "type": "once", "spec": {"after_s": 1.0}}
+        await world.define({"name": KEY, "stages": [{"name": "one", "jobs": [job]}]})
+        world.max_jobs = 0
+        await world.boot()
+        world.engine._peers.place = "scripted"  # type: ignore[misc]  # one of several servers, on the machine of its executor
+        number = await world.start(KEY)
+
+        def was_elsewhere(tx: Tx) -> None:
+            tx.connection.exec_driver_sql("UPDATE command SET place = 'another:boot'")  # type: ignore[attr-defined]
+
+        await world.db.write(was_elsewhere)
+        world.max_jobs = 5
+        world.engine.wake()
+        detail = await world.done(KEY, number, within_s=10.0)
+        assert (status(detail), len(deeds.ended)) == (("passed", ""), 1)
 
     play(tmp_path, test)

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cador.engine.outside import same_host
+from cador.engine.outside import Outside, same_host
 from cador.executors.process import ProcessExecutor
+from cador.ports.peers import Replica
+from cador.ports.stores import ExecutionRow
 
 pytestmark = pytest.mark.anyio
 
@@ -51,3 +53,19 @@ async def test_the_place_stays_with_the_folder(tmp_path: Path) -> None:
 )
 async def test_two_places_are_of_one_host(one: str, other: str, same: bool) -> None:
     assert same_host(one, other) is same
+
+
+@pytest.mark.parametrize(
+    ("place", "reached"),
+    [
+        ("m:b:1234:/jobs", True),
+        ("m:b:1234:/jobs:home", True),
+        ("m:b:1234:/jobs:another", False),
+        ("n:b:1234:/jobs", False),
+    ],
+)
+async def test_what_a_server_does_itself_is_at_its_data_folder(place: str, reached: bool) -> None:
+    row = ExecutionRow("key", 1, 1, 1, 0, "any", place, "", "", 0.0)
+    server = Replica("id", "m:later:1234:/jobs", "", 0.0, 0.0, "home")
+    assert Outside.reached_by(row, [server]) is reached
+    assert not Outside.reached_by(row, [])

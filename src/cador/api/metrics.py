@@ -117,9 +117,10 @@ class Metrics:
 
     # -- the engine's meter
 
-    def task_started(self, waited_s: float) -> None:
+    def task_started(self, waited_s: float | None) -> None:
         self._tasks_started.inc()
-        self._waited.observe(waited_s)
+        if waited_s is not None:
+            self._waited.observe(waited_s)
 
     def task_ended(self, status: str, took_s: float) -> None:
         self._tasks_ended.labels(status).inc()

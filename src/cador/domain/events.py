@@ -38,7 +38,7 @@ class Result(StrEnum):
     LOST = "lost"
     """Nobody knows what became of it: the executor or its host died."""
     BROKEN = "broken"
-    """It could not be started or an internal error ended it: no error policy applies."""
+    """Nobody knows whether it ran, or an internal error ended it: no error policy applies."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import structlog
 
 from cador.domain.errors import Unavailable
 from cador.engine.following import Follower
-from cador.engine.outside import AGAIN_S, LOOK_S, Outside, loop_time, same_host
+from cador.engine.outside import AGAIN_S, LOOK_S, Outside, loop_time
 from cador.engine.preparing import Loaded
 from cador.ports.actions import SERVER
 from cador.ports.executor import Unreachable
@@ -31,11 +31,14 @@ class Adopter:
         self._outside, self._follower = outside, follower
         self._engine = outside.engine
         self._taking: set[str] = set()
+        self._unswept = False
+        """Some executor was away when it was asked what it has."""
+        self._sweeping: object | None = None
 
     async def adopt_free(self, *, sweep: bool = False) -> None:
         """Attach to the executions that no server follows. *sweep*: also end what runs outside and no row knows of."""
         found = await self._existing() if sweep else {}
-        rows, pending = await self._engine.db.read(_live)
+        rows, pending = await self._engine.db.read(_live, starts=sweep)
         free = [row for row in rows if not row.owner and not self._follower.follows(row.key)]
         for row in free:
             if row.key in self._taking:
@@ -71,17 +74,25 @@ class Adopter:
     def _sweep_later(self, name: str, error: Exception) -> None:
         """An executor that is away keeps no server from starting; what is left there is ended when it is back."""
         log.warning("sweep_failed", executor=name, error=repr(error))
-        self._engine.spawn("sweep", self._sweep_again)
+        self._unswept = True
+        if self._sweeping is None:
+            self._sweeping = turn = object()
+            self._engine.spawn("sweep", self._sweep_again, after=partial(self._swept, turn))
 
     async def _sweep_again(self) -> None:
-        await asyncio.sleep(SWEEP_AGAIN_S)
-        while True:
+        """One for all that are away, or each would ask all of them."""
+        while self._unswept:
+            self._unswept = False
+            await asyncio.sleep(SWEEP_AGAIN_S)
             try:
                 await self.adopt_free(sweep=True)
             except Unavailable:
-                await asyncio.sleep(AGAIN_S)
-            else:
-                return
+                self._unswept = True
+        self._sweeping = None
+
+    def _swept(self, turn: object) -> None:
+        if self._sweeping is turn:  # it was cancelled
+            self._sweeping = None
 
     def _taken(self, key: str, room: "Room | None" = None) -> None:
         self._taking.discard(key)
@@ -150,7 +161,7 @@ class Adopter:
                 continue
             if known is None or known.owner:
                 return
-            if any(same_host(row.place, one.place) for one in neighbours):
+            if self._outside.reached_by(row, neighbours):
                 until = loop_time() + self._outside.lost_after_s
         # What the server itself did ended with it: nobody followed it for all of the time.
         await self._follower.tell_lost(row, "" if row.executor == SERVER else f"lost executor: {row.place}")
@@ -177,6 +188,6 @@ def _missed(tx: Tx, key: str) -> tuple[ExecutionRow | None, list[Replica]]:
     return tx.executions.get(key), tx.replicas.list_replicas()
 
 
-def _live(tx: Tx) -> tuple[list[ExecutionRow], list[tuple[int, int, int]]]:
-    """All executions, and the ids of starts that may have begun one already."""
-    return tx.executions.list_executions(), tx.commands.pending_starts()
+def _live(tx: Tx, *, starts: bool) -> tuple[list[ExecutionRow], list[tuple[int, int, int]]]:
+    """All executions, and if *starts* the ids of those that may have begun one already."""
+    return tx.executions.list_executions(), tx.commands.pending_starts() if starts else []

@@ -227,7 +227,7 @@ class Dispatcher:
         pause_s = ELSEWHERE_S * random.uniform(0.7, 1.3)  # noqa: S311
         while True:
             try:
-                await self._db.write(_postpone, row, row.owner, pause_s, row.place)
+                await self._db.write(_postpone, row, row.owner, pause_s, row.place, tried=False)
             except Unavailable:
                 await asyncio.sleep(AWAY_S)
             else:
@@ -256,5 +256,5 @@ def _claim_due(tx: Tx, me: str, limit: int, starts: int, expected: float) -> tup
 
 
 @brief
-def _postpone(tx: Tx, row: CommandRow, me: str, pause_s: float, place: str) -> bool:
-    return tx.commands.postpone(row.id, me, tx.now + pause_s, place)
+def _postpone(tx: Tx, row: CommandRow, me: str, pause_s: float, place: str, *, tried: bool = True) -> bool:
+    return tx.commands.postpone(row.id, me, tx.now + pause_s, place, tried=tried)

@@ -126,7 +126,8 @@ class Engine:
         """Just before the act outside: a process that was frozen may have been declared dead. Raises: Fenced."""
         if not self.holds(command.owner):
             raise Fenced(command.key)
-        if not self.alone and not await self.db.read(_owns, command):
+        # Of the wait for the answer nobody knows how long it was.
+        if not self.alone and not (await self.db.read(_owns, command) and self.holds(command.owner)):
             raise Fenced(command.key)
 
     def tell_work(self) -> None:
@@ -256,8 +257,8 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._peers.listen(self._heard)
         self._me = await self._peers.join()
-        await self.housekeeping.arm()
         try:
+            await self.housekeeping.arm()
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 await self.executions.adopter.adopt_free(sweep=True)

@@ -160,10 +160,11 @@ class Follower:
             if self._logs.size(name) == 0:
                 for warning in prepared.warnings:
                     writer.line(f"warning: {warning}")
+            # What the server itself does begins by being followed: not when others may have given it up by now.
+            self._need(row)
             async for item in executor.follow(row.key, row.ref, writer.raw_offset):
                 reach.heard = True
-                if not self._engine.holds(row.owner):
-                    raise Fenced(row.key)
+                self._need(row)
                 match item:
                     case Output():
                         writer.feed(item.data, item.offset + len(item.data))
@@ -183,6 +184,11 @@ class Follower:
             if not done:
                 writer.leave()
         return followed
+
+    def _need(self, row: ExecutionRow) -> None:
+        """Raises: Fenced: it is not certain that nobody else follows *row* by now."""
+        if not self._engine.holds(row.owner):
+            raise Fenced(row.key)
 
     async def _sync(self, executor: Executor, row: ExecutionRow, writer: LogWriter, reach: _Reach) -> None:
         """Make the log durable. On a full disk it waits in memory, as long as that takes little of it."""
@@ -217,8 +223,9 @@ class Follower:
         try:
             conclusion = await self._outside.preparer.conclude(
                 executor, row, prepared, end, self._blobs, self._max_artifact_bytes, adopted=unseen,
-                afterwards=partial(self._afterwards, row, prepared, writer),
+                afterwards=partial(self._afterwards, row, prepared, writer), need=partial(self._need, row),
             )  # fmt: skip
+            self._need(row)
             for line in conclusion.lines:
                 writer.line(line)
             # The log of a job that was lost goes on when it is run again.

@@ -57,8 +57,8 @@ class Outcome(Generic[R_co]):
     tasks: tuple[int, ...] = ()
     soonest: float | None = None
     short: bool = False
-    admitted: tuple[tuple[int, float], ...] = ()
-    """Tasks that became running, with the seconds they had waited."""
+    admitted: tuple[tuple[int, float | None], ...] = ()
+    """Tasks that became running, with the seconds since they were accepted; None for those that were retried."""
     ended: tuple[tuple[str, float], ...] = ()
     """Status of each task that ended, with the seconds it took."""
     loaded: Mapping[int, Any] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Ear:
         self._short = False
         self._wish = 0
         self._let_in_now = 0
-        self._admitted: list[tuple[int, float]] = []
+        self._admitted: list[tuple[int, float | None]] = []
         self._ended: list[tuple[str, float]] = []
 
     def settle(self, row: CommandRow | None) -> None:
@@ -121,7 +121,7 @@ class Ear:
         self.command(task_id, commands)
         self._tasks.append(task_id)
         if task.start_at is None and moved.start_at is not None:
-            self._admitted.append((task_id, moved.start_at - moved.create_at))
+            self._admitted.append((task_id, None if moved.retry_num else moved.start_at - moved.create_at))
         if moved.final and not task.final:
             self._ended.append((moved.status.value, (moved.end_at or 0.0) - (moved.start_at or moved.end_at or 0.0)))
         return moved

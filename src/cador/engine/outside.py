@@ -2,14 +2,16 @@
 somewhere this server reaches."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cador.domain.commands import Start
 from cador.engine.preparing import Preparer
+from cador.ports.actions import SERVER
 from cador.ports.clock import Clock
 from cador.ports.executor import Executor
+from cador.ports.peers import Replica
 from cador.ports.stores import HERE, ExecutionRow
 
 if TYPE_CHECKING:
@@ -42,14 +44,21 @@ class Outside:
         return place in ("", HERE) or not self.bound() or same_host(place, self.engine.place)
 
     def bound(self) -> bool:
-        """Whether executions belong to the machine of the server that starts them."""
-        here = self.engine.place
-        return any(same_host(executor.place, here) for executor in self.executors.values())
+        """Whether processes belong to the machine of the server that starts them. Not so what servers do themselves: it
+        has not begun before it is followed, and so may be started anywhere until then."""
+        here, processes = self.engine.place, (one for one in self.executors.values() if one.name != SERVER)
+        return any(same_host(executor.place, here) for executor in processes)
 
     def reaches(self, row: ExecutionRow) -> bool:
         """Whether this server can attach to an execution of that place."""
         executor = self.executors.get(row.executor)
         return executor is not None and same_host(row.place, executor.place)
+
+    @staticmethod
+    def reached_by(row: ExecutionRow, servers: Iterable[Replica]) -> bool:
+        """Whether one of *servers* can attach to it. What a server itself does is at its machine and data folder."""
+        places = (place for one in servers for place in (one.place, f"{one.place}:{one.home}"))
+        return any(same_host(row.place, place) for place in places)
 
 
 def start_key(task_id: int, job_id: int, attempt: int, recovery: int) -> str:

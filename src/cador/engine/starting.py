@@ -11,6 +11,7 @@ from cador.engine.following import Follower
 from cador.engine.hearing import Claim, Ear, Fenced, NotHere, Outcome
 from cador.engine.outside import LOOK_S, Outside, loop_time, same_host
 from cador.engine.preparing import Loaded
+from cador.ports.actions import SERVER
 from cador.ports.executor import StartRefused
 from cador.ports.peers import Replica
 from cador.ports.stores import CommandRow, ExecutionRow, Tx, brief
@@ -39,7 +40,7 @@ class Starter:
         try:
             prepared = self._preparer.prepare(loaded)
         except CadorError as error:
-            await self._fail(command, loaded.job.name, attempt, recovery, str(error))
+            await self._fail(command, loaded.job.name, attempt, recovery, str(error), ev.Result.FAILED)
             return
         if prepared is None:
             skipped = ev.JobSkipped(self._clock.now(), job_id, attempt)
@@ -47,7 +48,7 @@ class Starter:
             return
         executor = self._outside.executors[prepared.executor]
         key = self._outside.key(job_id, attempt, recovery)
-        if not self._outside.near(command.place):
+        if prepared.executor != SERVER and not self._outside.near(command.place):
             room.free()
             await self._wait_for_host(command, loaded.job.name, attempt, recovery)
             return
@@ -55,7 +56,7 @@ class Starter:
         try:
             ref = await executor.start(key, prepared.folder)
         except StartRefused as error:
-            await self._fail(command, loaded.job.name, attempt, recovery, str(error))
+            await self._fail(command, loaded.job.name, attempt, recovery, str(error), ev.Result.FAILED)
             return
         row = ExecutionRow(
             key, command.task_id, job_id, attempt, recovery, executor.name, executor.place, ref,
@@ -76,7 +77,7 @@ class Starter:
             if (left := until - loop_time()) <= 0:
                 break
             await asyncio.sleep(min(LOOK_S, left))
-        await self._fail(command, name, attempt, recovery, f"lost executor: {command.place}")
+        await self._fail(command, name, attempt, recovery, f"lost executor: {command.place}", ev.Result.BROKEN)
 
     async def ask_policy(self, command: CommandRow) -> None:
         """Carry out an ``ask_policy``: nothing is started, people are asked or they are not."""
@@ -104,12 +105,12 @@ class Starter:
             raise Fenced(command.key)  # it has begun, and only the reply to that was lost
         for executor in self._outside.executors.values():  # perhaps it was started, and only that could not be told
             await self._follower.kill(executor, self._outside.key(job_id, attempt, recovery), "")
-        await self._fail(command, command.key, attempt, recovery, reason)
+        await self._fail(command, command.key, attempt, recovery, reason, ev.Result.BROKEN)
 
-    async def _fail(self, command: CommandRow, name: str, attempt: int, recovery: int, reason: str) -> None:
-        ended = ev.JobEnded(
-            self._clock.now(), int(command.payload["job_id"]), attempt, recovery, ev.Result.BROKEN, reason
-        )
+    async def _fail(
+        self, command: CommandRow, name: str, attempt: int, recovery: int, reason: str, result: ev.Result
+    ) -> None:
+        ended = ev.JobEnded(self._clock.now(), int(command.payload["job_id"]), attempt, recovery, result, reason)
         await self._engine.transact(_hear, command, command.task_id, ended)
         log.info("job_not_started", task=command.task_id, job=name, reason=reason)
 

@@ -10,8 +10,8 @@ class Meter(Protocol):
     ``kubernetes``, ``server``, *kind* a command's kind. Durations are seconds.
     """
 
-    def task_started(self, waited_s: float) -> None:
-        """A task became running, *waited_s* after it was accepted."""
+    def task_started(self, waited_s: float | None) -> None:
+        """A task became running, *waited_s* after it was accepted; None: it was retried."""
 
     def task_ended(self, status: str, took_s: float) -> None: ...
 
@@ -35,7 +35,7 @@ class Meter(Protocol):
 class SilentMeter:
     """Measures nothing: for tests and for one-off runs without a server."""
 
-    def task_started(self, waited_s: float) -> None: ...
+    def task_started(self, waited_s: float | None) -> None: ...
 
     def task_ended(self, status: str, took_s: float) -> None: ...
 

@@ -50,7 +50,7 @@ DELETE_ADMITS: Final = delete(c).where(COMMAND_ADMIT)
 POSTPONE: Final = (
     update(c)
     .where(c.c.id == bindparam("command_id"), c.c.owner == bindparam("me"))
-    .values(owner="", tries=c.c.tries + 1, due_at=bindparam("at"), place=bindparam("where_begun"))
+    .values(owner="", tries=c.c.tries + bindparam("tried"), due_at=bindparam("at"), place=bindparam("where_begun"))
 )
 # Whoever has it after the first may only wait for that one's machine: the first place stays.
 _unplaced = and_(c.c.kind == word("start"), c.c.place == word(""))
@@ -194,8 +194,8 @@ class Commands:
     def delete_admits(self) -> int:
         return self._lane.changed(DELETE_ADMITS)
 
-    def postpone(self, command_id: int, me: str, due_at: float, place: str = "") -> bool:
-        values = {"command_id": command_id, "me": me, "at": due_at, "where_begun": place}
+    def postpone(self, command_id: int, me: str, due_at: float, place: str = "", *, tried: bool = True) -> bool:
+        values = {"command_id": command_id, "me": me, "at": due_at, "where_begun": place, "tried": int(tried)}
         return self._connection.execute(POSTPONE, values).rowcount == 1
 
     def release(self, owner: str) -> int:

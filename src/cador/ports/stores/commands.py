@@ -50,8 +50,9 @@ class CommandStore(Protocol):
     def delete_admits(self) -> int:
         """Delete every ``admit`` row, whoever owns it (call with the admission lock held)."""
 
-    def postpone(self, command_id: int, me: str, due_at: float, place: str = "") -> bool:
-        """Give a row back for later: ``tries`` + 1, no owner; *place*: of a start that may have begun."""
+    def postpone(self, command_id: int, me: str, due_at: float, place: str = "", *, tried: bool = True) -> bool:
+        """Give a row back for later: no owner, ``tries`` + 1 if it was *tried*; *place*: of a start that may have
+        begun."""
 
     def release(self, owner: str) -> int:
         """A server process is gone: its rows are free again. Call it before the row of that member is removed: starts
