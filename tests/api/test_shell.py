@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -324,6 +325,29 @@ async def test_artifacts_are_taken_away_safely(server: Site) -> None:
         reply = await server.get(f"/api/v1/tasks/w/1/artifacts/{other}")
         assert reply.status_code == 404, other
     assert (await server.get(path, "stranger-token-0000")).status_code == 403
+
+
+async def test_a_store_that_hangs_holds_up_nobody_else(server: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await server.create("w")
+    await server.run("w")
+    await server.done("w", 1)
+    answers = threading.Event()
+
+    def hangs(*_: Any) -> Any:
+        assert answers.wait(DEADLINE_S)
+        raise Unavailable("the store does not answer")
+
+    monkeypatch.setattr(server.world.blobs, "list", hangs)
+    monkeypatch.setattr(server.world.blobs, "size", hangs)
+    path = "/api/v1/tasks/w/1/artifacts"
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(server.get(path + tail)) for tail in ("", "/say/archive/x") for _ in range(20)]
+        try:
+            async with asyncio.timeout(DEADLINE_S / 2):
+                assert await asyncio.to_thread(lambda: "a thread for a job") == "a thread for a job"
+        finally:
+            answers.set()
+    assert {one.result().status_code for one in asked} == {503}
 
 
 async def test_deciding_about_a_failed_job(server: Site) -> None:

@@ -18,13 +18,13 @@ from cador.api.streams import (
     Write,
     bytes_answer,
     documented_events,
-    in_reader,
     named_event,
     own_event,
     sentence,
 )
 from cador.domain.errors import NotFound, Unavailable
 from cador.operations.job_logs import JobLog, job_log
+from cador.operations.reading import in_reader
 from cador.ports.logs import LogName, LogRestAway
 
 ROUTES: Final = Routes("logs")

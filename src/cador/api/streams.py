@@ -8,8 +8,7 @@ import asyncio
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 from starlette.responses import Response
@@ -19,6 +18,7 @@ from cador.domain.errors import NotFound, Unavailable
 from cador.operations import job_logs
 from cador.operations.context import Context
 from cador.operations.job_logs import JobLog
+from cador.operations.reading import in_reader
 from cador.ports.logs import LogName
 
 PIECE_BYTES: Final = 256 << 10
@@ -30,16 +30,8 @@ EVENT_HEADERS: Final[Mapping[str, str]] = {
 }
 _DOCUMENTED: Final = b"event:message\ndata:"
 Write = Callable[[bytes], Awaitable[None]]
-R = TypeVar("R")
-_READERS: Final = ThreadPoolExecutor(8, "reader")
-"""Threads of their own: what is read may be on a server or in a store that is slow, and jobs must not wait for it."""
 SETTLE_S: Final = 15.0
 """How long a reader waits for a server that took a job over to have what the one before had shown."""
-
-
-async def in_reader(fn: Callable[..., R], *args: Any) -> R:
-    """Run what blocks and reads logs or artifacts."""
-    return await asyncio.get_running_loop().run_in_executor(_READERS, fn, *args)
 
 
 def sentence(error: Exception) -> bytes:

@@ -1,12 +1,12 @@
 """What jobs left behind, as files to take away."""
 
-import asyncio
 from dataclasses import dataclass
 
 from cador.domain.errors import Invalid, NotFound
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import find_task
+from cador.operations.reading import in_reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ async def find_artifact(ctx: Context, actor: Actor, workflow_key: str, number: i
     await find_task(ctx, actor, "get_workflow", workflow_key, number)
     key = f"tasks/{workflow_key}/{number}/{path}"
     try:
-        size = await asyncio.to_thread(ctx.blobs.size, key)
+        size = await in_reader(ctx.blobs.size, key)
     except (NotFound, Invalid):  # a path that is none, such as one with "..", leads nowhere
         raise NotFound("artifact", path) from None
     return Artifact(key, path.rpartition("/")[2], size)

@@ -1,6 +1,5 @@
 """Look at workflow tasks: details, lists, events, logs, artifacts. Reads only; one snapshot of the database each."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from cador.jobs.base import JobType
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import find_task, is_public, row_in
+from cador.operations.reading import in_reader
 from cador.operations.stage_executors import executors_of
 from cador.operations.task_values import (
     ApprovalView,
@@ -164,7 +164,7 @@ async def task_artifacts(ctx: Context, actor: Actor, workflow_key: str, number: 
     """Names (``<job task>/archive/x.tar.gz``) and sizes in bytes. Raises: NotFound("task"), Forbidden."""
     await find_task(ctx, actor, "get_workflow", workflow_key, number)
     prefix = f"tasks/{workflow_key}/{number}"
-    blobs = await asyncio.to_thread(lambda: list(ctx.blobs.list(prefix)))
+    blobs = await in_reader(lambda: list(ctx.blobs.list(prefix)))
     return [(blob.key[len(prefix) + 1 :], blob.size) for blob in blobs]
 
 
