@@ -4,7 +4,6 @@ It is made when it is run for the first time, under a key made of the id of the 
 any others: with logs, artifacts, a place in the queue.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -21,6 +20,7 @@ from cador.operations import resources, tasks, workflows
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import task_row
+from cador.operations.reading import in_reader
 from cador.operations.task_values import JobInput, StartRequest
 from cador.ports.stores import JobRow, Resource, TaskRow, Tx, WorkflowRow
 
@@ -172,7 +172,7 @@ async def cases_of(ctx: Context, run: Run) -> list[dict[str, Any]]:
             for case in report.cases[:SHOWN_CASES]
         ]
 
-    return await asyncio.to_thread(read)
+    return await in_reader(read)
 
 
 async def delete(ctx: Context, actor: Actor, of: Quality, project: str, name: str) -> None:
