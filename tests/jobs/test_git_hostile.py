@@ -185,7 +185,7 @@ def test_credentials_are_in_files_only() -> None:
 
 
 def test_unknown_code_host() -> None:
-    with pytest.raises(Invalid, match="code host 4 not found"):
+    with pytest.raises(Invalid, match=r"^repository ns/r: code host 4 not found$"):
         compile_git("git", [repo()], lambda ident: None, {})
 
 

@@ -152,7 +152,8 @@ def compile_git(
         host_id = repo.get("codehost_id") or 0
         access = codehost(int(host_id)) if host_id else None
         if host_id and access is None:
-            raise Invalid(f"code host {host_id} not found")
+            path = "/".join(filter(None, (namespace_of(repo), text(repo.get("repo_name")))))
+            raise Invalid(f"repository {path}: code host {host_id} not found")
         where = remote(repo, access)
         folder = f"git/{number}"
         for file, content in (("store", where.store), ("key", where.ssh_key), ("hosts", where.known_hosts)):
