@@ -1,9 +1,11 @@
 """The task store on both databases: what was stored comes back, and what changed is written."""
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from cador.domain import events as ev
 from cador.domain.errors import AlreadyExists, NotFound
@@ -24,6 +26,9 @@ from cador.domain.task import (
 )
 from cador.domain.task_machine import advance
 from cador.ports.stores import Database, NewApproval, Tx
+from cador.storage import task_statements as sql
+from cador.storage.lane import Lane
+from cador.storage.tasks import Tasks
 from support.rows import new_job, new_task, start
 
 pytestmark = pytest.mark.anyio
@@ -171,22 +176,42 @@ async def test_loading_after_saving_gives_the_saved_task(database: Database) -> 
     assert await database.read(lambda tx: tx.tasks.load(task_id)) == moved
 
 
-async def test_saving_what_did_not_move_writes_nothing(database: Database) -> None:
+class Told(Lane):
+    """Notes what is changed, and how often."""
+
+    def __init__(self, connection: Connection, changed: list[tuple[Any, int]]) -> None:
+        super().__init__(connection)
+        self.changes = changed
+
+    def change(self, statement: Any, values: Any = MappingProxyType({})) -> None:
+        self.changes.append((statement, 1))
+        super().change(statement, values)
+
+    def change_each(self, statement: Any, values: Any) -> None:
+        if values:
+            self.changes.append((statement, len(values)))
+        super().change_each(statement, values)
+
+    __slots__ = ("changes",)
+
+
+async def test_saving_writes_the_rows_that_moved_and_a_stamp(database: Database) -> None:
     task_id = await database.write(start)
 
-    def idle(tx: Tx) -> int:
-        task = tx.tasks.lock(task_id)
-        connection: Any = tx.connection  # type: ignore[attr-defined]
-        said: list[str] = []
-        execute = connection.execute
-        connection.execute = lambda statement, *args: (said.append(str(statement)), execute(statement, *args))[1]
-        try:
-            tx.tasks.save(task, replace(task))
-        finally:
-            del connection.execute
-        return len(said)
+    def changes(tx: Tx, **moved: Any) -> list[tuple[Any, int]]:
+        tasks, told = Tasks(tx.connection), []  # type: ignore[attr-defined, var-annotated]
+        tasks._lane = Told(tx.connection, told)  # type: ignore[attr-defined]
+        task, before = tasks.lock(task_id), tx.tasks.row(task_id)
+        if "job" in moved:
+            moved["jobs"] = (replace(task.jobs[0], error=moved.pop("job")), *task.jobs[1:])
+        tasks.save(task, replace(task, **moved))
+        assert tx.tasks.row(task_id).stamp not in (0, before.stamp)
+        return told
 
-    assert await database.write(idle) == 0
+    assert await database.write(changes) == [(sql.SAVE_STAMP, 1)]
+    job = [(sql.SAVE_STAMP, 1), (sql.SAVE_JOB, 1)]
+    assert (await database.write(lambda tx: changes(tx, job="x")))[:2] == job
+    assert await database.write(lambda tx: changes(tx, error="x")) == [(sql.SAVE_TASK, 1)]
 
 
 async def test_attempts_follow_the_job_while_it_is_under_way(database: Database) -> None:

@@ -57,5 +57,4 @@ def _home(tx: Tx, workflow_key: str) -> str:
 
 
 def task_row(tx: Tx, workflow_key: str, number: int) -> TaskRow | None:
-    task_id = tx.tasks.find_id(workflow_key, number)
-    return tx.tasks.row(task_id) if task_id is not None else None
+    return tx.tasks.find_row(workflow_key, number)

@@ -22,6 +22,7 @@ from cador.storage.tables import (
     workflow_counter,
     workflow_task,
 )
+from cador.storage.task_memory import new_stamp
 
 t, c, r = workflow_task.c, workflow_counter.c, remains.c
 _OVER: Final = ~TASK_LIVES
@@ -88,7 +89,11 @@ SURPLUS: Final = _PLACES.where(
     t.workflow_key == _KEY, tuple_(t.create_at, t.id) <= tuple_(bindparam("edge_at"), bindparam("edge_id"))
 )
 KEYS: Final = select(t.workflow_key).where(t.id.in_(_IDS), t.archived.is_(false()))
-ARCHIVE: Final = update(workflow_task).where(t.id.in_(_IDS)).values(archived=True, archived_at=bindparam("now"))
+ARCHIVE: Final = (
+    update(workflow_task)
+    .where(t.id.in_(_IDS))
+    .values(archived=True, archived_at=bindparam("now"), stamp=bindparam("stamp"))
+)
 COUNT_LESS: Final = (
     update(workflow_counter).where(c.key == bindparam("of_key")).values(tasks=c.tasks - bindparam("fewer"))
 )
@@ -180,7 +185,7 @@ class Housekeeping:
 
     def archive(self, ids: Sequence[int], at: float) -> None:
         counted = Counter(self._connection.execute(KEYS, {"ids": list(ids)}).scalars())
-        self._connection.execute(ARCHIVE, {"ids": list(ids), "now": at})
+        self._connection.execute(ARCHIVE, {"ids": list(ids), "now": at, "stamp": new_stamp()})
         for key, fewer in sorted(counted.items()):
             self._connection.execute(COUNT_LESS, {"of_key": key, "fewer": fewer})
 

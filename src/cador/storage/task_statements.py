@@ -131,7 +131,7 @@ WAITING_FOR: Final = case(
 ROW_FIELDS: Final = (
     "id", "workflow_key", "project", "number", "display_name", "type", "status", "slot", "error", "creator",
     "creator_id", "creator_account", "trigger", "revoker", "create_at", "start_at", "end_at", "retry_num", "remark",
-    "edits",
+    "edits", "stamp",
 )  # fmt: skip
 """In the order of the fields of ``ports.stores.TaskRow``."""
 _ROWS: Final = select(*(t[name] for name in ROW_FIELDS), WAITING_FOR)
@@ -139,9 +139,9 @@ ROW: Final = _ROWS.where(t.id == ID)
 BY_IDEMPOTENCY_KEY: Final = _ROWS.where(
     t.creator_id == bindparam("creator_id"), t.idempotency_key == bindparam("key")
 )  # fmt: skip
-FIND_ID: Final = select(t.id).where(
-    t.workflow_key == bindparam("workflow_key"), t.number == bindparam("number"), TASK_SHOWN
-)
+_NAMED: Final = (t.workflow_key == bindparam("workflow_key"), t.number == bindparam("number"), TASK_SHOWN)
+FIND_ID: Final = select(t.id).where(*_NAMED)
+FIND_ROW: Final = _ROWS.where(*_NAMED)
 COUNT: Final = select(workflow_counter.c.tasks).where(workflow_counter.c.key == bindparam("key"))
 
 

@@ -267,6 +267,10 @@ class Tasks:
         task_id: int | None = self._lane.value(sql.FIND_ID, {"workflow_key": workflow_key, "number": number})
         return task_id
 
+    def find_row(self, workflow_key: str, number: int) -> TaskRow | None:
+        row = self._lane.row(sql.FIND_ROW, {"workflow_key": workflow_key, "number": number})
+        return _task_row(row) if row is not None else None
+
     def row(self, task_id: int) -> TaskRow:
         """Raises: NotFound."""
         row = self._lane.row(sql.ROW, {"id": task_id})

@@ -105,6 +105,9 @@ class TaskRow:
     remark: str = ""
     edits: int = 0
     """How often its snapshot was changed: what is remembered of a snapshot is good for one number."""
+    stamp: int = 0
+    """Another one with every transaction that changes the task, its stages, jobs, attempts or approvals: what is
+    remembered of all these is good for one stamp."""
     waiting_for: str = ""
     """``approval``: an approval is open and nothing else runs; ``slot``: wants a slot again; else ``""``."""
 
@@ -192,6 +195,9 @@ class TaskStore(Protocol):
     def find_id(self, workflow_key: str, number: int) -> int | None:
         """Deleted tasks are not found."""
 
+    def find_row(self, workflow_key: str, number: int) -> TaskRow | None:
+        """The same with what lists show."""
+
     def lock(self, task_id: int) -> WorkflowTask:
         """Load the light parts and hold the task until the end of the transaction. Raises: NotFound."""
 
@@ -199,7 +205,8 @@ class TaskStore(Protocol):
         """The same without holding. Raises: NotFound."""
 
     def save(self, before: WorkflowTask, after: WorkflowTask) -> None:
-        """Write the rows that differ: task, stages, jobs (and their present attempt), approvals, votes."""
+        """Write the rows that differ: task, stages, jobs (and their present attempt), approvals, votes; in any case a
+        new stamp."""
 
     def append_event(self, task_id: int, event: Event) -> None: ...
 
