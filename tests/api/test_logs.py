@@ -319,6 +319,7 @@ async def test_streams_end_with_their_jobs(server: Site) -> None:
             assert json.loads(own_events(own.text)[-1]["data"]) == {"status": "passed", "attempt": 1}
 
 
+@pytest.mark.real
 @pytest.mark.slow
 async def test_the_own_stream_goes_on_with_the_next_attempt(server: Site, tmp_path: Path) -> None:
     flag = tmp_path / "flag"

@@ -22,7 +22,8 @@ _PLACE: Final = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTA
 
 def documented() -> Iterator[tuple[str, dict[str, Any]]]:
     for edition in EDITIONS:
-        for entry in yaml.safe_load((HERE / f"edition_{edition}.yaml").read_text(encoding="utf-8")):
+        text = (HERE / f"edition_{edition}.yaml").read_text(encoding="utf-8")
+        for entry in yaml.load(text, Loader=yaml.CSafeLoader):
             yield edition, entry
 
 

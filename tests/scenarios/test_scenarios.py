@@ -30,12 +30,20 @@ NAMES = sorted(path.name.removesuffix(".expect.yaml") for path in HERE.glob("*.e
 
 
 def load(name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    workflows = list(yaml.safe_load_all((HERE / f"{name}.workflow.yaml").read_text()))
-    return workflows, yaml.safe_load((HERE / f"{name}.expect.yaml").read_text())
+    workflows = yaml.load_all((HERE / f"{name}.workflow.yaml").read_text(), Loader=yaml.CSafeLoader)
+    return list(workflows), expected(name)
+
+
+def expected(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.load((HERE / f"{name}.expect.yaml").read_text(), Loader=yaml.CSafeLoader)
+    return found
 
 
 def names(mode: str) -> list[str]:
-    return [name for name in NAMES if mode in load(name)[1].get("modes", ["virtual", "real"])]
+    return [name for name, modes in MODES.items() if mode in modes]
+
+
+MODES = {name: expected(name).get("modes", ("virtual", "real")) for name in NAMES}
 
 
 class Play:

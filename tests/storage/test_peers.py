@@ -85,6 +85,7 @@ def taken_on(tx: Tx) -> CommandRow:
     return row
 
 
+@pytest.mark.real
 async def test_what_a_frozen_transaction_holds_costs_nobody_the_membership(
     postgres_url: str, postgres_database: OpenDatabase
 ) -> None:
