@@ -29,7 +29,8 @@ BINDINGS: Final = "/openapi/policy/role-bindings"
 class Sample:
     """``path``: values of path parameters. ``as_action``: decides instead of the permission's actions. ``whole``: the
     action is needed in the whole project, a share of one workflow is not enough. ``everybody``: no action decides
-    (a list of approvers does), whoever is logged in gets past. ``unlimited``: tokens with limits do not."""
+    (a list of approvers does), whoever is logged in gets past. ``listed``: behind the permission comes such a list.
+    ``unlimited``: tokens with limits do not."""
 
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Sample:
     as_action: str = ""
     whole: bool = False
     everybody: bool = False
+    listed: bool = False
     unlimited: bool = False
 
 
@@ -74,7 +76,7 @@ SAMPLES: Final[Mapping[tuple[str, str], Sample]] = {
     ("GET", f"{TASK}/state"): Sample(_W, {"at": "1"}),
     ("GET", f"{TASK}/report"): _READ,
     ("GET", f"{TASK}/why"): _READ,
-    ("POST", f"{TASK}/jobs/{{job}}/decision"): Sample(_W, body={"ignore": False}, everybody=True),  # listed people
+    ("POST", f"{TASK}/jobs/{{job}}/decision"): Sample(_W, body={"ignore": False}, listed=True),
     ("POST", f"{TASK}/retry"): Sample(_W, body={"jobs": ["no-such"]}),
     ("GET", MANUAL): Sample(_W, {"projectKey": PROJECT}, as_action="get_workflow"),
     ("POST", MANUAL): Sample(_W, {"projectKey": PROJECT}, {"stage_name": "no-such"}, as_action="get_workflow"),

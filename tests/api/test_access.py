@@ -86,7 +86,7 @@ def allowed(route: Route, sample: Sample, caller: Caller) -> bool:
         return True
     if sample.everybody:
         return not caller.limited
-    if sample.unlimited and caller.limited:
+    if (sample.unlimited or sample.listed) and caller.limited:
         return False
     actions = {sample.as_action} if sample.as_action else set(permission.actions)
     if actions & caller.actions:
@@ -189,7 +189,7 @@ async def test_every_route_with_every_caller(server: Site, name: str) -> None:
         if caller.refused and not open_to_all:
             right = status == 401 and reply.headers["www-authenticate"] == "Bearer"
         elif past:
-            unlisted = sample.everybody and "has no authority to approve" in reply.text
+            unlisted = (sample.everybody or sample.listed) and "has no authority to approve" in reply.text
             right = (status not in (401, 403) and status < 500) or unlisted
         else:
             right = status == 403 and (reply.json().get("description") or reply.json()["detail"]) == "permission denied"

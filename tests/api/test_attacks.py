@@ -115,3 +115,22 @@ async def test_who_was_deleted_and_comes_back_finds_nothing(server: Site) -> Non
     assert (await ok(await server.get(f"/openapi/user-groups/{group['id']}")))["users"] == []
     (shared,) = await ok(await server.get("/openapi/collaborations", params=OWN))
     assert shared["user_ids"] == []
+
+
+async def test_who_decides_nothing_learns_nothing(server: Site) -> None:
+    """Whether there is such a task, or such a job in it, is for those who may look."""
+    await server.create("quiet", "exit 1")
+    await server.done("quiet", await server.run("quiet"))
+    body = {"ignore": True}
+
+    async def said(token: str, path: str) -> tuple[int, str]:
+        reply = await server.post(f"/api/v1/tasks/{path}/decision", token, json=body)
+        return reply.status_code, reply.json()["detail"]
+
+    stranger = "stranger-token-0000"
+    replies = {await said(stranger, path) for path in ("quiet/1/jobs/say", "quiet/1/jobs/none", "quiet/9/jobs/say")}
+    assert replies == {(403, "permission denied")}
+    reader = "reader-token-000000"
+    assert (await said(reader, "quiet/1/jobs/say"))[0] == 403
+    assert (await said(reader, "quiet/1/jobs/none"))[0] == 404
+    assert (await said(reader, "quiet/9/jobs/say"))[0] == 404

@@ -29,7 +29,7 @@ from cador.operations.actor import Actor
 from cador.operations.audit import note_task
 from cador.operations.commits import freeze_commits
 from cador.operations.context import Context
-from cador.operations.finding import find_task
+from cador.operations.finding import find_task, row_in
 from cador.operations.groups import entries_of, people_named
 from cador.operations.retrying import not_executable, retry_task
 from cador.operations.starting import Draft, Ground, draft_task, new_task, with_number
@@ -304,28 +304,33 @@ def _open_approval(tx: Tx, task: WorkflowTask, name: str, uid: str) -> int | Non
 async def decide(ctx: Context, actor: Actor, workflow_key: str, number: int, job: str, *, ignore: bool) -> None:
     """Decide about a failed job whose error policy asks people: ignore the failure, or let it stand.
 
-    Being listed is what it takes, or being a system administrator.
+    Being listed is what it takes, or being a system administrator. Who is neither learns no more of the task than by
+    looking at it.
 
-    Raises: NotFound; WrongStatus: that job waits for no decision; NotAnApprover.
+    Raises: NotFound, Forbidden; WrongStatus: that job waits for no decision; NotAnApprover.
     """
-    await ctx.engine.transact(_decide, workflow_key, number, job, ignore, actor)
+    await ctx.engine.transact(_decide, ctx, workflow_key, number, job, ignore, actor)
 
 
 def _decide(
-    tx: Tx, claim: Claim, workflow_key: str, number: int, name: str, ignore: bool, actor: Actor
+    tx: Tx, claim: Claim, ctx: Context, workflow_key: str, number: int, name: str, ignore: bool, actor: Actor
 ) -> Outcome[None]:
     ear = Ear(tx, claim)
     task_id = tx.tasks.find_id(workflow_key, number)
+    if task_id is not None:
+        tx.tasks.lock(task_id)
+    job = tx.tasks.find_job(task_id, name) if task_id is not None else None
+    listed = job is not None and (actor.admin or actor.uid in job.plan.get("deciders", ()))
+    if not listed:
+        row_in(tx, ctx, actor, "get_workflow", workflow_key, number)
     if task_id is None:
         raise NotFound("task", f"{workflow_key}:{number}")
-    tx.tasks.lock(task_id)
     row = tx.tasks.row(task_id)
     if not actor.carries(APPROVE, row.project):
         raise Forbidden(APPROVE, project=row.project)
-    job = tx.tasks.find_job(task_id, name)
     if job is None:
         raise NotFound("job", name)
-    if not actor.admin and actor.uid not in job.plan.get("deciders", ()):
+    if not listed:
         raise NotAnApprover(actor.name)
     ear.hear(task_id, ev.Decided(tx.now, job.id, ignore, actor.uid, actor.name))
     detail = {"job": job.name, "ignore": ignore}
