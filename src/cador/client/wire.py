@@ -213,6 +213,11 @@ def pages(path: str, query: Mapping[str, Any], rows: str, total: str = "total") 
         page += 1
 
 
+def given(**fields: Any) -> dict[str, Any]:
+    """A body of those that are not None."""
+    return {key: value for key, value in fields.items() if value is not None}
+
+
 def segment(text: str | int) -> str:
     """*text* as one segment of a path."""
     return quote(str(text), safe="")
