@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from http.cookies import SimpleCookie
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -312,6 +311,18 @@ async def test_what_only_user_info_tells_counts_and_contradicts_nothing(server: 
     assert (await Browser(server).log_in()).status_code == 403
 
 
+@pytest.mark.parametrize("verified", [True, None])
+async def test_what_one_place_verifies_another_does_not_use(
+    verified: bool | None, server: Site, provider: Provider
+) -> None:
+    admit(server, allowed_domains=("corp.example",))
+    provider.person = {"sub": f"mixed-{verified}", "preferred_username": f"mixed.{verified}"}
+    provider.extra = {"email": "own@corp.example", "email_verified": True}
+    if verified is None:
+        provider.person["email"] = "boss@corp.example"
+    assert (await Browser(server).log_in()).status_code == (200 if verified else 403)
+
+
 async def test_a_command_line_gets_its_token_by_what_only_it_knows(server: Site, provider: Provider) -> None:
     verifier = "v" * 43
     reply = await Browser(server).log_in(cli_port="43210", cli_challenge=challenge_of(verifier))
@@ -389,7 +400,7 @@ async def test_a_provider_that_describes_itself_wrongly_is_not_used(
 
 
 async def test_without_the_provider_nobody_logs_in_and_nothing_breaks(
-    server: Site, provider: Provider, tmp_path: Path
+    server: Site, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outgoing = HttpOutgoing(Rules())
     settings = OpenIdSettings(issuer=provider.issuer, client_id=CLIENT)
@@ -399,6 +410,12 @@ async def test_without_the_provider_nobody_logs_in_and_nothing_breaks(
     try:
         reply = await server.get(LOGIN, None)
         assert (reply.status_code, reply.headers["retry-after"]) == (503, "10")
+        provider.down = False
+        provider.asked.clear()
+        assert (await server.get(LOGIN, None)).status_code == 503  # told at once, not asked again
+        assert not provider.asked
+        monkeypatch.setattr(openid, "AWAY_S", 0.0)
+        assert (await server.get(LOGIN, None)).status_code == 302
         object.__setattr__(server.world.ctx, "identities", None)
         for method, path in (("GET", LOGIN), ("GET", f"{CALLBACK}?code=a&state={'s' * 43}"), ("POST", TOKEN)):
             body = {"json": {"code": "a", "verifier": "b"}} if method == "POST" else {}

@@ -20,6 +20,9 @@ FRESH_S: Final = 3600.0
 """How long what a provider says of itself, and its keys, are taken for true."""
 AGAIN_S: Final = 10.0
 """Unknown keys make us ask for new ones no more often than that."""
+AWAY_S: Final = 2.0
+"""After a question without an answer the next one waits so long: who asks meanwhile is told at once, instead of waiting
+one after the other for answers that do not come."""
 LEEWAY_S: Final = 60
 """Between the provider's clock and ours."""
 
@@ -41,7 +44,8 @@ class OpenIdProvider:
         """*now*: Unix seconds, against which tokens are judged."""
         self._settings, self._call, self._now = settings, call, now
         self._known: Mapping[str, Any] = {}
-        self._known_at = self._keys_at = float("-inf")
+        self._known_at = self._keys_at = self._away_at = float("-inf")
+        self._away = ""
         self._keys: KeySet | None = None
         self._asking = asyncio.Lock()
 
@@ -70,7 +74,10 @@ class OpenIdProvider:
         claims = await self._claims(str(tokens["id_token"]), nonce, str(tokens.get("access_token") or ""))
         endpoint, access = known.get("userinfo_endpoint"), tokens.get("access_token")
         if isinstance(endpoint, str) and isinstance(access, str) and access:
-            claims = {**await self._userinfo(endpoint, access, str(claims["sub"])), **claims}
+            more = await self._userinfo(endpoint, access, str(claims["sub"]))
+            # An address and whether it is verified are one word, from one place.
+            apart = ("email", "email_verified") if "email" in claims else ()
+            claims = {**{name: value for name, value in more.items() if name not in apart}, **claims}
         return claims
 
     # -- what the provider says of itself
@@ -78,17 +85,28 @@ class OpenIdProvider:
     async def _discovered(self) -> Mapping[str, Any]:
         async with self._asking:
             if time.monotonic() - self._known_at >= FRESH_S:
-                url = self._settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
-                found = _object(await self._ask("GET", url), "describes itself")
-                if found.get("issuer") != self._settings.issuer:
-                    raise ProviderAway(
-                        f"the OpenID provider calls itself {found.get('issuer')!r}, not {self._settings.issuer!r}"
-                        " (auth.oidc.issuer)"
-                    )
-                for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
-                    self._check_address(name, found.get(name))
-                self._known, self._known_at = found, time.monotonic()
+                if time.monotonic() - self._away_at < AWAY_S:
+                    raise ProviderAway(self._away)
+                try:
+                    self._known = await self._discover()
+                except ProviderAway as error:
+                    self._away, self._away_at = str(error), time.monotonic()
+                    raise
+                self._known_at = time.monotonic()
             return self._known
+
+    async def _discover(self) -> Mapping[str, Any]:
+        """Raises: ProviderAway."""
+        url = self._settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
+        found = _object(await self._ask("GET", url), "describes itself")
+        if found.get("issuer") != self._settings.issuer:
+            raise ProviderAway(
+                f"the OpenID provider calls itself {found.get('issuer')!r}, not {self._settings.issuer!r}"
+                " (auth.oidc.issuer)"
+            )
+        for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
+            self._check_address(name, found.get(name))
+        return found
 
     def _check_address(self, name: str, url: object) -> None:
         """What is to be kept from others does not go in clear where the issuer itself does not."""
