@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cador.executors.containment import MEANS, available, cgroup_mounts
+from cador.executors.cgroups import cgroup_mounts
+from cador.executors.containment import MEANS, available
 from cador.executors.process import ProcessExecutor
 from contracts.executor_contract import ExecutorFactory, opened
 from support.server_process import open_folder

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from cador.executors.containment import available, cgroup_mounts
+from cador.executors.cgroups import cgroup_mounts
+from cador.executors.containment import available
 from cador.executors.process import ProcessExecutor
 from cador.executors.spawner import Spawner, Wanted
 from cador.ports.executor import FolderStep, JobFolder, Limits, Output, StartRefused, StepState

@@ -24,11 +24,12 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 
 import structlog
 
-from cador.executors.containment import Containment, Placement, available
+from cador.executors.containment import available
 from cador.executors.driver import shell
 from cador.executors.job_folder import KEY, Folders, Owner, Record, Started, Stop, remove_tree
 from cador.executors.marks import Marks, OutputFile, last_sign, read_exit
 from cador.executors.outputs import read_outputs
+from cador.executors.placement import Containment, Placement
 from cador.executors.running import Driver, Run
 from cador.executors.spawner import Hands, Spawner, Wanted
 from cador.executors.stopping import Ladder

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cador.executors.containment import Containment
 from cador.executors.job_folder import Record
+from cador.executors.placement import Containment
 
 
 @dataclass(slots=True)
