@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from cador.executors.job_folder import Folders, remove_tree
+from cador.executors.files import remove_tree
+from cador.executors.job_folder import Folders
 from cador.executors.process import ProcessExecutor
 from cador.executors.running import Driver
 from cador.ports.executor import FolderStep, JobFolder, Limits

@@ -18,7 +18,6 @@ as well; a folder of an earlier boot is therefore written anew when its job neve
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import json
@@ -26,8 +25,6 @@ import os
 import re
 import secrets
 import stat
-import struct
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +33,7 @@ from pathlib import Path
 from typing import Final
 
 from cador.executors.driver import driver, number, prelude, script
+from cador.executors.files import FLAGS, NO_FILE, create, open_beneath, remove_tree
 from cador.executors.spawner_process import Act
 from cador.ports.executor import JobFolder, Limits, StartRefused
 
@@ -47,14 +45,6 @@ _HALF_WRITTEN_S: Final = 600.0
 _VARIABLE_BYTES: Final = 131_072
 _ENVIRONMENT_BYTES: Final = (2 << 20) - 65_536
 _RECORD: Final = "#record "
-_OPENAT2: Final = 437
-_NO_LINKS: Final = 0x4 | 0x8  # RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH
-_NO_FILE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR})
-_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-_libc = ctypes.PyDLL(
-    None, use_errno=True
-)  # keeps the interpreter lock: these calls are over sooner than it is handed on
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +173,7 @@ class Folders:
                 os.mkdir(path, mode)
                 os.chmod(path, mode)  # the umask of the server must not decide what a job can reach
             else:
-                _create(path, content[0].encode("latin-1"), mode)
+                create(path, content[0].encode("latin-1"), mode)
             if (user, group) != (-1, -1):
                 os.chown(path, user, group)
 
@@ -301,9 +291,9 @@ class Folders:
     def content(self, key: str, path: str, limit: int) -> tuple[bytes, float] | None:
         """At most *limit* bytes of a regular file below the folder and its modification time; None: no such file."""
         try:
-            descriptor = open_beneath(self._root_descriptor(), f"{key}/{path}", _FLAGS)
+            descriptor = open_beneath(self._root_descriptor(), f"{key}/{path}", FLAGS)
         except OSError as error:
-            if error.errno in _NO_FILE:
+            if error.errno in NO_FILE:
                 return None
             raise
         try:
@@ -329,9 +319,9 @@ class Folders:
     def open(self, key: str, path: str, flags: int = 0) -> int:
         """As :meth:`opened`; the caller closes."""
         try:
-            descriptor = open_beneath(self._root_descriptor(), f"{key}/{path}", _FLAGS | flags)
+            descriptor = open_beneath(self._root_descriptor(), f"{key}/{path}", FLAGS | flags)
         except OSError as error:
-            if error.errno in _NO_FILE:
+            if error.errno in NO_FILE:
                 raise FileNotFoundError(error.errno, "not a regular file", path) from error
             raise
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -348,7 +338,7 @@ class Folders:
             os.mkfifo(folder / "gate")
             os.chmod(folder / "gate", 0o644)
         new = folder / f".stop.{secrets.token_hex(4)}"
-        _create(new, f"{stop.reason} {stop.grace_s}\n".encode(), 0o644)
+        create(new, f"{stop.reason} {stop.grace_s}\n".encode(), 0o644)
         os.rename(new, folder / "stop")
 
     def tombstone(self, key: str) -> str:
@@ -381,14 +371,14 @@ class Folders:
         with self._stone_lock:
             if not self._stone or time.time() - self._stone_at > _STONE_S:
                 stone = self.root / ".tombstones" / f".removed.{secrets.token_hex(8)}"
-                _create(stone, b"removed", 0o600)
+                create(stone, b"removed", 0o600)
                 self._stone, self._stone_at = str(stone), time.time()
             return self._stone
 
     def bury(self, key: str, word: str) -> None:
         """As :meth:`bury_removed`, with a *word* that replaces another."""
         new = self.root / ".tombstones" / f".{key}.{secrets.token_hex(4)}"
-        _create(new, word.encode(), 0o600)
+        create(new, word.encode(), 0o600)
         os.rename(new, self.root / ".tombstones" / key)
 
     def away(self, key: str) -> str:
@@ -437,92 +427,3 @@ def _folders_above(path: str) -> Iterator[str]:
         raise StartRefused(f"a file of the job has no usable path: {path!r}")
     for depth in range(1, len(parts)):
         yield "/".join(("files", *parts[:depth]))
-
-
-def open_beneath(folder: int, path: str, flags: int) -> int:
-    """Open *path* below *folder*; no part of it may be a link or lead out. Source: openat2(2), Linux 5.6.
-
-    Raises: OSError: ELOOP for links.
-    """
-    how = struct.pack("3Q", flags, 0, _NO_LINKS)
-    descriptor = _libc.syscall(_OPENAT2, folder, os.fsencode(path), how, len(how))
-    if descriptor >= 0:
-        return int(descriptor)
-    number = ctypes.get_errno()
-    if number != errno.ENOSYS:
-        raise OSError(number, os.strerror(number), path)
-    *above, name = path.split("/")
-    folder = os.dup(folder)
-    try:
-        for part in above:
-            inner = os.open(part, _FLAGS | os.O_DIRECTORY, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        return os.open(name, flags, dir_fd=folder)
-    finally:
-        os.close(folder)
-
-
-def remove_tree(path: str | Path) -> None:
-    """Remove *path* whatever permissions its folders have, following no link, though somebody changes them meanwhile.
-
-    Another server may be removing the same.
-
-    Raises: OSError for what cannot be removed.
-    """
-    try:
-        folder = os.open(path, _FLAGS | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return
-    try:
-        _empty(folder)
-    except RecursionError:  # a tree deeper than Python's stack
-        subprocess.run(["rm", "-rf", "--", os.fspath(path)], check=True, stdin=subprocess.DEVNULL)
-        return
-    finally:
-        os.close(folder)
-    with contextlib.suppress(FileNotFoundError):
-        os.rmdir(path)
-
-
-def _empty(folder: int) -> None:
-    with os.scandir(folder) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_folder in found:
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                _remove_entry(folder, name, is_folder=is_folder)
-            except PermissionError:  # read-only folders, where we are not root
-                os.fchmod(folder, 0o700)
-                if is_folder:
-                    os.chmod(name, 0o700, dir_fd=folder)
-                _remove_entry(folder, name, is_folder=is_folder)
-
-
-def _remove_entry(folder: int, name: str, *, is_folder: bool) -> None:
-    if not is_folder:
-        os.unlink(name, dir_fd=folder)
-        return
-    try:
-        os.rmdir(name, dir_fd=folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        inner = os.open(name, _FLAGS | os.O_DIRECTORY, dir_fd=folder)
-        try:
-            _empty(inner)
-        finally:
-            os.close(inner)
-        os.rmdir(name, dir_fd=folder)
-
-
-def _create(path: str | Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-    finally:
-        os.close(descriptor)
-    if mode & 0o077:  # the umask of the server must not decide what a job can read
-        os.chmod(path, mode)

@@ -26,7 +26,8 @@ import structlog
 
 from cador.executors.containment import available
 from cador.executors.driver import shell
-from cador.executors.job_folder import KEY, Folders, Owner, Record, Started, Stop, remove_tree
+from cador.executors.files import remove_tree
+from cador.executors.job_folder import KEY, Folders, Owner, Record, Started, Stop
 from cador.executors.marks import Marks, OutputFile, last_sign, read_exit
 from cador.executors.outputs import read_outputs
 from cador.executors.placement import Containment, Placement
