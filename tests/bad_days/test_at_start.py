@@ -15,12 +15,6 @@ from support.server_process import ServerProcess, open_folder
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder() as made:
-        yield made
-
-
 def refusal(server: ServerProcess, *words: str, data: Path | None = None) -> str:
     """The one line with which a server of these settings refuses to start."""
     command = [str(Path(sys.executable).with_name("cador")), "serve", "--data", str(data or server.data)]

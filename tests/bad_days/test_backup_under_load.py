@@ -16,15 +16,8 @@ from support.server_process import DEADLINE_S, ServerProcess, open_folder
 
 pytestmark = pytest.mark.real
 
-FINAL = {"passed", "failed", "timeout", "cancelled"}
 QUICK = "for n in $(seq 40); do echo line $n; done"
 SLOW = "echo once more >>{ran}; for n in $(seq 100); do echo line $n; sleep 0.1; done"
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder() as made:
-        yield made
 
 
 @pytest.fixture
@@ -33,36 +26,11 @@ def elsewhere() -> Iterator[Path]:
         yield made
 
 
-def define(server: ServerProcess, ran: Path) -> None:
-    server.project("shop")
-    for name, script in (("quick", QUICK), ("slow", SLOW.format(ran=ran))):
-        steps = [{"name": "run", "type": "shell", "spec": {"script": script}}]
-        job = {"name": "a", "type": "freestyle", "spec": {"properties": {"timeout": 10}, "steps": steps}}
-        server.call(
-            "POST",
-            "/api/aslan/workflow/v4",
-            {
-                "name": name, "display_name": name, "project": "shop", "concurrency_limit": -1,
-                "stages": [{"name": "build", "parallel": False, "jobs": [job]}],
-            },
-        )  # fmt: skip
-
-
-def start(server: ServerProcess, workflow: str) -> int:
-    inputs = [{"job_name": "a", "job_type": "freestyle", "parameters": {}}]
-    body = {"workflow_key": workflow, "project_key": "shop", "inputs": inputs}
-    return server.call("POST", "/openapi/workflows/custom/task", body)["task_id"]
-
-
 def cador(server: ServerProcess, *words: str) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("cador")), *words]
     ended = subprocess.run(command, env=server.environ, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended
-
-
-def log(server: ServerProcess, workflow: str, number: int) -> str:
-    return server.call("GET", f"/openapi/logs/log/v4/workflow/{workflow}/{number}/a")
 
 
 class Load:
@@ -93,12 +61,12 @@ class Load:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                number = start(self._server, "quick")
+                number = self._server.start_task("quick")
                 with self._changed:
                     self.started = number
                     self._changed.notify_all()
                 if self.started > 2:
-                    self._server.until("quick", self.started - 2, lambda d: d["status"] in FINAL)
+                    self._server.ended("quick", self.started - 2)
         except BaseException as error:
             with self._changed:
                 self.error = error
@@ -123,8 +91,8 @@ def test_every_task_in_a_backup_under_load_is_whole(
     ran = folder / "scratch" / "ran"
     file = folder / "backup.tar.zst"
     with ServerProcess(folder, database=url) as server:
-        define(server, ran)
-        slow = start(server, "slow")
+        server.define_shop(quick=QUICK, slow=SLOW.format(ran=ran))
+        slow = server.start_task("slow")
         server.until("slow", slow, lambda _: ran.exists())
         with Load(server) as load:
             load.wait_for(8)
@@ -135,11 +103,11 @@ def test_every_task_in_a_backup_under_load_is_whole(
         verified = json.loads(cador(server, "backup", "verify", str(file), "--json").stdout)
         assert verified["parts"] == made["parts"]
         last = load.started
-        server.until("slow", slow, lambda d: len(log(server, "slow", slow)) > 0)
-        server.until("quick", last, lambda d: d["status"] in FINAL)
+        server.until("slow", slow, lambda d: len(server.job_log("slow", slow)) > 0)
+        server.ended("quick", last)
         original: dict[int, Any] = {n: server.task("quick", n) for n in range(1, last + 1)}
-        logs = {n: log(server, "quick", n) for n in range(1, last + 1)}
-        server.until("slow", slow, lambda d: d["status"] in FINAL)
+        logs = {n: server.job_log("quick", n) for n in range(1, last + 1)}
+        server.ended("slow", slow)
         assert ran.read_text() == "once more\n"
 
     # Always into SQLite: from PostgreSQL that is a move as well.
@@ -154,20 +122,20 @@ def test_every_task_in_a_backup_under_load_is_whole(
     assert len(whole) >= before - 2
     with restored:
         for number in range(1, kept + 1):
-            detail = restored.until("quick", number, lambda d: d["status"] in FINAL, within_s=120)
+            detail = restored.ended("quick", number, within_s=120)
             if number in whole:
                 assert {**detail, "task_url": ""} == {**original[number], "task_url": ""}
-                assert log(restored, "quick", number) == logs[number]
+                assert restored.job_log("quick", number) == logs[number]
             elif detail["status"] == "passed":  # it had not begun, or is run again here, under what it had written
-                assert re.findall(r"line (\d+)\n", log(restored, "quick", number))[-40:] == numbers(40)
+                assert re.findall(r"line (\d+)\n", restored.job_log("quick", number))[-40:] == numbers(40)
             else:
                 assert_lost(detail)
         assert restored.client is not None
         query = {"workflowKey": "quick", "taskId": kept + 1}
         refused = restored.client.get("/openapi/workflows/custom/task", params=query)
         assert refused.status_code != 200, "a task started after the backup is not in it"
-        detail = restored.until("slow", slow, lambda d: d["status"] in FINAL, within_s=120)
-        lines = re.findall(r"line (\d+)\n", log(restored, "slow", slow))
+        detail = restored.ended("slow", slow, within_s=120)
+        lines = re.findall(r"line (\d+)\n", restored.job_log("slow", slow))
         if same_place:  # nothing of it is there any more: it is run again, under what it had written
             assert detail["status"] == "passed", detail
             assert lines[-100:] == numbers(100)
@@ -177,7 +145,7 @@ def test_every_task_in_a_backup_under_load_is_whole(
         assert ran.read_text() == "once more\n" * (2 if same_place else 1)
         assert len(lines) <= 100  # what it had written when its log was made durable last, perhaps nothing yet
         assert lines == numbers(len(lines))
-        assert start(restored, "quick") == kept + 1
+        assert restored.start_task("quick") == kept + 1
 
 
 def numbers(last: int) -> list[str]:

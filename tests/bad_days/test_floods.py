@@ -9,49 +9,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.server_process import DEADLINE_S, TOKEN, ServerProcess, open_folder
+from support.server_process import DEADLINE_S, FINAL, TOKEN, ServerProcess, wait
 
 pytestmark = pytest.mark.real
 
-FINAL = {"passed", "failed", "timeout", "cancelled"}
 MIB = 1 << 20
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder() as made:
-        yield made
-
-
-def define(server: ServerProcess, **scripts: str) -> None:
-    server.project("shop")
-    for name, script in scripts.items():
-        steps = [{"name": "run", "type": "shell", "spec": {"script": script}}]
-        job = {"name": "a", "type": "freestyle", "spec": {"properties": {"timeout": 10}, "steps": steps}}
-        server.call(
-            "POST",
-            "/api/aslan/workflow/v4",
-            {
-                "name": name, "display_name": name, "project": "shop", "concurrency_limit": -1,
-                "stages": [{"name": "build", "parallel": False, "jobs": [job]}],
-            },
-        )  # fmt: skip
-
-
-def start(server: ServerProcess, workflow: str) -> int:
-    inputs = [{"job_name": "a", "job_type": "freestyle", "parameters": {}}]
-    body = {"workflow_key": workflow, "project_key": "shop", "inputs": inputs}
-    return server.call("POST", "/openapi/workflows/custom/task", body)["task_id"]
-
-
-def log(server: ServerProcess, workflow: str, number: int) -> str:
-    return server.call("GET", f"/openapi/logs/log/v4/workflow/{workflow}/{number}/a")
 
 
 def memory(server: ServerProcess) -> int:
@@ -68,22 +35,15 @@ def on_disk(folder: Path) -> int:
     return total
 
 
-def wait(reached: Any, within_s: float = DEADLINE_S) -> None:
-    deadline = time.monotonic() + within_s
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_flood_in_a_log_is_cut_and_fills_neither_memory_nor_disk(folder: Path) -> None:
     limit, flood = 4 * MIB, 2048 * MIB
     script = f"yes 'a line that says nothing at all' | head -c {flood}; echo; echo the end"
     with ServerProcess(folder, CADOR_LOG__MAX_BYTES_PER_JOB=str(limit)) as server:
-        define(server, flood=script, after="echo fine")
-        after = start(server, "after")
-        server.until("after", after, lambda d: d["status"] in FINAL)
+        server.define_shop(flood=script, after="echo fine")
+        after = server.start_task("after")
+        server.ended("after", after)
         before = memory(server)
-        number = start(server, "flood")
+        number = server.start_task("flood")
         highest = most = 0
         deadline = time.monotonic() + 240
 
@@ -94,7 +54,7 @@ def test_a_flood_in_a_log_is_cut_and_fills_neither_memory_nor_disk(folder: Path)
 
         detail = server.until("flood", number, over, within_s=deadline - time.monotonic())
         assert detail["status"] == "passed"
-        text = log(server, "flood", number)
+        text = server.job_log("flood", number)
         assert limit - MIB < len(text) < limit + MIB
         assert len(re.findall(r"\[log limit of 4 MiB reached, output is dropped\]", text)) == 1
         print(
@@ -196,7 +156,7 @@ def test_ten_thousand_idle_connections_cost_little(folder: Path) -> None:
     if hard < IDLE + 1_000:
         pytest.skip(f"descriptors: {IDLE} connections need as many; raise the hard limit (ulimit -Hn, now {hard})")
     with ServerProcess(folder) as server:
-        define(server, after="echo fine")
+        server.define_shop(after="echo fine")
         before = memory(server)
         host, port = server.url.removeprefix("http://").split(":")
         holder = subprocess.Popen(
@@ -211,8 +171,8 @@ def test_ten_thousand_idle_connections_cost_little(folder: Path) -> None:
             grown = memory(server) - before
             print(f"{IDLE} idle connections: {grown / MIB:.0f} MiB, {grown / IDLE / 1024:.1f} KiB each")
             assert grown / IDLE < 16 * 1024
-            number = start(server, "after")
-            assert server.until("after", number, lambda d: d["status"] in FINAL)["status"] == "passed"
+            number = server.start_task("after")
+            assert server.ended("after", number)["status"] == "passed"
             assert server.call("GET", "/readyz")["ready"]
             holder.stdin.write("\n")
             holder.stdin.flush()
@@ -222,8 +182,8 @@ def test_ten_thousand_idle_connections_cost_little(folder: Path) -> None:
             for end in (holder.stdin, holder.stdout):
                 if end is not None:
                     end.close()
-        again = start(server, "after")
-        assert server.until("after", again, lambda d: d["status"] in FINAL)["status"] == "passed"
+        again = server.start_task("after")
+        assert server.ended("after", again)["status"] == "passed"
 
 
 def test_viewers_that_do_not_read_cost_the_server_little(folder: Path) -> None:
@@ -231,9 +191,9 @@ def test_viewers_that_do_not_read_cost_the_server_little(folder: Path) -> None:
     viewers, size = 50, 60 * MIB
     script = f"yes 'a line of a log that somebody once wanted to see' | head -c {size}; echo; echo the end"
     with ServerProcess(folder) as server:
-        define(server, talk=script)
-        number = start(server, "talk")
-        server.until("talk", number, lambda d: d["status"] in FINAL, within_s=240)
+        server.define_shop(talk=script)
+        number = server.start_task("talk")
+        server.ended("talk", number, within_s=240)
         before = memory(server)
         with contextlib.ExitStack() as stack:
             path = f"/openapi/logs/sse/v4/workflow/talk/{number}/a/999999999"

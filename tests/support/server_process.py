@@ -1,19 +1,24 @@
-"""A server in a process of its own, to be killed and started again on the same data folder."""
+"""A server in a process of its own, to be killed and started again on the same data folder; what tests ask of one."""
 
+import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx2
+
+from cador.executors.process import ProcessExecutor
 
 
 @contextlib.contextmanager
@@ -26,11 +31,48 @@ def open_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
+        _end_jobs(folder / "jobs")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_jobs(root: Path) -> None:
+    """End what servers that were killed or stopped left running below *root*: nobody will follow it any more."""
+    entries = [entry.name for entry in root.iterdir()] if root.is_dir() else []
+    installations = {found[1] for name in entries if (found := re.fullmatch(r"([0-9a-f]{12})\.[0-9.]+", name))}
+
+    async def end() -> None:
+        for installation in sorted(installations):
+            executor = ProcessExecutor(root=root, installation=installation)
+            await executor.open()
+            try:
+                for key in await executor.existing():
+                    await executor.remove(key, key)
+            finally:
+                await executor.close()
+
+    if installations:
+        with ThreadPoolExecutor(1) as thread:  # the test may be on a loop
+            thread.submit(asyncio.run, end()).result()
 
 
 TOKEN = "test-token-0123456789abcdef"
 DEADLINE_S = 60.0
+STOP_S = 15.0
+FINAL = frozenset({"passed", "failed", "timeout", "cancelled"})
+"""Statuses of tasks that have ended."""
+
+
+def wait(reached: Callable[[], object], within_s: float = DEADLINE_S) -> None:
+    """Until *reached*; fails the test after *within_s*."""
+    deadline = time.monotonic() + within_s
+    while not reached():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def shell_job(name: str, script: str) -> dict[str, Any]:
+    steps = [{"name": "run", "type": "shell", "spec": {"script": script}}]
+    return {"name": name, "type": "freestyle", "spec": {"properties": {"timeout": 10}, "steps": steps}}
 
 
 class ServerProcess:
@@ -69,15 +111,24 @@ class ServerProcess:
                  self.listen],
                 env=self.environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
+        try:
+            self._await(note)
+        except BaseException:
+            self.process.kill()  # nobody else would: what has not begun is not ended either
+            self.process.wait()
+            raise
+        self.url = json.loads(note.read_text())["url"]
+        self.client = httpx2.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30, trust_env=False
+        )
+
+    def _await(self, note: Path) -> None:
+        assert self.process is not None
         deadline = time.monotonic() + DEADLINE_S
         while not note.exists():
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.01)
-        self.url = json.loads(note.read_text())["url"]
-        self.client = httpx2.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30, trust_env=False
-        )
 
     def kill(self) -> None:
         """SIGKILL: nothing is tidied up."""
@@ -98,7 +149,7 @@ class ServerProcess:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(15)
+                self.process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -124,6 +175,38 @@ class ServerProcess:
         self.call(
             "POST", "/openapi/projects/project", {"project_key": key, "project_name": key, "project_type": "yaml"}
         )
+
+    def define(self, key: str, *stages: Mapping[str, Any], **fields: Any) -> None:
+        """A workflow of the project ``shop``."""
+        base = {"name": key, "display_name": key, "project": "shop", "concurrency_limit": -1}
+        self.call("POST", "/api/aslan/workflow/v4", {**base, "stages": stages, **fields})
+
+    def define_shop(self, **scripts: str) -> None:
+        """The project ``shop`` with workflows of one job ``a`` each, by the names of their scripts."""
+        self.project("shop")
+        for key, script in scripts.items():
+            self.define(key, {"name": "build", "parallel": False, "jobs": [shell_job("a", script)]})
+
+    def ask_start(self, workflow: str, *jobs: str) -> httpx2.Response:
+        """Start *jobs*, by default ``a``; whatever comes of it."""
+        assert self.client is not None
+        inputs = [{"job_name": name, "job_type": "freestyle", "parameters": {}} for name in jobs or ("a",)]
+        body = {"workflow_key": workflow, "project_key": "shop", "inputs": inputs}
+        return self.client.post("/openapi/workflows/custom/task", json=body)
+
+    def start_task(self, workflow: str, *jobs: str) -> int:
+        reply = self.ask_start(workflow, *jobs)
+        assert reply.status_code == 200, reply.text
+        number: int = reply.json()["task_id"]
+        return number
+
+    def job_log(self, workflow: str, number: int, job: str = "a") -> str:
+        text: str = self.call("GET", f"/openapi/logs/log/v4/workflow/{workflow}/{number}/{job}")
+        return text
+
+    def ended(self, workflow: str, number: int, within_s: float = DEADLINE_S) -> dict[str, Any]:
+        """The task's detail once it has ended."""
+        return self.until(workflow, number, lambda detail: detail["status"] in FINAL, within_s)
 
     def task(self, workflow: str, number: int) -> dict[str, Any]:
         return self.call("GET", "/openapi/workflows/custom/task", workflowKey=workflow, taskId=number)

@@ -97,7 +97,7 @@ class World:
         self.scripts: dict[str, Script] = {}
         tapd = Tapd(self.outgoing)
         self.actions: dict[str, Action] = {"sql": run_sql, "tapd": tapd.run}
-        self.probes = RealProbes(tapd)
+        self.probes = RealProbes(tapd, self.outgoing)
         self.installation = f"test{uuid.uuid4().hex[:8]}"
         self._stack: contextlib.AsyncExitStack | None = None
         self.boots = 0
@@ -197,12 +197,14 @@ class World:
     def _script(self, key: str, job: JobFolder) -> Script | None:
         return self.scripts.get(job.env.get("TEST_JOB", ""))
 
-    async def kill(self) -> None:
-        """The server process is gone; nothing it had in memory is left."""
+    async def kill(self, *, jobs: bool = False) -> None:
+        """The server process is gone; nothing it had in memory is left. *jobs*: nor are the processes of its jobs."""
         if self._stack is not None:
             stack, self._stack = self._stack, None
             await stack.aclose()
             await self.server.close()
+            for key in await self.executor.existing() if jobs else ():
+                await self.executor.remove(key, key)
             await self.executor.close()
 
     async def restart(self) -> None:
@@ -210,7 +212,7 @@ class World:
         await self.boot()
 
     async def close(self) -> None:
-        await self.kill()
+        await self.kill(jobs=self.scripted is None)
         await self.outgoing.aclose()
         await self.db.close()
 
