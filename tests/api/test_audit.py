@@ -296,6 +296,7 @@ async def _workflows(write: Scribe) -> None:
     await write("DELETE", f"{view}/mine", params=OWN)
     tickets, ticket = "/openapi/ticket/approval", {"project_key": PROJECT, "approval_id": "T-1", "status": 1}
     await write("POST", tickets, ticket)
+    await write("PUT", tickets, {**ticket, "envs": ["dev"]})
     await write("PUT", f"{tickets}/T-1", {**ticket, "status": 0})
     await write("DELETE", f"{tickets}/T-1", params=OWN)
     run = {"workflow_key": "w", "project_key": PROJECT, "input": {}}
