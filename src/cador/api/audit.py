@@ -14,7 +14,7 @@ _SEES: Final = in_system(audit.GET_LOG)
 _MOST: Final = 1000
 
 
-class Entry(BaseModel):
+class AuditEntry(BaseModel):
     """``hash`` covers this entry and the hash of the one before it."""
 
     id: int
@@ -30,7 +30,7 @@ class Entry(BaseModel):
 class AuditPage(BaseModel):
     """``next_before``: for the next page, null on the last one."""
 
-    entries: list[Entry]
+    entries: list[AuditEntry]
     next_before: int | None
 
 

@@ -10,6 +10,7 @@ from cador.api.catalogue import DISPLAY_NAME_TAKEN, KEY_PATTERN, NO_DOCUMENTS, W
 from cador.api.definition_shapes import workflow_document, workflow_line
 from cador.api.detail_models import WorkflowDocument
 from cador.api.errors import Faults, Refusal, bad_request
+from cador.api.own_models import Linted
 from cador.api.params import PROJECT, VIEW, WORKFLOW
 from cador.api.permissions import by_operation, in_query
 from cador.api.routing import Call, Routes
@@ -134,7 +135,7 @@ async def create(call: Call) -> None:
     faults={**_WRITING, domain.NotFound: _create_not_found},
     body=WorkflowBody,
     body_types=DEFINITION_TYPES,
-    reply={"type": "object"},
+    reply=Linted,
 )
 async def lint(call: Call) -> Any:
     """The checks of creating a workflow, without storing it."""

@@ -19,6 +19,77 @@ class Variable(BaseModel):
     is_credential: bool = False
 
 
+class ApproveUser(BaseModel):
+    """``reject_or_approve``: empty before the vote, ``approve`` or ``reject``."""
+
+    user_name: str
+    user_id: str = ""
+    reject_or_approve: str
+    comment: str
+    operation_time: int
+
+
+class NativeApproval(BaseModel):
+    """``timeout``: minutes. ``needed_approvers``: votes. ``reject_or_approve``: what came of it, empty while open."""
+
+    timeout: int
+    approve_users: list[ApproveUser]
+    needed_approvers: int
+    reject_or_approve: str
+
+
+class StageApproval(NativeApproval):
+    """Flat, and once more below ``native_approval``: clients of different editions read the one or the other."""
+
+    enabled: bool
+    type: str = ""
+    status: str = ""
+    description: str
+    start_time: int = 0
+    end_time: int = 0
+    native_approval: NativeApproval | None = None
+
+
+class ManualUser(BaseModel):
+    type: str
+    user_id: str
+    user_name: str
+
+
+class ManualExec(BaseModel):
+    """Who may execute a stage by hand, empty: all who may run the workflow; and who has. Spelled as clients know it."""
+
+    enabled: bool
+    modify_params: bool
+    excuted: bool
+    manual_exec_users: list[ManualUser]
+    manual_exector_name: str
+
+
+class TaskName(BaseModel):
+    workflow: str
+    number: int
+
+
+class Start(BaseModel):
+    """When a task may start, in Unix seconds. ``sure``: ``good`` or ``rough``."""
+
+    at: int
+    sure: str
+    samples: int
+
+
+class Queue(BaseModel):
+    """Why a task waits. ``blocking``: numbers of tasks of its own workflow; ``blocked_by``: all that may be seen."""
+
+    position: int
+    blocking: list[int]
+    blocked_by: list[TaskName]
+    reason: str
+    text: str
+    expected_start: Start | None
+
+
 class JobTask(BaseModel):
     """``spec``: what its type shows. Times: Unix seconds, 0 when not reached."""
 
@@ -40,8 +111,8 @@ class StageTask(BaseModel):
     start_time: int
     end_time: int
     parallel: bool = False
-    approval: dict[str, Any] | None = None
-    manual_exec: dict[str, Any] | None = None
+    approval: StageApproval | None = None
+    manual_exec: ManualExec | None = None
     jobs: list[JobTask] | None
     error: str = ""
 
@@ -67,7 +138,7 @@ class TaskDocument(BaseModel):
     error: str = ""
     remark: str = ""
     warnings: list[str] = []
-    queue: dict[str, Any] | None = None
+    queue: Queue | None = None
 
 
 class StageDocument(BaseModel):

@@ -8,6 +8,7 @@ from typing import Any, Final
 from starlette.responses import PlainTextResponse, Response
 
 from cador.api.metrics import Metrics
+from cador.api.own_models import Readiness
 from cador.api.permissions import NOBODY
 from cador.api.routing import Call, Routes, json_response
 from cador.domain.errors import CadorError
@@ -47,7 +48,7 @@ def routes(ctx: Context, metrics: Metrics, checks: Sequence[Check]) -> Routes:
         """The process is alive."""
         return PlainTextResponse("ok\n")
 
-    @group.get("/readyz", NOBODY)
+    @group.get("/readyz", NOBODY, reply=Readiness)
     async def ready(call: Call) -> Response:
         """Whether requests can be served now; 503 with the reasons if not."""
         answers = await asyncio.gather(*(_asked(check) for check in checks))

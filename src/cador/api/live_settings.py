@@ -18,7 +18,7 @@ class Change(RootModel[dict[str, int | None]]):
     """Values by name of the setting; null gives one back to the configuration. What is not named stays."""
 
 
-class Setting(BaseModel):
+class ShownSetting(BaseModel):
     """``value``: what counts now; ``configured``: what the configuration of the server says; ``live``: it was set
     here. 0 is no limit for the caps of a project and a user, and for ever for how long tasks are kept."""
 
@@ -29,7 +29,7 @@ class Setting(BaseModel):
 
 
 class SettingList(BaseModel):
-    settings: list[Setting]
+    settings: list[ShownSetting]
 
 
 @ROUTES.get(PATH, SYSTEM_ADMIN, reply=SettingList)

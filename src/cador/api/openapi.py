@@ -83,6 +83,10 @@ _FURTHER: Final[Mapping[str, Mapping[str, str]]] = {
 """Answers beside 200 and errors."""
 
 
+class ContradictingModels(RuntimeError):
+    """A programming error: two models of one name."""
+
+
 class StandardError(BaseModel):
     """An error of the documents' routes. ``code`` says which operation failed, ``description`` why."""
 
@@ -145,7 +149,11 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
             if model is not None and _is_model(model):
                 models[model] = None
     names, made = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
-    schemas = made.get("$defs", {}) | openapi_jobs.schemas(_REF)
+    schemas = made.get("$defs", {})
+    jobs = openapi_jobs.schemas(_REF)
+    if twice := schemas.keys() & jobs.keys():
+        raise ContradictingModels(", ".join(sorted(twice)))
+    schemas |= jobs
     schemas["StageBody"]["properties"]["jobs"]["items"] = {"$ref": _REF.format(model="Job")}
     schemas["RunBody"]["properties"]["inputs"]["items"] = {"$ref": _REF.format(model="JobInput")}
     refs = {model: names[model, "validation"] for model in models}
@@ -232,7 +240,7 @@ def _operation(route: Route, refs: Mapping[Any, Mapping[str, Any]], examples: Se
     operation: dict[str, Any] = {
         "tags": [route.tag],
         "summary": route.summary,
-        "description": f"Permission: {route.permission}.",
+        "description": "\n\n".join(filter(None, (route.about, f"Permission: {route.permission}."))),
         "parameters": list(_parameters(route)),
         "responses": {
             "200": _reply(route, refs, examples),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from cador import __version__
+from cador.api import own_models
 from cador.api.catalogue import Operation
 from cador.api.errors import Refusal, bad_request
 from cador.api.params import integer
@@ -98,7 +99,7 @@ def time(at: float | None) -> str | None:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-@ROUTES.get("/api/v1/version", NOBODY)
+@ROUTES.get("/api/v1/version", NOBODY, reply=own_models.Version)
 async def version(call: Call) -> Any:
     """Version of this server."""
     return {"name": "cador", "version": __version__}
@@ -171,14 +172,14 @@ async def my_permissions(call: Call) -> Any:
     }
 
 
-@ROUTES.get(TASK, by_operation("get_workflow"), reply={"type": "object"})
+@ROUTES.get(TASK, by_operation("get_workflow"), reply=own_models.OwnTask)
 async def detail(call: Call) -> Any:
     """One task: stages, jobs, attempts, steps, warnings, and why it waits."""
     key, number = named_task(call)
     return task_document(await tasks.task_detail(call.ctx, call.actor, key, number))
 
 
-@ROUTES.get(f"{TASK}/artifacts", by_operation("get_workflow"), reply={"type": "object"})
+@ROUTES.get(f"{TASK}/artifacts", by_operation("get_workflow"), reply=own_models.ArtifactList)
 async def artifacts(call: Call) -> Any:
     """Files that the jobs of a task left behind."""
     key, number = named_task(call)

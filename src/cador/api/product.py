@@ -15,7 +15,7 @@ from cador.api.lenient import LenientBody, Listed
 from cador.api.params import PROJECT, WORKFLOW, respelled
 from cador.api.permissions import in_body, in_query
 from cador.api.routing import Call, Routes
-from cador.api.run_body import KeyValue, RepoInput
+from cador.api.run_body import KeyValue, RunRepoInput
 from cador.api.started import idempotency_key, started_document
 from cador.api.task_shapes import task_line
 from cador.api.tasks import RunReply, TaskLine
@@ -36,7 +36,7 @@ class BuildService(LenientBody):
 
     service_module: str = Field(min_length=1)
     service_name: str = Field(min_length=1)
-    repo_info: Listed[RepoInput] = Field(default_factory=list)
+    repo_info: Listed[RunRepoInput] = Field(default_factory=list)
     inputs: Listed[KeyValue] = Field(default_factory=list)
 
 

@@ -15,6 +15,7 @@ codes (what is not named there has a default), or a :class:`Refusal`.
 """
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -240,6 +241,8 @@ class Route:
     handler: Handler
     faults: Faults = field(default_factory=dict)
     summary: str = ""
+    about: str = ""
+    """What else there is to say, for the documentation."""
     tag: str = ""
     query: tuple[str, ...] = ()
     body: type[BaseModel] | None = None
@@ -356,7 +359,7 @@ class Routes:
         """Register the decorated handler. *also*: further paths to it. See :class:`Route` for the rest."""
 
         def register(handler: Handler) -> Handler:
-            lines = (handler.__doc__ or "").strip().splitlines()
+            first, _, rest = inspect.cleandoc(handler.__doc__ or "").partition("\n")
             self.routes.append(
                 Route(
                     method=method,
@@ -364,7 +367,8 @@ class Routes:
                     permission=permission,
                     handler=handler,
                     faults=dict(faults or {}),
-                    summary=summary or (lines[0] if lines else handler.__name__.replace("_", " ")),
+                    summary=summary or first or handler.__name__.replace("_", " "),
+                    about="" if summary else rest.strip(),
                     tag=self.tag,
                     query=query,
                     body=body,

@@ -29,7 +29,7 @@ class KeyValue(_Body):
     value: str = ""
 
 
-class RepoInput(_Body):
+class RunRepoInput(_Body):
     """Which source to use. Overrides the configured repository of the same code host, namespace and name."""
 
     codehost_name: str = ""
@@ -46,7 +46,7 @@ class RepoInput(_Body):
     submodules: bool = False
 
 
-class ServiceInput(_Body):
+class RunServiceInput(_Body):
     """A service of a build, deploy, test or scan."""
 
     service_name: str = ""
@@ -58,21 +58,21 @@ class ServiceInput(_Body):
     variable_yaml: str = ""
     update_config: bool = False
     file_name: str = ""
-    repo_info: Listed[RepoInput] = Field(default_factory=list)
+    repo_info: Listed[RunRepoInput] = Field(default_factory=list)
     inputs: Listed[KeyValue] = Field(default_factory=list)
 
 
-class TestInput(_Body):
+class RunTestInput(_Body):
     __test__ = False  # not one of pytest's
 
     testing_name: str
-    repo_info: Listed[RepoInput] = Field(default_factory=list)
+    repo_info: Listed[RunRepoInput] = Field(default_factory=list)
     inputs: Listed[KeyValue] = Field(default_factory=list)
 
 
-class ScanInput(_Body):
+class RunScanInput(_Body):
     scanning_name: str
-    repo_info: Listed[RepoInput] = Field(default_factory=list)
+    repo_info: Listed[RunRepoInput] = Field(default_factory=list)
     inputs: Listed[KeyValue] = Field(default_factory=list)
 
 
@@ -108,13 +108,13 @@ class JobParameters(_Body):
 
     registry: str = ""
     env_name: str = ""
-    service_list: Listed[ServiceInput] = Field(default_factory=list)
-    services: Listed[ServiceInput] = Field(default_factory=list)
+    service_list: Listed[RunServiceInput] = Field(default_factory=list)
+    services: Listed[RunServiceInput] = Field(default_factory=list)
     target_list: Listed[TargetInput] = Field(default_factory=list)
-    testing_list: Listed[TestInput] = Field(default_factory=list)
-    scanning_list: Listed[ScanInput] = Field(default_factory=list)
+    testing_list: Listed[RunTestInput] = Field(default_factory=list)
+    scanning_list: Listed[RunScanInput] = Field(default_factory=list)
     kv: Listed[KeyValue] = Field(default_factory=list)
-    repo_info: Listed[RepoInput] = Field(default_factory=list)
+    repo_info: Listed[RunRepoInput] = Field(default_factory=list)
     database_name: str = ""
     sql: str = ""
     project_id: str = ""

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cador.api import params
+from cador.api import own_models, params
 from cador.api.bodies import validate
 from cador.api.catalogue import Operation
 from cador.api.errors import bad_request
@@ -119,7 +119,7 @@ def _inputs(inputs: Sequence[RunInput], sent: Mapping[str, Any]) -> tuple[JobInp
     )
 
 
-@ROUTES.get(f"{TASK}/jobs/{{job}}/attempts", by_operation("get_workflow"), reply={"type": "object"})
+@ROUTES.get(f"{TASK}/jobs/{{job}}/attempts", by_operation("get_workflow"), reply=own_models.Attempts)
 async def attempts(call: Call) -> Any:
     """The attempts of one job: how each went, what was changed before it, and where its log is."""
     key, number = named_task(call)

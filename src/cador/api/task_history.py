@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
+from cador.api import own_models
 from cador.api.errors import bad_request
 from cador.api.own import TASK, approval_document, named_task, time
 from cador.api.permissions import by_operation
@@ -15,7 +16,7 @@ ROUTES: Final = Routes("server")
 Doc = dict[str, Any]
 
 
-@ROUTES.get(f"{TASK}/events", by_operation("get_workflow"), query=("after:int",), reply={"type": "object"})
+@ROUTES.get(f"{TASK}/events", by_operation("get_workflow"), query=("after:int",), reply=own_models.Events)
 async def events(call: Call) -> Any:
     """What happened to a task, oldest first. ``next``: ``after`` of the following page; ``over``: nothing follows."""
     key, number = named_task(call)
@@ -28,7 +29,7 @@ async def events(call: Call) -> Any:
     }
 
 
-@ROUTES.get(f"{TASK}/state", by_operation("get_workflow"), query=("at!",), reply={"type": "object"})
+@ROUTES.get(f"{TASK}/state", by_operation("get_workflow"), query=("at!",), reply=own_models.PastTask)
 async def state(call: Call) -> Any:
     """A task as it was ``at`` some moment (RFC 3339, or Unix seconds), from its events.
 

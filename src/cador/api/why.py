@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from cador.api import own_models
 from cador.api.own import TASK, named_task, time
 from cador.api.permissions import by_operation
 from cador.api.routing import Call, Routes
@@ -12,7 +13,7 @@ from cador.operations.why_facts import TaskWhy, task_why
 ROUTES: Final = Routes("server")
 
 
-@ROUTES.get(f"{TASK}/why", by_operation("get_workflow"), reply={"type": "object"})
+@ROUTES.get(f"{TASK}/why", by_operation("get_workflow"), reply=own_models.Why)
 async def why(call: Call) -> Any:
     """Why a task, and each of its jobs, does not run now; its place in the queue; and when it may start.
 
