@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cador.domain.errors import Unavailable
+from cador.domain.errors import Conflict, Unavailable
 from cador.engine import engine as engine_module
 from cador.engine.housekeeping import Retention
 from cador.executors.scripted import Script
@@ -532,7 +532,7 @@ def test_an_adopted_job_is_not_asked_again_whether_it_may_run(tmp_path: Path) ->
     play(tmp_path, act)
 
 
-def test_an_idempotency_key_names_one_task_whatever_the_workflow(tmp_path: Path) -> None:
+def test_one_idempotency_key_at_once_for_two_workflows_starts_one(tmp_path: Path) -> None:
     async def act(world: World) -> None:
         await world.define(flow([job("a", "exit 0")]))
         await world.define({**flow([job("a", "exit 0")]), "name": "other", "display_name": "other"})
@@ -546,10 +546,12 @@ def test_an_idempotency_key_names_one_task_whatever_the_workflow(tmp_path: Path)
 
         db.before = together
         requests = [StartRequest(key, "shop", inputs=(JobInput("a"),), idempotency_key="k") for key in (KEY, "other")]
-        first, second = await asyncio.gather(
-            *(tasks.start_task(world.ctx, world.actor(), request) for request in requests)
-        )
-        assert (first.workflow_key, first.number) == (second.workflow_key, second.number)
+        starts = (tasks.start_task(world.ctx, world.actor(), request) for request in requests)
+        first, second = await asyncio.gather(*starts, return_exceptions=True)
+        refused, started = (first, second) if isinstance(first, Conflict) else (second, first)
+        assert isinstance(refused, Conflict)
+        assert not isinstance(started, BaseException)
+        assert f"used to start {started.workflow_key}:{started.number}, of another workflow" in str(refused)
 
     play(tmp_path, act)
 
