@@ -238,6 +238,15 @@ SAMPLES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 SAMPLES = {
     **SAMPLES,
+    "Collaboration": (
+        "guests",
+        {
+            "recycle_day": 3,
+            "user_ids": ["zoe"],
+            "group_ids": ["leads"],
+            "workflows": [{"name": "w", "verbs": ["get_workflow", "run_workflow"]}],
+        },
+    ),
     "ApprovalTicket": (
         "CHG-1042",
         {

@@ -1,5 +1,6 @@
 """The names this server knows, for references in declarative files."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,8 +21,11 @@ def known_names(tx: Tx, project: str) -> Names:
     everybody = all_users(tx)
     for user in everybody:
         users[user.account] = (user.uid, user.name)
+    # People choose the name that is shown of them: one that several have means nobody.
+    shown = Counter(user.name for user in everybody)
     for user in everybody:
-        users.setdefault(user.name, (user.uid, user.name))
+        if shown[user.name] == 1:
+            users.setdefault(user.name, (user.uid, user.name))
     builds = {
         build.name: [(target["service_name"], target["service_module"]) for target in _targets(build.document)]
         for build in tx.resources.list_kind("build", project)

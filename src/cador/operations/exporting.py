@@ -30,6 +30,7 @@ MOST_TICKETS: Final = 10_000
 PROJECT_READ = ("get_project", "get_workflow", "get_build", "get_test", "get_service")
 _READ_APART: Final[Mapping[str, str]] = {
     "ApprovalTicket": TICKET,
+    "Collaboration": ADMIN_PROJECT,
     "Environment": "get_environment",
     "Environment/production": "get_production_environment",
     "RoleBinding": ADMIN_PROJECT,

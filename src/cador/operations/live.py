@@ -36,7 +36,7 @@ from cador.operations.models.body import Body, read_body
 from cador.operations.models.environment import EnvironmentBody
 from cador.operations.models.groups import GroupBody
 from cador.operations.models.project import ProjectBody
-from cador.operations.models.roles import RoleBody
+from cador.operations.models.roles import CollaborationBody, RoleBody
 from cador.operations.models.service import ServiceBody
 from cador.operations.models.system import UserBody
 from cador.operations.models.ticket import TicketBody
@@ -96,7 +96,7 @@ class Keeper:
 def actions_for(document: Document) -> tuple[str, ...]:
     """What the actor needs, all of it."""
     match document.kind:
-        case "RoleBinding" | "Project" | "Secret" | "Role" | "WorkflowView" if document.project:
+        case "RoleBinding" | "Project" | "Secret" | "Role" | "WorkflowView" | "Collaboration" if document.project:
             return ("admin_project",)
         case "ApprovalTicket":
             return (TICKET,)
@@ -171,7 +171,7 @@ def _keeper(document: Document) -> Keeper:
 
 
 _UNKNOWN: Final = "{kind} {name!r} is not known"
-_NAMING: Final = frozenset({"Build", "Workflow", "Group"})
+_NAMING: Final = frozenset({"Build", "Workflow", "Group", "Collaboration"})
 
 
 def resolved(desk: Desk, document: Document, body: Doc) -> dict[str, Any]:
@@ -364,6 +364,15 @@ def _bind(desk: Desk, document: Document, wanted: Sequence[str]) -> bool:
     return roles.store_group_roles(desk.tx, desk.hand, holder, namespace, wanted)
 
 
+def _write_collaboration(desk: Desk, document: Document, body: Doc) -> bool:
+    mode = read_body(CollaborationBody, body)
+    return roles.store_collaboration(desk.tx, desk.hand, document.project, mode)
+
+
+def _remove_collaboration(desk: Desk, document: Document) -> None:
+    roles.drop_collaboration(desk.tx, desk.hand, document.project, document.name)
+
+
 # -- services
 
 
@@ -487,6 +496,7 @@ KEEPERS: Final[Mapping[str, Keeper]] = {
     "Test": Keeper(_read_plain, _write_plain, _remove_quality),
     "Scan": Keeper(_read_plain, _write_plain, _remove_quality),
     "Environment": Keeper(_read_environment, _write_environment, _remove_environment),
+    "Collaboration": Keeper(_read_plain, _write_collaboration, _remove_collaboration),
     "Service": Keeper(_read_service, _write_service, _remove_service),
     "Workflow": Keeper(_read_workflow, _write_workflow, _remove_workflow),
     "ApprovalTicket": Keeper(_read_ticket, _write_ticket, _remove_ticket),

@@ -20,7 +20,7 @@ from cador.operations.models.integrations import ImAppBody, MailBody, ProxyBody,
 from cador.operations.models.project import ProjectBody
 from cador.operations.models.project_management import ProjectManagementBody
 from cador.operations.models.registry import RegistryBody
-from cador.operations.models.roles import RoleBody
+from cador.operations.models.roles import CollaborationBody, RoleBody
 from cador.operations.models.scans import ScanBody, SonarBody
 from cador.operations.models.service import ServiceBody
 from cador.operations.models.storage import StorageBody
@@ -89,6 +89,7 @@ FORMS: Final[Mapping[str, KindForm]] = {
     "Test": KindForm("test", TestBody, project="project_key"),
     "Scan": KindForm("scan", ScanBody, project="project_key"),
     "Workflow": KindForm("workflow", None, project="project"),
+    "Collaboration": KindForm("collaboration", CollaborationBody, project="project_key"),
     "WorkflowView": KindForm("view", ViewBody, project="project_key"),
     "ApprovalTicket": KindForm("ticket", TicketBody, named="approval_id", project="project_key"),
 }

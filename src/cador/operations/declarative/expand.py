@@ -14,6 +14,7 @@ from cador.operations.declarative import (
     project_sections,
     scan_sections,
     shapes,
+    sharing_sections,
     system_sections,
 )
 from cador.operations.declarative.documents import UNSUPPORTED, Document
@@ -53,6 +54,7 @@ PROJECT_SECTIONS: Final[tuple[Section, ...]] = (
     project_sections.TESTS,
     scan_sections.SCANS,
     project_sections.WORKFLOWS,
+    sharing_sections.SHARING,
     project_sections.VIEWS,
     project_sections.TICKETS,
 )

@@ -172,7 +172,9 @@ def resolve(kind: str, body: Mapping[str, Any], names: Names) -> tuple[dict[str,
     if kind == "Workflow":
         return _Workflow(names, missing).resolved(body), missing
     if kind == "Group":
-        return _members(body, names, missing), missing
+        return _members(body, "uids", names, missing), missing
+    if kind == "Collaboration":
+        return _groups(_members(body, "user_ids", names, missing), names, missing), missing
     if kind == "RoleBinding":
         account = str(body.get("account"))
         group = account.removeprefix(GROUP_PREFIX)
@@ -183,14 +185,24 @@ def resolve(kind: str, body: Mapping[str, Any], names: Names) -> tuple[dict[str,
     return dict(body), missing
 
 
-def _members(body: Mapping[str, Any], names: Names, missing: list[Missing]) -> dict[str, Any]:
-    """Accounts of a group's members to uids."""
-    uids = body.get("uids")
+def _members(body: Mapping[str, Any], key: str, names: Names, missing: list[Missing]) -> dict[str, Any]:
+    """Accounts of people to uids."""
+    uids = body.get(key)
     if not isinstance(uids, list):
         return dict(body)
     known = {uid for uid, _ in names.users.values()}
     missing += [("user", str(one)) for one in uids if one not in names.users and one not in known]
-    return {**body, "uids": [names.users[one][0] if one in names.users else one for one in uids]}
+    return {**body, key: [names.users[one][0] if one in names.users else one for one in uids]}
+
+
+def _groups(body: dict[str, Any], names: Names, missing: list[Missing]) -> dict[str, Any]:
+    """Names of groups to ids."""
+    groups, ids = names.ids.get("group", {}), body.get("group_ids")
+    if not isinstance(ids, list):
+        return body
+    known = set(groups.values())
+    missing += [("user group", str(one)) for one in ids if one not in groups and one not in known]
+    return {**body, "group_ids": [groups.get(one, one) for one in ids]}
 
 
 def _script(kind: str, body: Mapping[str, Any], names: Names, missing: list[Missing]) -> dict[str, Any]:
@@ -373,9 +385,13 @@ def named(kind: str, body: Mapping[str, Any], names: Names) -> dict[str, Any]:
     """The inverse: names where an id would be read back from exactly that name."""
     if kind == "Workflow":
         return dict(_Back(names).walk(body))
-    if kind == "Group":
+    if kind in ("Group", "Collaboration"):
         accounts = {uid: account for account, (uid, _) in reversed([*names.users.items()])}
-        return {**body, "uids": [accounts.get(uid, uid) for uid in body["uids"]]}
+        key = "uids" if kind == "Group" else "user_ids"
+        body = {**body, key: [accounts.get(uid, uid) for uid in body[key]]}
+    if kind == "Collaboration":
+        groups = {ident: name for name, ident in names.ids.get("group", {}).items()}
+        body = {**body, "group_ids": [groups.get(ident, ident) for ident in body["group_ids"]]}
     return dict(body)
 
 
