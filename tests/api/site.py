@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import uvicorn
+from argon2 import PasswordHasher
 
 from cador.api.app import create_app
 from cador.api.health import Check, database_check
@@ -19,6 +20,7 @@ from cador.ports.stores import Token, Tx
 from support.world import PROJECT, World
 
 ADMIN = "cador_admin_token_of_the_tests"
+QUICK_HASHES = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 DEADLINE_S = 20.0
 
 WHO: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
@@ -136,7 +138,7 @@ async def site(
         await bootstrap_data(world.ctx)
         await world.db.write(_people)
         metrics = Metrics()
-        sessions = Sessions(world.ctx)
+        sessions = Sessions(world.ctx, hasher=QUICK_HASHES)
         app = create_app(
             world.ctx,
             sessions=sessions,

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cador.api import bodies, params
@@ -61,7 +61,11 @@ def test_a_byte_order_mark_is_no_fault() -> None:
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=()))
 
 
-@given(st.dictionaries(TEXT, st.recursive(st.none() | st.booleans() | st.integers() | TEXT, st.lists)))
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | TEXT, st.lists, max_leaves=10)
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(TEXT, VALUES, max_size=4))
 def test_any_json_object_is_read_as_python_reads_it(value: dict[str, Any]) -> None:
     data = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
     try:
