@@ -14,18 +14,18 @@ from typing import Any
 
 import pytest
 
+from cador.executors.births import Births
 from cador.executors.files import remove_tree
 from cador.executors.job_folder import Folders
-from cador.executors.process import ProcessExecutor
 from cador.executors.running import Driver
 from cador.ports.executor import FolderStep, JobFolder, Limits
-from contracts.executor_contract import ExecutorFactory, hear, opened, sh, until
+from contracts.executor_contract import ExecutorFactory, hear, sh, until
 from executors.conftest import eventually, means
 
 SERVER = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from cador.executors import job_folder
+from cador.executors import births, job_folder
 from cador.executors.process import ProcessExecutor
 from cador.ports.executor import FolderStep, JobFolder
 
@@ -40,8 +40,8 @@ class Folders(job_folder.Folders):
         super()._fill(new, job, means)
         die("filled")
 
-class Dying(ProcessExecutor):
-    async def _start_fresh(self, key, job):
+class Births(births.Births):
+    async def fresh(self, key, job):
         return None
     def _write(self, key, job):
         super()._write(key, job)
@@ -51,6 +51,8 @@ class Dying(ProcessExecutor):
         result = super()._spawn(*arguments)
         die("spawned")
         return result
+
+class Dying(ProcessExecutor):
     def _known(self, *arguments):
         die("begun")
         return super()._known(*arguments)
@@ -59,6 +61,7 @@ async def main():
     executor = Dying(root=Path(root), installation=installation)
     executor._folders.__class__ = Folders
     await executor.open()
+    executor._births.__class__ = Births
     await executor.start("k-1", JobFolder(steps=(FolderStep("s", "shell", text, quiet=True),)))
     die("started")
     async for event in executor.follow("k-1", "k-1", 0):
@@ -231,19 +234,18 @@ def test_two_servers_start_the_same_key_at_once(tmp_path: Path, process: Callabl
     assert runs.read_text().split() == [str(number) for number in range(15)]
 
 
-class Late(ProcessExecutor):
-    """A server that is held up just before it starts the driver it has made everything ready for."""
+class LateBirths(Births):
+    """Of a server that is held up just before it starts the driver it has made everything ready for."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.ready, self.go = threading.Event(), threading.Event()
+    ready, go = threading.Event(), threading.Event()
 
-    async def _start_fresh(self, key: str, job: JobFolder) -> None:
+    async def fresh(self, key: str, job: JobFolder) -> None:
         return None
 
     def _spawn(self, *arguments: Any) -> Driver:
-        placed = self._holder.place
-        self._holder.place = lambda key, limits: self._hold(placed(key, limits))  # type: ignore[method-assign]
+        holder = self._machine.holder
+        placed = holder.place
+        holder.place = lambda key, limits: self._hold(placed(key, limits))  # type: ignore[method-assign]
         return super()._spawn(*arguments)
 
     def _hold(self, placement: Any) -> Any:
@@ -254,15 +256,18 @@ class Late(ProcessExecutor):
 
 @pytest.mark.parametrize("containment", means())
 def test_a_driver_that_comes_after_the_end_leaves_no_trace(
-    containment: str, root: Path, installation: str, tmp_path: Path, process: Callable[..., ExecutorFactory]
+    containment: str, root: Path, tmp_path: Path, process: Callable[..., ExecutorFactory]
 ) -> None:
     """What was to hold it has gone with the job: neither its output nor its end may tell of that."""
     runs = tmp_path / "runs"
     job = JobFolder(steps=(sh(f'echo run >>"{runs}"; echo done'),), limits=Limits(pids=100))
 
     async def main() -> None:
-        late = Late(root=root, installation=installation, containment=containment)
-        async with process(containment=containment)() as one, opened(lambda: late)() as two:
+        late = LateBirths
+        late.ready.clear()
+        late.go.clear()
+        async with process(containment=containment)() as one, process(containment=containment)() as two:
+            two._births.__class__ = late  # type: ignore[attr-defined]
             starting = asyncio.create_task(two.start("k-1", job))
             await asyncio.to_thread(late.ready.wait, 20)
             await one.start("k-1", job)

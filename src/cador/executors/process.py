@@ -6,16 +6,12 @@ has to do with. The driver (``driver.py``) alone decides what the job does next;
 says, ends it (``stopping.py``), and clears up after it.
 
 Two orders keep a start and a stop that meet from missing each other. The driver makes ``started`` and then looks for
-``stop``; who stops writes ``stop`` and then looks for ``started``. A start makes the folder and then looks for a
-tombstone; who stops what has no folder leaves a tombstone and then looks for the folder.
+``stop``; who stops writes ``stop`` and then looks for ``started``. The other one is told in ``births.py``.
 """
 
 import asyncio
 import contextlib
-import errno
-import grp
 import os
-import pwd
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -24,18 +20,18 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 
 import structlog
 
+from cador.executors.births import Births
+from cador.executors.clearing import Clearing
 from cador.executors.containment import available
-from cador.executors.driver import shell
-from cador.executors.files import remove_tree
-from cador.executors.job_folder import KEY, Folders, Owner, Record, Started, Stop
+from cador.executors.job_folder import KEY, Folders, Record, Started, Stop
+from cador.executors.machine import Machine, boot_id, identity, owner_of
 from cador.executors.marks import Marks, OutputFile, last_sign, read_exit
 from cador.executors.outputs import read_outputs
-from cador.executors.placement import Containment, Placement
 from cador.executors.running import Driver, Run
-from cador.executors.spawner import Hands, Spawner, Wanted
+from cador.executors.spawner import Hands
 from cador.executors.stopping import Ladder
 from cador.executors.watch import IN_CLOSE_WRITE, IN_MODIFY, FileWatch, punch
-from cador.ports.executor import End, Gone, Harvest, JobFolder, Limits, Output, StartRefused, StepMark, Unreachable
+from cador.ports.executor import End, Gone, Harvest, JobFolder, Output, StartRefused, StepMark, Unreachable
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
@@ -45,17 +41,7 @@ _PUNCH_BYTES: Final = 1 << 20
 _BLOCK: Final = 4096
 _NO_ROOM_BYTES: Final = 65_536
 _THREADS: Final = 8
-_LET_GO_S: Final = 0.01
-"""How long the process that starts drivers waits for what it ends; what takes longer is done by a thread."""
-_FEW: Final = 200
-"""Files and folders of a job that it removes; more take a thread."""
-_MOVED: Final = 2
-"""Acts of a removal after which the key is gone."""
-
 log = structlog.get_logger(__name__)
-
-MOST_PROCESSES: Final = 8192
-"""Processes of all jobs together that run as another account than the server."""
 
 
 class ProcessExecutor:
@@ -79,17 +65,15 @@ class ProcessExecutor:
         child_nofile: tuple[int, int] | None = None,
     ) -> None:
         self._root, self._installation = root, installation
-        self._user, self._grace_s, self._wanted, self._nofile = user, stop_grace_s, containment, child_nofile
-        self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        self._owner = _owner(user)
+        self._grace_s, self._wanted, self._nofile = stop_grace_s, containment, child_nofile
+        self._boot = boot_id()
+        self._owner = owner_of(user)
         self._folders = Folders(root, installation, self._boot, self._owner)
         self._ladder = Ladder(self._folders, self._blocking)
-        self._spawner = Spawner()
         self._runs: dict[str, Run] = {}
         self._starting: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._punched: dict[str, int] = {}
-        self._machine = self._mark = ""
         self._closed = False
 
     async def open(self) -> None:
@@ -100,19 +84,23 @@ class ProcessExecutor:
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="executor")
         await self._blocking(self._folders.prepare)
-        self._machine, self._mark = await self._blocking(self._identity)
-        self._holders = await self._blocking(available, self._installation, self._wanted)
-        self._holder = next(iter(self._holders.values()))
+        self._identity = await self._blocking(identity, self._root)
+        holders = await self._blocking(available, self._installation, self._wanted)
         self._watch = FileWatch()
         self._hands = Hands(self._loop)
+        self._machine = Machine(self._folders, self._boot, holders, self._hands, self._blocking)
+        self._births = Births(self._machine, self._owner, self._nofile)
+        self._clearing = Clearing(self._machine)
 
     def containment_note(self) -> str:
         """One line for people: how jobs are contained here, and what that cannot catch."""
-        return f"{self._holder.name}: {self._holder.note}"
+        holder = self._machine.holder
+        return f"{holder.name}: {holder.note}"
 
     @property
     def place(self) -> str:
-        return f"{self._machine}:{self._boot}:{self._mark}:{self._folders.root}"
+        machine, mark = self._identity
+        return f"{machine}:{self._boot}:{mark}:{self._folders.root}"
 
     # --- start --------------------------------------------------------------------------------------------------
 
@@ -125,7 +113,7 @@ class ProcessExecutor:
             return key
         self._starting[key] = asyncio.Event()
         try:
-            spawned = await self._start_fresh(key, job) or await self._holding(self._start, key, job)
+            spawned = await self._births.fresh(key, job) or await self._holding(self._births.anew, key, job)
             if spawned is not None:
                 await self._begun(key, *spawned)
         finally:
@@ -143,7 +131,7 @@ class ProcessExecutor:
             if started is not None and started.pid == driver.pid and key not in self._runs:
                 self._adopt(run)
             elif started is None and not self._folders.has_started(key):
-                await self._blocking(self._explain, key, driver)
+                await self._blocking(self._births.explain, key, driver)
         finally:
             driver.hush()
             if self._runs.get(key) is not run:
@@ -165,105 +153,6 @@ class ProcessExecutor:
             run.listeners.discard(listener)
         return started
 
-    async def _start_fresh(self, key: str, job: JobFolder) -> tuple[Record, Driver] | None:
-        """As :meth:`_start` for a key nobody has seen, which costs no thread: the process that starts drivers makes the
-        folder, too. None: not begun, or not as far as is known, and :meth:`_start` must look what there is."""
-        if self._folders.exists(key) or self._folders.tombstone(key):
-            return None
-        environment = self._folders.environment(key, job)
-        new = self._folders.new(key)
-        acts = self._folders.acts(new, job, self._holder.name)
-        if job.limits == Limits():
-            born = self._holder.born(key)
-            if born is None:
-                return None
-            held, placement = born
-        else:
-            held, placement = [], await self._blocking(self._place, self._holder, key, job.limits)
-        wanted = self._wanted_driver(key, job, environment, placement)
-        acts += [("move", new, self._folders.place(key)), *held, ("absent", self._folders.tombstone_path(key))]
-        try:
-            answer = await self._hands.ask(acts, wanted)
-        except OSError:
-            return None
-        if answer.driver is not None:
-            return self._folders.new_record(job, self._holder.name), answer.driver
-        await self._blocking(remove_tree, new)
-        return None
-
-    @staticmethod
-    def _place(holder: Containment, key: str, limits: Limits) -> Placement:
-        """Raises: StartRefused: this machine cannot set the limits."""
-        try:
-            return holder.place(key, limits)
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                raise StartRefused(f"the limits of the job cannot be set here: {limits}") from error
-            raise
-
-    def _explain(self, key: str, driver: Driver) -> None:
-        """A driver did not begin: because a stop or a removal came first, or because it could not. Raises: OSError."""
-        if self._folders.tombstone(key) or self._folders.stop(key) or not self._folders.exists(key):
-            return
-        content = self._folders.content(key, "output", 2000)  # where a shell complains of what it reads
-        told = content[0].decode("utf-8", "replace").strip() if content else ""
-        raise OSError(driver.reason() or told or "the first process of the job ended before it began")
-
-    def _start(self, key: str, job: JobFolder) -> tuple[Record, Driver] | None:
-        """Blocking. Returns the record and a fresh driver; None: there is nothing to start."""
-        if self._refused(key):
-            return None
-        environment = self._folders.environment(key, job)  # may refuse: before anything is made
-        if not self._folders.exists(key):
-            self._write(key, job)
-        elif self._folders.has_started(key):
-            return None
-        record = self._folders.record(key)
-        if record is None or record.boot != self._boot:  # never started, and maybe torn by a power failure
-            with self._folders.alone():  # so that nobody takes away the folder another server has just renewed
-                record = self._folders.record(key)
-                if record is None or record.boot != self._boot:
-                    self._folders.remove(key)
-                    self._write(key, job)
-                    record = self._folders.record(key)
-        if record is None or self._refused(key):
-            return None
-        try:
-            return record, self._spawn(key, job, record, environment)
-        except OSError:
-            if self._folders.has_started(key):  # by another server, which may even have cleared up already
-                return None
-            raise
-
-    def _refused(self, key: str) -> bool:
-        if not self._folders.tombstone(key):
-            return False
-        self._folders.bury(key, "refused")
-        return True
-
-    def _write(self, key: str, job: JobFolder) -> None:
-        self._folders.write(key, job, self._holder.name)
-
-    def _spawn(self, key: str, job: JobFolder, record: Record, environment: dict[str, str]) -> Driver:
-        placement = self._place(self._holder_of(record), key, job.limits)
-        return self._spawner.spawn(self._wanted_driver(key, job, environment, placement))
-
-    def _wanted_driver(self, key: str, job: JobFolder, environment: dict[str, str], placement: Placement) -> Wanted:
-        folder = self._folders.place(key)
-        return Wanted(
-            [shell(job.env), f"{folder}/run"],
-            environment,
-            cwd=f"{folder}/workspace",
-            output=f"{folder}/output",
-            owner=(self._owner.uid, self._owner.gid, self._owner.groups) if self._owner else None,
-            cgroup=placement.cgroup,
-            procs=placement.procs,
-            new_pid=placement.new_pid,
-            nofile=self._nofile,
-            # Costs nothing and keeps a fork bomb of the job's account from taking the host down.
-            nproc=placement.nproc or (MOST_PROCESSES if self._owner else 0),
-        )
-
     # --- attach -------------------------------------------------------------------------------------------------
 
     def _adopt(self, run: Run) -> None:
@@ -278,7 +167,7 @@ class ProcessExecutor:
 
         The watches stay until the folder goes: the kernel then drops them itself, which is much cheaper than asking.
         """
-        run = Run(key, record, self._holder_of(record), driver)
+        run = Run(key, record, self._machine.holder_of(record), driver)
         if driver is None:
             run.dead.set()
             return run
@@ -300,32 +189,12 @@ class ProcessExecutor:
     async def _settle(self, run: Run) -> None:
         """The driver is gone: end what it left running, free what held it."""
         try:
-            if not await self._clear_quickly(run):
-                run.reason = await self._blocking(self._clear, run)
+            await self._clearing.clear(run)
         except OSError as error:  # the end must be heard all the same; the sweep tries again
             log.warning("job_not_cleared", execution=run.key, error=str(error))
         finally:
             run.over.set()
             run.wake()
-
-    async def _clear_quickly(self, run: Run) -> bool:
-        """As :meth:`_clear`, where that is little: no thread for it. False: it is more, or nothing is known of it."""
-        gone = run.holder.gone(run.key, _LET_GO_S) if run.record.limits == Limits() else None
-        if gone is None:
-            return False
-        try:
-            answer = await self._hands.ask([*gone, *self._folders.forgetting(run.key, _FEW)])
-        except OSError:
-            return False
-        run.cleared = answer.error is None
-        return run.cleared
-
-    def _clear(self, run: Run) -> str:
-        run.holder.kill(run.key, None if run.holder.name != "tree" else run.pid)
-        reason = run.holder.forget(run.key, limited=run.record.limits != Limits())
-        self._folders.forget_secrets(run.key)
-        run.cleared = True
-        return reason
 
     async def _find(self, key: str) -> Run:
         """The execution *key*, known or found on this host. Raises: Gone."""
@@ -342,7 +211,7 @@ class ProcessExecutor:
                 raise Gone(key)
         while True:
             started = self._folders.started(key)
-            driver = await self._holding(self._living, key, record, started)
+            driver = await self._holding(self._machine.living, key, record, started)
             if (run := self._runs.get(key)) is not None:  # somebody found it meanwhile
                 if driver is not None:
                     driver.close()
@@ -368,31 +237,6 @@ class ProcessExecutor:
         self._folders.bury_removed(key)
         with contextlib.suppress(FileNotFoundError):
             self._folders.write_stop(key, Stop("cancel", 0.0, time.time()))
-
-    def _living(self, key: str, record: Record, started: Started | None) -> Driver | None:
-        """The driver of *key*, None when it is dead. *started* None: one that may be it."""
-        if record.boot != self._boot:
-            return None
-        if started is None:
-            # It died, or is between two instructions: whoever has the job's mark in its environment and is the
-            # leader of the session is the driver.
-            for pid in self._holder_of(record).pids(key, None):
-                with contextlib.suppress(ProcessLookupError):
-                    if os.getsid(pid) == pid:
-                        return Driver(pid, os.pidfd_open(pid))
-            return None
-        if started.boot != self._boot:
-            return None
-        try:
-            driver = Driver(started.pid, os.pidfd_open(started.pid))
-        except OSError as error:
-            if error.errno in (errno.ESRCH, errno.EINVAL, errno.ENOENT):  # gone, or the number of a thread by now
-                return None
-            raise
-        if _born(started.pid) != started.born:
-            driver.close()
-            return None
-        return driver
 
     def _forget(self, run: Run) -> None:
         if self._runs.get(run.key) is run:
@@ -544,45 +388,11 @@ class ProcessExecutor:
         if run is not None:
             self._forget(run)
         self._punched.pop(key, None)
-        if not await self._remove_quickly(key, run):
-            await self._blocking(self._remove, key, run)
+        await self._clearing.remove(key, run)
         if run is not None:
             run.dead.set()
             run.over.set()
             run.wake()
-
-    async def _remove_quickly(self, key: str, run: Run | None) -> bool:
-        """As :meth:`_remove`, where that is little: no thread for it. False: it is more, or nothing is known of it."""
-        if run is None or not run.cleared or run.holder.left(key):
-            return False
-        away = self._folders.away(key)
-        try:
-            answer = await self._hands.ask(self._folders.removal(key, away, _FEW))
-        except OSError:
-            return False
-        if answer.done == _MOVED:  # all but what takes long
-            await self._blocking(remove_tree, away)
-            return True
-        return answer.error is None
-
-    def _remove(self, key: str, run: Run | None) -> None:
-        self._folders.bury_removed(key)
-        if run is None or not run.cleared or run.holder.left(key):
-            self._end_all(key)
-        self._folders.remove(key)
-
-    def _end_all(self, key: str) -> None:
-        """End whatever runs of *key*, by any means it may have been started under."""
-        record, started = self._folders.record(key), self._folders.started(key)
-        holders = [self._holder_of(record)] if record else list(self._holders.values())
-        for holder in holders:
-            driver = self._living(key, record, started) if record and started else None
-            try:
-                holder.kill(key, driver.pid if driver is not None else None)
-            finally:
-                if driver is not None:
-                    driver.close()
-            holder.forget(key)
 
     async def sweep(self, unwanted: Set[str]) -> Set[str]:
         await self._blocking(self._folders.tidy)
@@ -592,13 +402,7 @@ class ProcessExecutor:
         return found
 
     async def existing(self) -> Set[str]:
-        return await self._blocking(self._existing)
-
-    def _existing(self) -> set[str]:
-        keys = self._folders.keys()
-        for holder in self._holders.values():
-            keys |= holder.keys()
-        return keys
+        return await self._blocking(self._clearing.existing)
 
     async def close(self) -> None:
         if self._closed:
@@ -612,8 +416,8 @@ class ProcessExecutor:
         self._watch.close()
         self._folders.close()
         self._hands.close()
-        await self._blocking(self._spawner.close)
-        for holder in self._holders.values():
+        await self._blocking(self._births.close)
+        for holder in self._machine.holders.values():
             await self._blocking(holder.close)
         self._threads.shutdown(wait=True)
 
@@ -643,47 +447,6 @@ class ProcessExecutor:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("process_executor_failed", exc_info=error)
 
-    def _holder_of(self, record: Record) -> Containment:
-        """The means a job was started under, which may be another than today's."""
-        return self._holders.get(record.means, self._holder)
-
-    def _identity(self) -> tuple[str, str]:
-        """Of the machine, and of the root: containers of one image have the same machine id and the same path, and do
-        not see each other's jobs."""
-        machine = ""
-        with contextlib.suppress(OSError):
-            machine = Path("/etc/machine-id").read_text().strip()
-        return machine or _made_once(self._root / ".machine-id", 16), _made_once(self._root / ".mark", 4)
-
-
-def _owner(user: str | None) -> Owner | None:
-    """Raises: LookupError: no such user. PermissionError: only root can run jobs as somebody else."""
-    if user is None:
-        return None
-    entry = pwd.getpwnam(user)
-    if entry.pw_uid == os.geteuid():
-        return None
-    if os.geteuid() != 0:
-        raise PermissionError(f"only root can run jobs as {user}")
-    groups = {entry.pw_gid, *(group.gr_gid for group in grp.getgrall() if user in group.gr_mem)}
-    return Owner(entry.pw_uid, entry.pw_gid, tuple(sorted(groups)))
-
-
-def _made_once(path: Path, length: int) -> str:
-    """*length* random bytes in hex, which the first server that asks writes; nobody ever reads half of them."""
-    if not path.exists():
-        new = path.with_name(f"{path.name}.{os.urandom(4).hex()}")
-        new.write_text(os.urandom(length).hex())
-        try:
-            os.link(new, path)
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without links
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
-    return path.read_text().strip()
-
 
 def _let_go(work: asyncio.Future[Any]) -> None:
     if not work.cancelled() and work.exception() is None:
@@ -691,11 +454,3 @@ def _let_go(work: asyncio.Future[Any]) -> None:
         driver = result[-1] if isinstance(result, tuple) else result
         if isinstance(driver, Driver):
             driver.close()
-
-
-def _born(pid: int) -> int | None:
-    """Start time of a process, clock ticks since boot. Source: proc(5), /proc/pid/stat, field 22."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[19])
-    except (OSError, IndexError):
-        return None
