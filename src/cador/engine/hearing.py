@@ -111,7 +111,7 @@ class Ear:
         """
         task = locked or self._tx.tasks.lock(task_id)
         moved, commands = advance(task, event)
-        if moved != task:
+        if moved != task or also is not None:  # what is written beside it asks for a new stamp, too
             self._tx.tasks.save(task, moved)
         if also is not None:
             also(self._tx, task, moved)

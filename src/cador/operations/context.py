@@ -1,12 +1,13 @@
 """What operations work with. Built once by ``bootstrap``."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cador.engine.engine import Engine
 from cador.engine.preparing import Catalogues
 from cador.jobs.base import JobType
+from cador.operations.detail_memory import DetailMemory
 from cador.ports.blobs import BlobStore
 from cador.ports.clock import Clock
 from cador.ports.code_hosts import CommitResolver, RepositoryReader
@@ -53,3 +54,4 @@ class Context:
     """Reads manifests from code hosts; None: none can be reached from here."""
     probes: Probes | None = None
     """Tries out the configuration of other systems; None: it cannot be tried out here."""
+    details: DetailMemory = field(default_factory=DetailMemory)

@@ -24,22 +24,37 @@ from cador.operations.task_values import (
 )
 from cador.operations.why_facts import why_of
 from cador.ports.logs import LogName
-from cador.ports.stores import JobRow, TaskFilter, Tx
+from cador.ports.stores import JobRow, TaskFilter, TaskRow, Tx, brief
 
 
 async def task_detail(ctx: Context, actor: Actor, workflow_key: str, number: int) -> TaskDetail:
     """Everything about one task. Raises: NotFound("task"), Forbidden."""
+    if ctx.details.knows(workflow_key, number):
+        known = await ctx.db.read(_known_detail, ctx, actor, workflow_key, number)
+        if known is not None:
+            return known
     return await ctx.db.read(_found_detail, ctx, actor, workflow_key, number)
 
 
+@brief
+def _known_detail(tx: Tx, ctx: Context, actor: Actor, workflow_key: str, number: int) -> TaskDetail | None:
+    """What clients that poll get. None: something changed, or only a longer look tells whether the actor may see it."""
+    row = tx.tasks.find_row(workflow_key, number)
+    if row is None or not actor.may("get_workflow", row.project, workflow=workflow_key):
+        return None
+    return ctx.details.find(row)
+
+
 def _found_detail(tx: Tx, ctx: Context, actor: Actor, workflow_key: str, number: int) -> TaskDetail:
-    """In one transaction, and so one change of threads: this is what clients poll."""
-    return _detail(tx, ctx, actor, row_in(tx, ctx, actor, "get_workflow", workflow_key, number).id)
+    row = row_in(tx, ctx, actor, "get_workflow", workflow_key, number)
+    detail = ctx.details.find(row) or _detail(tx, ctx, actor, row)
+    ctx.details.keep(detail)
+    return detail
 
 
-def _detail(tx: Tx, ctx: Context, actor: Actor, task_id: int) -> TaskDetail:
+def _detail(tx: Tx, ctx: Context, actor: Actor, row: TaskRow) -> TaskDetail:
+    task_id = row.id
     task = tx.tasks.load(task_id)
-    row = tx.tasks.row(task_id)
     snapshot = tx.tasks.snapshot(task_id)
     texts = tx.tasks.approval_texts(task_id) if task.approvals else {}
     approvals = {a.id: approval_view(a, *texts.get(a.id, ("", "native"))) for a in task.approvals}
