@@ -189,3 +189,75 @@ async def test_nothing_that_was_written_ends_a_comment_of_an_export(world: World
         assert "#   X_" in text or "PASSWORD: Workflow/w" in text
         kinds = [document.kind for document in read_text(text).documents]
         assert "User" not in kinds
+
+
+PLUGIN = """\
+system:
+  plugins:
+    greet:
+      version: "1"
+      cmds: [/bin/sh, -c]
+      args: ["echo $(inputs.WORD) to $(inputs.WHOM)"]
+      inputs:
+        - { name: WORD, type: choice, choice_option: [hello, bye], default: hello }
+        - { name: WHOM, is_credential: true }
+project: { key: shop }
+workflows:
+  p:
+    stages:
+      - name: s
+        jobs:
+          - name: say
+            type: plugin
+            plugin: greet
+            timeout: 5m
+            inputs: { WHOM: { value: "${WHOM}", secret: true } }
+"""
+
+
+async def test_a_job_takes_a_plugin_by_name(world: World) -> None:
+    async def applied(text: str) -> dict[str, str]:
+        prepared = prepare([Source("", text)], environment={"WHOM": "you-in-clear"})
+        assert not prepared.faults, [str(fault) for fault in prepared.faults]
+        done = await apply(world.ctx, world.actor(), prepared)
+        return {f"{one.kind}/{one.name}": one.error or one.action for one in done.results}
+
+    assert (await applied(PLUGIN))["Workflow/p"] == "created"
+    assert set((await applied(PLUGIN)).values()) == {"unchanged"}
+    row = await world.db.read(lambda tx: tx.workflows.find("p"))
+    plugin = msgspec.json.decode(row.definition)["stages"][0]["jobs"][0]["spec"]["plugin"]
+    assert (plugin["name"], plugin["version"], plugin["cmds"]) == ("greet", "1", ["/bin/sh", "-c"])
+    assert [one["name"] for one in plugin["inputs"]] == ["WORD", "WHOM"]
+    assert "in-clear" not in row.definition
+
+    number = await world.start("p", jobs=["say"])
+    assert (await world.done("p", number)).row.status == "passed"
+    assert "hello to ********" in world.log("p", number, "say")
+
+    found = await applied(PLUGIN.replace('version: "1"', 'version: "2"'))
+    assert found == {"Plugin/greet": "updated", "Project/shop": "unchanged", "Workflow/p": "updated"}
+    text = await export(world.ctx, world.actor(), "shop")
+    assert "$(inputs.WORD)" in text.replace("$$", "$")
+    prepared = prepare([Source("", text)], unset_secret="********")
+    assert {one.action for one in (await apply(world.ctx, world.actor(), prepared)).results} == {"unchanged"}
+
+    assert (
+        "plugin 'geet' is not known" in (await applied(PLUGIN.replace("plugin: greet", "plugin: geet")))["Workflow/p"]
+    )
+    unknown = (await applied(PLUGIN.replace("inputs: { WHOM", "inputs: { WHO")))["Workflow/p"]
+    assert unknown.endswith("input of plugin greet 'WHO' is not known")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("type: choice", "type: pick", "type of WORD must be one of"),
+        ("is_credential: true", "is_credential: true, default: x", "WHOM is a credential"),
+        ("name: WHOM", "name: WORD", "WORD stands there twice"),
+        ("cmds: [/bin/sh, -c]", "category: x", "image and cmds cannot both be empty"),
+        ("cmds:", "cmd:", "did you mean 'cmds'?"),
+    ],
+)
+def test_mistakes_of_plugins(old: str, new: str, fault: str) -> None:
+    found = prepare([Source("", PLUGIN.replace(old, new))], environment={"WHOM": "x"}).faults
+    assert any(fault in str(one) for one in found), [str(one) for one in found]

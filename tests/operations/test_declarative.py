@@ -160,7 +160,7 @@ def test_expanding_is_deterministic_and_the_long_form_reads_back() -> None:
         ("timeout: 1h30m", "timeout: soon", "cador.yaml:32:5: builds.api-build.timeout: 'soon' is no duration such as 30m, 2h or 1h30m"),
         ("memory: 4Gi", "memory: 4Pi", "cador.yaml:33:29: builds.api-build.resources.memory: must be an amount such as 512Mi or 4Gi"),
         ("members:", "triggers: {}\nmembers:", "cador.yaml:11:1: triggers is not supported yet by this server"),
-        ("type: zadig-test", "type: plugin", "has no short form"),
+        ("type: zadig-test", "type: tapd", "has no short form"),
         ("key: demo,", "key: Demo,", r"cador.yaml:2:10: Project/Demo: project key should match regex: ^[a-z-\d]+$"),
         ('"${TOKEN:?}"', "literal", "cador.yaml:6:80: access_token: a secret does not stand in the file: write ${NAME} and set NAME in the environment"),
         ('"${TOKEN:?}"', '"${OTHER:?get one}"', "variable OTHER: get one"),

@@ -45,6 +45,7 @@ def known_names(tx: Tx, project: str) -> Names:
         project=project,
         ids={kind: {one.name: one.uid for one in tx.resources.list_kind(kind, "")} for kind in sorted(REFERRED)},
         made_by=makers(builds),
+        plugins={plugin.name: plugin.document for plugin in tx.resources.list_kind("plugin", "")},
     )
 
 

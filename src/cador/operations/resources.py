@@ -30,6 +30,7 @@ from cador.operations.models.cluster import ALL_PROJECTS, ClusterBody
 from cador.operations.models.codehost import CodeHostBody
 from cador.operations.models.databases import DatabaseBody
 from cador.operations.models.integrations import ImAppBody, MailBody, ProxyBody, ToolBody
+from cador.operations.models.plugins import PluginBody
 from cador.operations.models.project_management import ProjectManagementBody
 from cador.operations.models.registry import RegistryBody
 from cador.operations.models.scans import ScanBody, SonarBody
@@ -79,6 +80,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind("storage", StorageBody, one_default=True),
         Kind("database", DatabaseBody),
         Kind("projectmanagement", ProjectManagementBody, named="system_identity"),
+        Kind("plugin", PluginBody),
         Kind("setting", SettingBody),
         Kind("dockerfiletemplate", DockerfileTemplateBody),
         Kind("buildtemplate", BuildTemplateBody),
@@ -385,13 +387,40 @@ async def replace_by_id(ctx: Context, actor: Actor, kind: str, ident: str, body:
         if form.partial:
             stored = {key: value for key, value in old.document.items() if key not in SECRET_KEYS}
             merged = {**stored, **merged}
-        given = merged.get(form.named)
-        if given not in (None, "", old.name):
-            raise Invalid(f"{form.named} cannot be changed", place=form.named)
-        document = read_body(form.model, {**merged, form.named: old.name}).document()
-        return store(tx, hand, kind, "", document, wanted="old")[0]
+        return _put_back(tx, hand, old, merged)
 
     return await change(ctx, actor, write)
+
+
+async def change_by_id(ctx: Context, actor: Actor, kind: str, ident: str, body: Doc) -> Resource:
+    """Change a resource of the system, named or by id: what *body* leaves out stays, in objects inside it, too.
+
+    Names do not change. Raises: Invalid, NotFound.
+    """
+
+    def write(tx: Tx, hand: Hand) -> Resource:
+        old = by_id(tx, kind, ident)
+        return _put_back(tx, hand, old, _overlaid(mask_credentials(old.document), body))
+
+    return await change(ctx, actor, write)
+
+
+def _overlaid(old: Doc, new: Doc) -> dict[str, Any]:
+    given = {key: value for key, value in new.items() if value is not None}
+    inner = {
+        key: _overlaid(old[key], value)
+        for key, value in given.items()
+        if isinstance(value, Mapping) and isinstance(old.get(key), Mapping)
+    }
+    return {**old, **given, **inner}
+
+
+def _put_back(tx: Tx, hand: Hand, old: Resource, body: Doc) -> Resource:
+    form = KINDS[old.kind]
+    if body.get(form.named) not in (None, "", old.name):
+        raise Invalid(f"{form.named} cannot be changed", place=form.named)
+    document = read_body(form.model, {**body, form.named: old.name}).document()
+    return store(tx, hand, old.kind, "", document, wanted="old")[0]
 
 
 async def check(ctx: Context, kind: str, project: str, body: Doc) -> None:

@@ -17,6 +17,7 @@ from cador.operations.models.databases import DatabaseBody
 from cador.operations.models.environment import EnvironmentBody
 from cador.operations.models.groups import GroupBody
 from cador.operations.models.integrations import ImAppBody, MailBody, ProxyBody, ToolBody
+from cador.operations.models.plugins import PluginBody
 from cador.operations.models.project import ProjectBody
 from cador.operations.models.project_management import ProjectManagementBody
 from cador.operations.models.registry import RegistryBody
@@ -74,6 +75,7 @@ FORMS: Final[Mapping[str, KindForm]] = {
     "DockerfileTemplate": KindForm("dockerfiletemplate", DockerfileTemplateBody),
     "BuildTemplate": KindForm("buildtemplate", BuildTemplateBody),
     "ServiceTemplate": KindForm("servicetemplate", ServiceTemplateBody),
+    "Plugin": KindForm("plugin", PluginBody),
     "User": KindForm("user", UserBody, named="account"),
     "Group": KindForm("group", GroupBody),
     "Project": KindForm("project", ProjectBody, named="project_key"),
@@ -96,10 +98,7 @@ FORMS: Final[Mapping[str, KindForm]] = {
 """In the order of applying."""
 
 _TURNS: Final = {kind: number for number, kind in enumerate(FORMS)}
-LATER: Final = (
-    "Plugin",
-    "Trigger",
-)
+LATER: Final = ("Trigger",)
 
 WORKFLOW_KEYS: Final = (
     "name",

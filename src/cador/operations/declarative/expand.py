@@ -40,6 +40,7 @@ SYSTEM_SECTIONS: Final[tuple[Section, ...]] = (
     place_sections.DOCKERFILE_TEMPLATES,
     place_sections.BUILD_TEMPLATES,
     place_sections.SERVICE_TEMPLATES,
+    system_sections.PLUGINS,
     system_sections.USERS,
     system_sections.GROUPS,
     system_sections.ROLES,
@@ -59,7 +60,6 @@ PROJECT_SECTIONS: Final[tuple[Section, ...]] = (
     project_sections.TICKETS,
 )
 LATER: Final = ("triggers",)
-SYSTEM_LATER: Final = ("plugins",)
 
 PROJECT: Final[Shape] = {
     "key": shapes.text("Small letters, digits and hyphens.", needed=True),
@@ -178,10 +178,8 @@ def _version(top: Reader) -> None:
 def _system(system: Reader, faults: Faults) -> list[Document]:
     known = ("settings", *(section.key for section in SYSTEM_SECTIONS))
     for key in system:
-        if key in SYSTEM_LATER:
-            faults.append(Misfit(f"system.{key} {UNSUPPORTED}", system.mark(key)))
-        elif key not in known:
-            faults.append(unknown_key(key, (*known, *SYSTEM_LATER), system.mark(key), "system"))
+        if key not in known:
+            faults.append(unknown_key(key, known, system.mark(key), "system"))
     documents: list[Document] = []
     for name, node in _collect(faults, system.pairs, "settings") or []:
         value = _collect(faults, scalar_text, node, f"system.settings.{name}")

@@ -65,6 +65,8 @@ class Names:
     ids: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     made_by: Mapping[Pair, str] = field(default_factory=dict)
     """The build that makes a module, the first of them."""
+    plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What jobs that name a plugin take in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ def names_of(documents: "Iterable[Document]") -> AllNames:
     builds: dict[str, dict[str, Sequence[Pair]]] = {}
     tests: dict[str, set[str]] = {}
     scans: dict[str, set[str]] = {}
+    plugins: dict[str, Mapping[str, Any]] = {}
     ids: dict[str, dict[str, str]] = {"cluster": {"local": LOCAL_CLUSTER}}
     for document in documents:
         spec, name, project = document.spec, document.name, document.project
@@ -108,6 +111,8 @@ def names_of(documents: "Iterable[Document]") -> AllNames:
                     registries.setdefault(key, name)
             case "BaseImage":
                 images[name] = name
+            case "Plugin":
+                plugins[name] = {**spec, "name": name}
             case "User":
                 users[name] = (name, str(spec.get("name") or name))
             case "Service" if not spec.get("production"):
@@ -130,7 +135,7 @@ def names_of(documents: "Iterable[Document]") -> AllNames:
         )
         for project in {*services, *builds, *tests, *scans}
     }
-    return AllNames(Names(codehosts, registries, images, users, ids=ids), projects)
+    return AllNames(Names(codehosts, registries, images, users, ids=ids, plugins=plugins), projects)
 
 
 def makers(builds: Mapping[str, Sequence[Pair]]) -> dict[Pair, str]:
@@ -279,10 +284,26 @@ class _Workflow:
             for key in ("scannings", "service_and_scannings"):
                 if isinstance(spec.get(key), list):
                     spec[key] = [self._of_project("scan", self._names.scans, scan) for scan in spec[key]]
+        if job.get("type") == "plugin" and isinstance(spec.get("plugin"), Mapping):
+            spec["plugin"] = self._plugin(spec["plugin"])
         for (kind, key), of in JOB_IDS.items():
             if job.get("type") == kind and isinstance(spec.get(key), str):
                 spec[key] = self._id(of, spec[key])
         return {**job, "spec": spec, **{key: self._walk(job[key]) for key in _OF_JOBS if key in job}}
+
+    def _plugin(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What only names a plugin, with what that is: *given* says no more than values of inputs."""
+        name = str(given.get("name") or "")
+        if not name or any(given.get(key) for key in ("image", "cmds", "args")):
+            return given
+        found = self._names.plugins.get(name)
+        if found is None:
+            self._missing.append(("plugin", name))
+            return given
+        values = {one.get("name"): one for one in given.get("inputs") or () if isinstance(one, Mapping)}
+        inputs = [{"value": "", **one, **values.pop(one.get("name"), {})} for one in found.get("inputs") or ()]
+        self._missing += [(f"input of plugin {name}", str(unknown)) for unknown in values]
+        return {**found, **given, "inputs": inputs}
 
     def _build(self, target: Any) -> Any:
         """The build that makes the module, when none is named."""

@@ -125,9 +125,9 @@ def parameters(entry: Reader) -> list[dict[str, Any]]:
     return [_variable(f"{place}.{key}", key, node, "default_value") for key, node in entry.pairs("parameters")]
 
 
-def environment(entry: Reader) -> list[dict[str, Any]]:
+def environment(entry: Reader, name: str = "env") -> list[dict[str, Any]]:
     """Variables of a job, same forms."""
-    return [_variable(f"{entry.place}.env.{key}", key, node, "value") for key, node in entry.pairs("env")]
+    return [_variable(f"{entry.place}.{name}.{key}", key, node, "value") for key, node in entry.pairs(name)]
 
 
 def module(text: str) -> dict[str, str]:

@@ -31,7 +31,7 @@ VERBATIM: Final = frozenset(
 LITERALS_REFUSED: Final = SECRET_KEYS - {"secret", "token"}
 """Keys whose value must come from elsewhere, also where people name variables. ``secret`` is a flag in the short form;
 ``token`` is often a variable, and one of these keys everywhere else."""
-_USER_KEYED: Final = frozenset({"env", "parameters", "params", "variables"})
+_USER_KEYED: Final = frozenset({"env", "inputs", "parameters", "params", "variables"})
 """Maps whose keys are variables."""
 
 _REFERENCE: Final = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-?])([^}]*))?\}|(\{))")

@@ -36,6 +36,8 @@ def _user(name: str, entry: Reader) -> dict[str, Any]:
     return spec
 
 
+PLUGINS: Final = fields("plugins", "Plugin", without=("is_offical",))
+
 _GROUP: Final = {"description": shapes.text(), "members": shapes.texts("Accounts.")}
 
 

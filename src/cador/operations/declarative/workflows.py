@@ -278,6 +278,18 @@ def _freestyle(entry: Reader) -> dict[str, Any]:
     }
 
 
+def _plugin(entry: Reader) -> dict[str, Any]:
+    """A plugin of the server with values of its inputs."""
+    properties: dict[str, Any] = {"timeout": entry.minutes("timeout", JOB_MIN)}
+    if "resources" in entry:
+        properties |= {"res_req": "define", "res_req_spec": resources(entry)}
+    inputs = [
+        {"name": one["key"], "value": one["value"], **({"is_credential": True} if one["is_credential"] else {})}
+        for one in environment(entry, "inputs")
+    ]
+    return {"plugin": {"name": entry.need("plugin"), "inputs": inputs}, "properties": properties}
+
+
 _TARGET: Final[Shape] = {
     "service": shapes.text("service/module, or service: all of its modules.", needed=True),
     "build": shapes.text("Name of a build; else the one whose `for` holds the module."),
@@ -327,6 +339,15 @@ SHORT_JOBS: Final[Mapping[str, tuple[Shape, Callable[[Reader], Mapping[str, Any]
     "zadig-test": ({"tests": shapes.texts(needed=True), "services": _MODULES, "from": _FROM}, _test),
     "zadig-scanning": ({"scans": shapes.texts(needed=True), "services": _MODULES, "from": _FROM}, _scan),
     "freestyle": (_FREESTYLE, _freestyle),
+    "plugin": (
+        {
+            "plugin": shapes.text("Name of a plugin.", needed=True),
+            "inputs": VARIABLES,
+            "timeout": shapes.duration(),
+            "resources": within(RESOURCES),
+        },
+        _plugin,
+    ),
     "approval": ({key: part for key, part in _APPROVAL.items() if key != "type"}, _approval_job),
 }
 """Job types with short keys of their own: the keys, and what the spec becomes."""
