@@ -9,6 +9,7 @@ import pytest
 from api.site import ADMIN, Site, definition, site
 from cador.operations import sessions as module
 from cador.operations.sessions import TOUCH_S, Sessions
+from cador.ports.stores import User
 from support.world import PROJECT
 
 pytestmark = pytest.mark.anyio
@@ -241,3 +242,32 @@ async def test_a_workflow_is_shared(server: Site) -> None:
     await ok(await server.call("DELETE", f"{path}/m", params=own))
     assert (await server.get("/api/v1/tasks/mine/1", stranger)).status_code == 403
     await ok(await server.call("GET", "/api/v1/tasks/mine/1", ADMIN))
+
+
+async def test_users_are_listed_by_what_they_are_and_may(server: Site) -> None:
+    await server.world.db.write(lambda tx: tx.people.add_user(User("o", "olga", "Olga", identity_type="oidc")))
+    group = await ok(await server.post("/openapi/user-groups", json={"name": "g", "uids": ["o"]}))
+    bindings = "/openapi/policy/role-bindings"
+    await ok(await server.post(f"{bindings}/group/{group['id']}", params=SPACE, json={"roles": ["read-only"]}))
+    role = {"name": "auditor", "actions": ["get_log_operation"]}
+    await ok(await server.post("/openapi/policy/roles", params={"namespace": "*"}, json=role))
+    eve = await uid_of(server, "eve")
+    await ok(await server.post(f"{bindings}/user/{eve}", params={"namespace": "*"}, json={"roles": ["auditor"]}))
+
+    async def found(**query: Any) -> list[str]:
+        reply = await ok(await server.get("/openapi/users", params=query))
+        assert reply["total_count"] >= len(reply["users"])
+        return [one["account"] for one in reply["users"]]
+
+    assert await found(identity_type="oidc") == ["olga"]
+    assert "olga" not in await found(identity_type="system")
+    assert await found(account="olga") == ["olga"]
+    assert await found(account="olga", identity_type="system") == []
+    assert await found(roles="admin") == ["admin"]
+    assert await found(roles="admin,auditor") == ["admin", "eve"]
+    assert await found(roles=["admin", "auditor"], name="ev") == ["eve"]
+    assert await found(projectName=PROJECT, roles="read-only") == ["ann", "olga"]
+    assert await found(projectName=PROJECT) == ["ann", "ben", "cid", "olga"]
+    assert await found(projectName=PROJECT, pageNum=2, pageSize=3) == ["olga"]
+    assert await found(projectName="nowhere") == []
+    assert await found(roles="no-such") == []

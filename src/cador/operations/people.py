@@ -1,15 +1,16 @@
 """Users."""
 
 import uuid
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cador.domain.errors import AlreadyExists, Conflict, Invalid, NotFound
-from cador.operations.actor import SYSTEM, Actor
+from cador.operations.actor import ADMIN, EVERYWHERE, SYSTEM, Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
 from cador.operations.models.system import UserBody, UserChange
-from cador.operations.policy import COLLABORATION, GROUP
+from cador.operations.policy import COLLABORATION, GROUP, read_policy
 from cador.operations.resources import Doc, Hand
 from cador.operations.sessions import Sessions
 from cador.ports.stores import Tx, User
@@ -111,11 +112,15 @@ def get_user(tx: Tx, uid: str) -> User:
 
 
 def all_users(tx: Tx) -> list[User]:
+    return _all(lambda offset, limit: tx.people.users(offset=offset, limit=limit))
+
+
+def _all(page: Callable[[int, int], tuple[list[User], int]]) -> list[User]:
     users: list[User] = []
     while True:
-        page, total = tx.people.users(offset=len(users), limit=1000)
-        users += page
-        if not page or len(users) >= total:
+        found, total = page(len(users), 1000)
+        users += found
+        if not found or len(users) >= total:
             return users
 
 
@@ -176,11 +181,51 @@ async def find_user(ctx: Context, actor: Actor, uid: str) -> User:
     return await ctx.db.read(get_user, uid)
 
 
-async def list_users(ctx: Context, *, account: str, name: str, page: int, size: int) -> tuple[list[User], int]:
-    def read(tx: Tx) -> tuple[list[User], int]:
-        return tx.people.users(account=account, name=name, offset=(page - 1) * size, limit=size)
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which users a list shows; what is empty limits nothing. ``account``: exact; ``name``: contained; ``roles``: one
+    of these, in ``project``, else in the system; without them who has any role in ``project``. Roles of groups
+    count."""
 
-    return await ctx.db.read(read)
+    account: str = ""
+    name: str = ""
+    identity_type: str = ""
+    roles: frozenset[str] = frozenset()
+    project: str = ""
+
+
+async def list_users(ctx: Context, wanted: Wanted, *, page: int, size: int) -> tuple[list[User], int]:
+    """One page, by account, and how many there are."""
+    return await ctx.db.read(_list, wanted, (page - 1) * size, size)
+
+
+def _list(tx: Tx, wanted: Wanted, skip: int, size: int) -> tuple[list[User], int]:
+    def page(offset: int, limit: int) -> tuple[list[User], int]:
+        return tx.people.users(account=wanted.account, name=wanted.name, offset=offset, limit=limit)
+
+    if not (wanted.identity_type or wanted.roles or wanted.project):
+        return page(skip, size)
+    fits = _holding(tx, wanted)
+    found = [user for user in _all(page) if wanted.identity_type in ("", user.identity_type) and fits(user)]
+    return found[skip : skip + size], len(found)
+
+
+def _holding(tx: Tx, wanted: Wanted) -> Callable[[User], bool]:
+    """Whether a user has one of the roles."""
+    if not (wanted.roles or wanted.project):
+        return lambda user: True
+    namespace = wanted.project or EVERYWHERE
+    policy, own = read_policy(tx, 0), tx.people.bindings(namespace)
+
+    def holds(user: User) -> bool:
+        roles = {*own.get(user.uid, ())}
+        for group in policy.groups.get(user.uid, ()):
+            roles |= {*policy.group_roles.get(group, {}).get(namespace, ())}
+        if user.admin and namespace == EVERYWHERE:
+            roles.add(ADMIN)
+        return bool(roles & wanted.roles if wanted.roles else roles)
+
+    return holds
 
 
 async def delete_user(ctx: Context, actor: Actor, uid: str) -> None:

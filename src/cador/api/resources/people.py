@@ -6,13 +6,14 @@ from pydantic import BaseModel, RootModel
 
 from cador.api.catalogue import Operation
 from cador.api.errors import bad_request
-from cador.api.params import integer
+from cador.api.params import PROJECT, integer
 from cador.api.permissions import SYSTEM_ADMIN, by_operation
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, Conflict, Invalid, NotFound
 from cador.operations import people, tokens
 from cador.operations.models.system import UserBody, UserChange
 from cador.operations.models.tokens import TokenBody
+from cador.operations.people import Wanted
 from cador.ports.stores import Token, User
 
 ROUTES: Final = Routes("people")
@@ -90,13 +91,28 @@ def _full(user: User) -> dict[str, Any]:
     return {**_brief(user), "email": user.email, "phone": user.phone, "admin": user.admin}
 
 
-@ROUTES.get(USERS, SYSTEM_ADMIN, query=("account", "name", "pageNum", "pageSize"), reply=UserList)
+@ROUTES.get(
+    USERS,
+    SYSTEM_ADMIN,
+    query=("account", "name", "identity_type", "roles", "projectName", "pageNum:int", "pageSize:int"),
+    reply=UserList,
+)
 async def list_users(call: Call) -> dict[str, Any]:
-    """Users; ``account`` must match exactly, ``name`` be contained."""
+    """Users; ``account`` must match exactly, ``name`` be contained.
+
+    ``identity_type``: system or oidc. ``roles``: who has one of them, by commas or given several times, in the project
+    ``projectName``, else in the system. ``projectName`` alone: who has any role in it.
+    """
     page, size = call.page()
-    users, total = await people.list_users(
-        call.ctx, account=call.value("account"), name=call.value("name"), page=page, size=size
+    roles = (role.strip() for text in call.query.get("roles", ()) for role in text.split(","))
+    wanted = Wanted(
+        account=call.value("account"),
+        name=call.value("name"),
+        identity_type=call.value("identity_type"),
+        roles=frozenset(filter(None, roles)),
+        project=call.text(PROJECT),
     )
+    users, total = await people.list_users(call.ctx, wanted, page=page, size=size)
     return {"users": [_brief(user) for user in users], "total_count": total}
 
 
