@@ -25,6 +25,14 @@ from cador.api.permissions import Where
 from cador.api.routing import Route
 
 JSON: Final = "application/json"
+EVENTS: Final = "text/event-stream"
+_EVENT: Final[Mapping[str, Any]] = {
+    "description": "One event of the stream.",
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}, "id": {"type": "string"}},
+    "required": ["data"],
+}
+"""Tools that read this version of the format look at streams event by event."""
 _REF: Final = "#/components/schemas/{model}"
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _TYPES: Final = {"int": "integer", "bool": "boolean", "": "string"}
@@ -297,6 +305,8 @@ def _reply(route: Route, refs: Mapping[Any, Mapping[str, Any]], examples: Sequen
         schema: Any = refs[route.reply]
     elif isinstance(route.reply, Mapping):
         schema = route.reply
+    elif route.reply_type == EVENTS:
+        schema = _EVENT
     elif route.reply_type != JSON:
         schema = {"type": "string"}
     elif (returns := route.handler.__annotations__.get("return")) is not None:
