@@ -30,7 +30,7 @@ class Sample:
     """``path``: values of path parameters. ``as_action``: decides instead of the permission's actions. ``whole``: the
     action is needed in the whole project, a share of one workflow is not enough. ``everybody``: no action decides
     (a list of approvers does), whoever is logged in gets past. ``listed``: behind the permission comes such a list.
-    ``unlimited``: tokens with limits do not."""
+    ``unlimited``: tokens with limits do not. ``anywhere``: the action in any project is enough."""
 
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
@@ -40,6 +40,7 @@ class Sample:
     everybody: bool = False
     listed: bool = False
     unlimited: bool = False
+    anywhere: bool = False
 
 
 _OWN: Final = {"namespace": PROJECT}
@@ -117,6 +118,8 @@ SAMPLES: Final[Mapping[tuple[str, str], Sample]] = {
     ("PUT", "/openapi/ticket/approval/{approvalID}"): Sample(
         {"approvalID": "no-such"}, body={"project_key": PROJECT, "status": 1}, whole=True
     ),
+    ("GET", "/api/aslan/system/tapd/{id}/projects"): Sample(whole=True, anywhere=True),
+    ("GET", "/api/aslan/system/tapd/{id}/projects/{projectID}/iterations"): Sample(whole=True, anywhere=True),
     ("GET", "/api/v1/secrets"): Sample(query={"projectKey": PROJECT}, whole=True),
     ("GET", "/api/v1/secrets/{name}"): Sample({"name": "no-such"}, {"projectKey": PROJECT}, whole=True),
     ("PUT", "/api/v1/secrets/{name}"): Sample({"name": "no-such"}, {"projectKey": PROJECT}, {}, whole=True),

@@ -47,6 +47,8 @@ class Caller:
     limited: bool = False
     refused: bool = False
     """401, whatever is asked."""
+    elsewhere: bool = False
+    """Everything in another project."""
 
 
 CALLERS = {
@@ -62,7 +64,7 @@ CALLERS = {
         "shared-token-000000", frozenset({"get_project"}), shared=frozenset({"get_workflow", "run_workflow"})
     ),
     "runner": Caller("runner-token-000000", frozenset({"get_workflow", "run_workflow"}), limited=True),
-    "elsewhere": Caller("elsewhere-token-000", limited=True),
+    "elsewhere": Caller("elsewhere-token-000", limited=True, elsewhere=True),
     "manager": Caller("manager-token-00000", everything=True),
     "admin": Caller(ADMIN, everything=True, system=True),
     "admin, limited": Caller("limited-token-00000", frozenset({"get_workflow"}), limited=True),
@@ -88,6 +90,8 @@ def allowed(route: Route, sample: Sample, caller: Caller) -> bool:
         return not caller.limited
     if (sample.unlimited or sample.listed) and caller.limited:
         return False
+    if sample.anywhere and caller.elsewhere:
+        return True
     actions = {sample.as_action} if sample.as_action else set(permission.actions)
     if actions & caller.actions:
         return True

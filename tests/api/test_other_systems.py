@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from api.site import PROJECT, Site, definition, site
+from openapi.conformity import as_described
+from support.http_peer import peer, reply
 from support.mariadb import PASSWORD, MariaDB, mariadb  # noqa: F401 - a fixture
+from support.smtp import PASSWORD as MAIL_PASSWORD
+from support.smtp import USER, MailServer, mail_server
+from support.sonar import TOKEN as SONAR_TOKEN
+from support.sonar import sonarqube
 from support.tapd import PROJECT as TAPD_PROJECT
 from support.tapd import SECRET, FakeTapd, serving
 
@@ -14,6 +20,7 @@ pytestmark = pytest.mark.anyio
 
 MASK = "********"
 DATABASES, MANAGEMENT = "/openapi/system/dbinstance", "/openapi/system/projectmanagement"
+OLD_MANAGEMENT = "/api/aslan/system/project_management"
 DATABASE = {
     "name": "main",
     "type": "mysql",
@@ -33,6 +40,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     async with site(tmp_path_factory.mktemp("site")) as made:
+        made.client.event_hooks = {"response": [as_described]}
         yield made
 
 
@@ -201,6 +209,106 @@ async def test_trying_out_uses_a_stored_secret_for_its_own_address_alone(server:
     unreached = {**DATABASE, "host": "127.0.0.1", "port": 1}
     text = await described(await server.post(f"{DATABASES}/validate", json=unreached))
     assert text.startswith("cannot connect to database main (127.0.0.1:1): ")
+
+
+async def test_tapd_is_asked_for_what_a_workflow_may_name(server: Site, tapd: FakeTapd) -> None:
+    shown = await stored(server, MANAGEMENT, {"system_identity": "asked", "type": "tapd", "spec": tapd.spec})
+    path, manager = f"/api/aslan/system/tapd/{shown['id']}/projects", "manager-token-00000"
+    [project] = await ok(await server.get(path, manager))
+    assert (project["id"], project["status"], project["begin_date"]) == (TAPD_PROJECT, "normal", "")
+    found = await ok(await server.get(f"{path}/{TAPD_PROJECT}/iterations", manager))
+    assert [one["id"] for one in found] == tapd.ids
+    assert found[0].keys() >= {"name", "startdate", "status"}
+    assert await ok(await server.get(f"{path}/{TAPD_PROJECT}/iterations", params={"status": "closed"})) == []
+    for token in ("reader-token-000000", "stranger-token-0000"):
+        assert (await server.get(path, token)).status_code == 403
+    unknown = await server.get("/api/aslan/system/tapd/none/projects", manager)
+    assert unknown.json()["code"] == 6953
+    jira = await stored(
+        server, MANAGEMENT, {"system_identity": "a jira", "type": "jira", "spec": {"jira_host": "https://j"}}
+    )
+    text = await described(await server.get(f"/api/aslan/system/tapd/{jira['id']}/projects"))
+    assert text == "this server does not call systems of type jira"
+    # what a project is shown of them
+    listed = await ok(await server.get(f"{OLD_MANAGEMENT}/project", manager, params={"projectName": PROJECT}))
+    assert {"id": shown["id"], "system_identity": "asked", "type": "tapd"} in listed
+    assert (await server.get(f"{OLD_MANAGEMENT}/project", manager)).status_code == 400
+    strange = await server.get(f"{OLD_MANAGEMENT}/project", "stranger-token-0000", params={"projectName": PROJECT})
+    assert strange.status_code == 403
+
+
+async def test_a_part_is_changed_and_the_rest_stays(server: Site, tapd: FakeTapd) -> None:
+    shown = await stored(server, MANAGEMENT, {"system_identity": "part", "type": "tapd", "spec": tapd.spec})
+    one = f"{OLD_MANAGEMENT}/{shown['id']}"
+    await ok(await server.call("PATCH", one, json={"spec": {"tapd_company_id": "9", "tapd_client_secret": MASK}}))
+    found = await server.world.db.read(lambda tx: tx.resources.find("projectmanagement", "", "part").document["spec"])
+    assert server.world.sealer.open(found.pop("tapd_client_secret")) == SECRET
+    assert found == {**{key: value for key, value in tapd.spec.items() if key in found}, "tapd_company_id": "9"}
+    for part, said in (
+        ({"system_identity": "other"}, "system_identity cannot be changed"),
+        ({"spec": {"tapd_address": "x"}}, "spec.tapd_address needs to be a valid URL"),
+        ({"spec": []}, "spec: must be an object"),
+        ({"type": "jira"}, "spec.jira_host cannot be empty"),
+    ):
+        assert await described(await server.call("PATCH", one, json=part)) == said
+    jira = {"type": "jira", "spec": {"jira_host": "https://jira.example.com", "jira_token": "planted-jira"}}
+    await ok(await server.call("PATCH", one, json=jira))
+    spec = (await ok(await server.get(f"{MANAGEMENT}/part")))["spec"]
+    assert (spec["jira_token"], "tapd_address" in spec) == (MASK, False)
+    missing = await server.call("PATCH", f"{MANAGEMENT}/none", json={})
+    assert missing.json()["code"] == 6951
+
+
+async def test_systems_are_tried_out_before_they_are_stored(server: Site) -> None:
+    """Each kind over its own routes, its stored secret used for its own address alone."""
+    with sonarqube() as sonar:
+        body = {"system_identity": "tried", "server_address": sonar.url, "token": SONAR_TOKEN}
+        for path in ("/openapi/system/sonar", "/api/aslan/system/sonar", "/api/aslan/system/sonar/integration"):
+            await ok(await server.post(f"{path}/validate", json=body))
+        text = await described(await server.post("/openapi/system/sonar/validate", json={**body, "token": "wrong"}))
+        assert text == "SonarQube does not know the token"
+        await ok(await server.post("/openapi/system/sonar", json=body))
+        await ok(await server.post("/openapi/system/sonar/validate", json={**body, "token": MASK}))
+    async with mail_server(MailServer()) as listening:
+        body = {
+            "name": "tried",
+            "host": "127.0.0.1",
+            "port": listening.port,
+            "username": USER,
+            "password": MAIL_PASSWORD,
+        }
+        await ok(await server.post("/openapi/system/mail/validate", json=body))
+        await ok(await server.post("/openapi/system/mail", json=body))
+        await ok(await server.post("/openapi/system/mail/validate", json={**body, "password": MASK}))
+        text = await described(await server.post("/openapi/system/mail/validate", json={**body, "password": "no"}))
+        assert "does not log ci in" in text
+    with peer(lambda asked, handler: reply(handler, 200, {"code": 1, "msg": "unknown app"})) as messenger:
+        app = {"name": "tried", "type": "lark", "app_id": "a", "app_secret": "planted-app", "host": messenger.url}
+        for path in ("/openapi/system/imapp", "/api/aslan/system/im_app"):
+            text = await described(await server.post(f"{path}/validate", json=app))
+            assert text == "the messenger does not log in: unknown app"
+        moved = {**app, "app_secret": MASK, "host": "http://127.0.0.1:1"}
+        await ok(await server.post("/openapi/system/imapp", json=app))
+        asked = len(messenger.asked)
+        text = await described(await server.post("/openapi/system/imapp/validate", json=moved))
+        assert text == "******** stands for a stored secret, and none is stored for this address"
+        assert len(messenger.asked) == asked
+    with peer(lambda asked, handler: reply(handler, 200, b"<ListBucketResult/>", "application/xml")) as store:
+        bucket = {"endpoint": store.url, "bucket": "kept", "ak": "a", "sk": "planted-sk"}
+        for path in ("/openapi/system/storage", "/api/aslan/system/s3storage"):
+            await ok(await server.post(f"{path}/validate", json=bucket))
+        await ok(await server.post("/openapi/system/storage", json=bucket))
+        await ok(await server.post("/openapi/system/storage/validate", json={**bucket, "sk": MASK}))
+    listed = await ok(
+        await server.get("/api/aslan/system/s3storage/project", "reader-token-000000", params={"projectName": PROJECT})
+    )
+    [brief] = [one for one in listed if one["bucket"] == "kept"]
+    assert set(brief) == {"id", "name", "endpoint", "bucket", "is_default", "projects"}
+    for kind in ("sonar", "mail", "imapp", "storage"):
+        refused = await server.post(f"/openapi/system/{kind}/validate", "manager-token-00000", json={})
+        assert refused.status_code == 403
+    faulty = await server.post("/openapi/system/mail/validate", json={"name": "x", "host": ""})
+    assert await described(faulty) == "host cannot be empty"
 
 
 FILE = """

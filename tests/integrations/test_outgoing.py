@@ -15,6 +15,7 @@ from cador.domain.errors import Invalid
 from cador.integrations.addresses import Rules
 from cador.integrations.outgoing import HttpOutgoing, OutgoingLimits
 from cador.ports.outgoing import AnswerTooLarge, NoAnswer, NotJson, RefusedAddress, Reply, shown
+from support.certificates import certificate_for
 from support.http_peer import Asked, Peer, peer, reply
 
 HERE = Rules.parse(["127.0.0.0/8"])
@@ -293,38 +294,8 @@ def test_a_proxy_that_is_none_is_refused(proxy: str) -> None:
         HttpOutgoing(HERE, OutgoingLimits(proxy=proxy))
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ci.example")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("ci.example")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return folder / "cert.pem", folder / "key.pem"
-
-
 async def test_certificates_are_verified_against_the_name(tmp_path: Path) -> None:
-    certificate, key = _certificate(tmp_path)
+    certificate, key = certificate_for("ci.example", tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
 

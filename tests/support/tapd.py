@@ -67,6 +67,13 @@ class FakeTapd:
         match asked.method, parts.path:
             case "GET", "/workspaces/get_workspace_info":
                 self._project(query, handler)
+            case "GET", "/workspaces/projects":
+                if query != {"company_id": PROJECT}:
+                    self.wrong.append(f"projects {query}")
+                project = {"id": PROJECT, "name": "Welcome to TAPD DEMO", "status": "normal", "begin_date": None}
+                self._ok(handler, [{"Workspace": project}])
+            case "GET", "/iterations" if "id" not in query:
+                self._page(query, handler)
             case "GET", "/iterations":
                 self._list(query, handler)
             case "POST", "/iterations":
@@ -97,6 +104,16 @@ class FakeTapd:
         found = [ident for ident in query["id"].split(",") if ident in self.statuses][: int(query["limit"])]
         dates: dict[str, Any] = {"startdate": "2025-08-04", "enddate": "2025-09-03"}
         self._ok(handler, [{"Iteration": {"id": ident, "name": f"Iteration {ident[-1]}", **dates}} for ident in found])
+
+    def _page(self, query: dict[str, str], handler: BaseHTTPRequestHandler) -> None:
+        """All of them, by pages of at most 200."""
+        if not {"workspace_id", "limit", "page"} <= set(query) or int(query["limit"]) > 200:
+            self.wrong.append(f"page {query}")
+        wanted = [ident for ident, status in self.statuses.items() if query.get("status") in (None, status)]
+        first = (int(query["page"]) - 1) * int(query["limit"])
+        found = wanted[first : first + int(query["limit"])]
+        told = [{"id": ident, "name": f"Iteration {ident[-1]}", "status": self.statuses[ident]} for ident in found]
+        self._ok(handler, [{"Iteration": {**one, "startdate": "2025-08-04", "completed": None}} for one in told])
 
     def _change(self, form: dict[str, str], handler: BaseHTTPRequestHandler) -> None:
         if set(form) != {"workspace_id", "id", "current_user", "status"} or form["workspace_id"] != PROJECT:

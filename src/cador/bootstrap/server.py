@@ -250,7 +250,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             outgoing=outgoing,
             identities=identities_of(settings.auth.oidc, outgoing),
             refuse_starts=disks.full,
-            probes=RealProbes(tapd),
+            probes=RealProbes(tapd, outgoing),
         )
         token_file = data / "admin-token"
         made = await bootstrap_data(

@@ -120,6 +120,28 @@ class HttpOutgoing:
         except TimeoutError:
             raise NoAnswer(f"{told} did not answer within {within_s:g} s") from None
 
+    async def addresses(self, host: str, port: int, *, chosen_by: ChosenBy = "user") -> list[str]:
+        """Where a connection to *host* may go, for protocols other than HTTP: to these addresses and to no name.
+
+        Raises: RefusedAddress, NoAnswer: the host is not known.
+        """
+        told = f"{host}:{port}"
+        if reason := strange(host) or self._rules.refuses_name(host):
+            raise RefusedAddress(f"{told} is not called: {reason}")
+        address = literal(host)
+        try:
+            known = [str(address)] if address is not None else await self._resolve(host, port)
+        except (OSError, UnicodeError) as error:
+            raise NoAnswer(f"{told}: the host is not known ({error})") from None
+        try:
+            return [str(one) for one in _permitted(self._rules, host, known, chosen_by)]
+        except _Judged as refused:
+            raise RefusedAddress(f"{told} is not called: {refused}") from None
+
+    def tls(self) -> ssl.SSLContext:
+        """For connections that trust whom calls over HTTP trust."""
+        return self._context()
+
     async def _follow(self, request: "httpx2.Request", chosen_by: ChosenBy, max_bytes: int) -> Reply:
         for _ in range(MOST_REDIRECTS + 1):
             reply = await self._call(request, chosen_by, max_bytes)

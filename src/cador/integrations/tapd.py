@@ -25,6 +25,9 @@ TRIES: Final = 2
 AGAIN_S: Final = 1.0
 AT_ONCE: Final = 50
 """Iterations asked for in one request."""
+A_PAGE: Final = 200
+"""Iterations in one answer where all are asked for: the most that TAPD gives."""
+MOST_LISTED: Final = 2_000
 EARLY_S: Final = 60.0
 """A token is not used so shortly before it expires."""
 FINISH_S: Final = 3.0
@@ -91,6 +94,16 @@ class Tapd:
         """Log in with ``address``, ``client_id`` and ``client_secret``. Raises: Refused."""
         await self.token(_Connection(self, arguments), fresh=True)
 
+    async def projects(self, arguments: Mapping[str, Any], company: str) -> list[Mapping[str, Any]]:
+        """All of a company. *arguments*: as of :meth:`check`. Raises: Refused."""
+        found = await _Connection(self, arguments).projects(company)
+        return [_inner(entry, "Workspace") for entry in found]
+
+    async def iterations(self, arguments: Mapping[str, Any], project: str, status: str) -> list[Mapping[str, Any]]:
+        """Of a project, newest first; *status* empty: whatever it is. Raises: Refused."""
+        found = await _Connection(self, arguments).all_iterations(project, status)
+        return [_inner(entry, "Iteration") for entry in found]
+
     async def token(self, connection: "_Connection", *, fresh: bool = False) -> str:
         known = self._tokens.get(connection.account)
         if known is not None and not fresh and time.monotonic() < known.until:
@@ -145,6 +158,26 @@ class _Connection:
             "GET", "/workspaces/get_workspace_info", f"find project {ident}", params={"workspace_id": ident}
         )
         return _text(_inner(found, "Workspace").get("name"))
+
+    async def projects(self, company: str) -> list[Any]:
+        what = f"list the projects of company {company}"
+        found = await self._ask("GET", "/workspaces/projects", what, params={"company_id": company})
+        return found if isinstance(found, list) else []
+
+    async def all_iterations(self, project: str, status: str) -> list[Any]:
+        """At most :data:`MOST_LISTED`."""
+        query = {"workspace_id": project, "order": "created desc", "limit": str(A_PAGE)}
+        if status:
+            query["status"] = status
+        found: list[Any] = []
+        for page in range(1, MOST_LISTED // A_PAGE + 1):
+            what = f"list the iterations of project {project}"
+            listed = await self._ask("GET", "/iterations", what, params={**query, "page": str(page)})
+            more = listed if isinstance(listed, list) else []
+            found += more
+            if len(more) < A_PAGE:
+                break
+        return found
 
     async def iterations(self, project: str, idents: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """Those of *idents* that are there, by id."""

@@ -1,22 +1,23 @@
-"""Routes of the system's own configuration: code hosts, registries, base images."""
+"""Routes of code hosts and image registries, which have replies of their own."""
 
 from typing import Any, Final
+
+from pydantic import BaseModel
 
 from cador.api.catalogue import NO_DOCUMENTS, Operation
 from cador.api.errors import Refusal, bad_request
 from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, in_system
+from cador.api.resources.kinds import list_of
 from cador.api.routing import Call, Routes
-from cador.domain.errors import AlreadyExists, Conflict, NotFound
+from cador.domain.errors import AlreadyExists, NotFound
 from cador.operations import resources
 from cador.operations.models.codehost import CodeHostBody
 from cador.operations.models.registry import RegistryBody
-from cador.operations.models.system import BaseImageBody
 from cador.ports.stores import Resource
 
 ROUTES: Final = Routes("system")
 CODE_HOST: Final = "/openapi/system/codehost"
 REGISTRY: Final = "/openapi/system/registry"
-BASE_IMAGE: Final = "/openapi/system/baseimage"
 
 
 def _no_documents(error: Exception) -> Refusal:
@@ -30,23 +31,61 @@ def _same_alias(error: Exception) -> Refusal:
 _FAULTS: Final = {NotFound: _no_documents, AlreadyExists: _same_alias}
 
 
+class CodeHost(BaseModel):
+    """Secrets are left out; ``alias`` is the older word for ``name``; ``ready``: always `2`."""
+
+    id: int
+    alias: str
+    name: str
+    type: str
+    address: str
+    application_id: str
+    username: str
+    auth_type: str
+    known_hosts: str
+    namespace: str
+    enable_proxy: bool
+    disable_ssl: bool
+    projects: list[str]
+    ready: str
+    updated_at: int
+
+
+class CodeHostBrief(BaseModel):
+    id: int
+    alias: str
+    type: str
+    address: str
+
+
+class Registry(BaseModel):
+    """``region``: of ECR. ``is_default``: what environments take that name none."""
+
+    registry_id: str
+    name: str
+    address: str
+    provider: str
+    region: str
+    namespace: str
+    is_default: bool
+
+
 # -- code hosts
 
 
 def _code_host(host: Resource) -> dict[str, Any]:
-    """Secrets are left out; ``alias`` is the older word for ``name``."""
     hidden = CodeHostBody.secrets
     shown = {key: value for key, value in host.document.items() if key not in hidden}
     return {"id": host.id, "alias": host.name, **shown, "ready": "2", "updated_at": int(host.update_at)}
 
 
-@ROUTES.get(CODE_HOST, SYSTEM_ADMIN)
+@ROUTES.get(CODE_HOST, SYSTEM_ADMIN, reply=list_of(CodeHost))
 async def list_code_hosts(call: Call) -> list[dict[str, Any]]:
     """All code hosts, without their secrets."""
     return [_code_host(host) for host in await resources.list_kind(call.ctx, "codehost")]
 
 
-@ROUTES.get("/api/v1/codehosts", LOGGED_IN)
+@ROUTES.get("/api/v1/codehosts", LOGGED_IN, reply=list_of(CodeHostBrief))
 async def look_up_code_hosts(call: Call) -> list[dict[str, Any]]:
     """Ids and addresses of the code hosts, for scripts that write definitions."""
     return [
@@ -67,7 +106,7 @@ async def validate_code_host(call: Call) -> None:
     await resources.check(call.ctx, "codehost", "", _renamed(await call.object()))
 
 
-@ROUTES.get(f"{CODE_HOST}/{{id}}", SYSTEM_ADMIN, faults=_FAULTS)
+@ROUTES.get(f"{CODE_HOST}/{{id}}", SYSTEM_ADMIN, faults=_FAULTS, reply=CodeHost)
 async def code_host(call: Call) -> dict[str, Any]:
     """One code host, without its secrets."""
     return _code_host(await resources.find_by_id(call.ctx, "codehost", call.path_value("id")))
@@ -98,7 +137,7 @@ def _registry(registry: Resource) -> dict[str, Any]:
     return {"registry_id": registry.uid, "name": registry.name, **{key: registry.document[key] for key in keys}}
 
 
-@ROUTES.get(REGISTRY, LOGGED_IN)
+@ROUTES.get(REGISTRY, LOGGED_IN, reply=list_of(Registry))
 async def list_registries(call: Call) -> list[dict[str, Any]]:
     """All image registries, without credentials."""
     return [_registry(registry) for registry in await resources.list_kind(call.ctx, "registry")]
@@ -110,7 +149,12 @@ async def create_registry(call: Call) -> None:
     await resources.create(call.ctx, call.actor, "registry", "", await call.object())
 
 
-@ROUTES.get(f"{REGISTRY}/{{id}}", in_system("get_registry_management"), faults={NotFound: Operation.FIND_REGISTRY})
+@ROUTES.get(
+    f"{REGISTRY}/{{id}}",
+    in_system("get_registry_management"),
+    faults={NotFound: Operation.FIND_REGISTRY},
+    reply=Registry,
+)
 async def registry(call: Call) -> dict[str, Any]:
     """One image registry, without credentials."""
     return _registry(await resources.find_by_id(call.ctx, "registry", call.path_value("id")))
@@ -134,44 +178,3 @@ async def change_registry(call: Call) -> None:
 async def delete_registry(call: Call) -> None:
     """Delete an image registry that nothing uses."""
     await resources.delete_by_id(call.ctx, call.actor, "registry", call.path_value("id"))
-
-
-# -- base images
-
-
-def _base_image(image: Resource) -> dict[str, Any]:
-    return {"id": image.uid, **image.document}
-
-
-@ROUTES.get(BASE_IMAGE, LOGGED_IN)
-async def list_base_images(call: Call) -> list[dict[str, Any]]:
-    """The images jobs can run in."""
-    return [_base_image(image) for image in await resources.list_kind(call.ctx, "baseimage")]
-
-
-@ROUTES.post(BASE_IMAGE, SYSTEM_ADMIN, faults={AlreadyExists: Operation.CREATE_BASE_IMAGE}, body=BaseImageBody)
-async def create_base_image(call: Call) -> None:
-    """Add a base image."""
-    await resources.create(call.ctx, call.actor, "baseimage", "", await call.object())
-
-
-@ROUTES.get(f"{BASE_IMAGE}/{{name}}", SYSTEM_ADMIN, faults={NotFound: Operation.GET_BASE_IMAGE})
-async def base_image(call: Call) -> dict[str, Any]:
-    """One base image, by label or id."""
-    return _base_image(await resources.find_by_id(call.ctx, "baseimage", call.path_value("name")))
-
-
-@ROUTES.put(f"{BASE_IMAGE}/{{name}}", SYSTEM_ADMIN, faults={NotFound: Operation.UPDATE_BASE_IMAGE}, body=BaseImageBody)
-async def change_base_image(call: Call) -> None:
-    """Replace a base image."""
-    await resources.replace_by_id(call.ctx, call.actor, "baseimage", call.path_value("name"), await call.object())
-
-
-@ROUTES.delete(
-    f"{BASE_IMAGE}/{{name}}",
-    SYSTEM_ADMIN,
-    faults={NotFound: Operation.DELETE_BASE_IMAGE, Conflict: Operation.DELETE_USED_BASE_IMAGE},
-)
-async def delete_base_image(call: Call) -> None:
-    """Delete a base image that nothing uses."""
-    await resources.delete_by_id(call.ctx, call.actor, "baseimage", call.path_value("name"))

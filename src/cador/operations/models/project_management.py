@@ -75,6 +75,14 @@ SPECS: Final[Mapping[str, type[_Spec]]] = {
 }
 
 
+class ProjectManagementChange(Body):
+    """What is absent stays. ``spec``: of its fields, too, as long as the type stays."""
+
+    system_identity: str | None = None
+    type: str | None = None
+    spec: dict[str, Any] | None = None
+
+
 class ProjectManagementBody(Body):
     """``system_identity``: its name. ``spec`` by ``type``: tapd ``{tapd_address, tapd_client_id, tapd_client_secret,
     tapd_company_id}``, jira ``{jira_auth_type, jira_host, jira_user, jira_token, jira_personal_access_token}``, meego

@@ -25,8 +25,14 @@ class Resource:
 
 
 class ResourceStore(Protocol):
+    """Who writes what depends on what was read calls :meth:`hold` before reading. Order of locks: the admission row,
+    then this one, then workflows, then tasks."""
+
+    def hold(self) -> None:
+        """Others who change any resource wait until this transaction has ended."""
+
     def find(self, kind: str, project: str, name: str, *, lock: bool = False) -> Resource | None:
-        """*lock*: others who want to change it wait; for who writes what depends on what is read."""
+        """*lock*: :meth:`hold` first."""
 
     def by_id(self, kind: str, ident: str) -> Resource | None:
         """By uid or, when it is a number, by id."""
