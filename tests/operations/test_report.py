@@ -339,6 +339,8 @@ def test_a_real_report_hides_the_secrets_of_its_task(tmp_path: Path) -> None:
             case = {"name": "t", "classname": "c", "status": "failed", "message": f"token {secret} is wrong"}
             tx.tasks.merge_result(row.id, {"junit": {"tests": 1, "failures": 1, "cases": [case]},
                                            "warnings": [f"odd {secret}"]})  # fmt: skip
+            task = tx.tasks.lock(detail.row.id)
+            tx.tasks.save(task, task)
 
         await world.db.write(leak)
         page = await task_report(world.ctx, world.actor(), "w", 1)

@@ -182,7 +182,11 @@ class TaskFilter:
 
 
 class TaskStore(Protocol):
-    """Tasks with their stages, job tasks, approvals, votes and events."""
+    """Tasks with their stages, job tasks, approvals, votes and events.
+
+    What is written of jobs beside an event (``set_plan``, ``set_outputs``, ``merge_result``, ``set_steps``) goes with a
+    :meth:`save` in the same transaction, also where nothing else moved: its new stamp tells that there is news.
+    """
 
     def add(self, task: NewTask) -> int:
         """Store a new waiting task; returns its id. Also writes the event ``Created``.
