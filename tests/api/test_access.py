@@ -318,9 +318,24 @@ async def test_tokens_come_before_routes_and_methods(server: Site, path: str) ->
         reply = await server.call(method, path)
         if path == "/api/aslan/workflow/v4":
             assert (reply.status_code, reply.text) == (405, f"Method not allowed: {method} {path}")
+            assert reply.headers["allow"] == "POST"
         else:
             assert (reply.status_code, reply.text) == (404, f"Invalid path: {path}")
         assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        (TASK, "DELETE, GET, HEAD, POST, PUT"),  # a workflow may be called task
+        ("/openapi/workflows/view/v", "DELETE, PUT"),
+        ("/openapi/workflows/custom/w/task/1", "POST, PUT"),
+        ("/healthz", "GET, HEAD"),
+    ],
+)
+async def test_a_wrong_method_is_told_all_right_ones(server: Site, path: str, allowed: str) -> None:
+    reply = await server.call("PATCH", path)
+    assert (reply.status_code, reply.headers["allow"]) == (405, allowed)
 
 
 async def test_the_oldest_edition_gets_its_keys(server: Site) -> None:

@@ -13,7 +13,8 @@ from typing import Final
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Router
+from starlette.routing import BaseRoute, Match, Router
+from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cador.api import (
@@ -233,7 +234,17 @@ class Shell:
 
     def _no_route(self, call: Call, error: HTTPException) -> Response:
         if error.status_code == 405:
-            return PlainTextResponse(f"Method not allowed: {call.method} {call.path}", 405, dict(error.headers or {}))
+            headers = {"Allow": ", ".join(sorted(self._methods(call.scope)))}
+            return PlainTextResponse(f"Method not allowed: {call.method} {call.path}", 405, headers)
         if error.status_code == 404:
             return PlainTextResponse(f"Invalid path: {call.path}", 404)
         return PlainTextResponse(error.detail, error.status_code, dict(error.headers or {}))
+
+    def _methods(self, scope: Scope) -> set[str]:
+        """What can be asked at the address of a request. The router tells of the first route there alone."""
+        here = [
+            route
+            for route in self._router.routes
+            if isinstance(route, StarletteRoute) and route.matches(scope)[0] is not Match.NONE
+        ]
+        return {method for route in here for method in route.methods or ()}
