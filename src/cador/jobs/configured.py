@@ -26,6 +26,7 @@ from cador.jobs.values import (
     objects,
     overlay_refs,
     overlay_values,
+    pair,
     require_values,
     sealed_values,
     set_refs,
@@ -45,11 +46,6 @@ class Given(Protocol):
 
     repo_info: list[RepoInput]
     inputs: list[KeyInput]
-
-
-def pair(entry: Doc) -> tuple[str, str]:
-    """Service and module of an entry."""
-    return text(entry.get("service_name")), text(entry.get("service_module"))
 
 
 def with_input(entry: Object, base: Doc, given: Given, scope: Scope, where: str) -> Object:

@@ -23,7 +23,16 @@ from cador.jobs.steps.shell import check_script_type, compile_shell, script_of
 from cador.jobs.steps.sonar import compile_report, compile_scanner
 from cador.jobs.steps.tar_archive import compile_tar_archive
 from cador.jobs.steps.tools import compile_tools
-from cador.jobs.values import mapping, namespace_of, objects, repos_of_plan, shown_repos, shown_variables, text
+from cador.jobs.values import (
+    mapping,
+    namespace_of,
+    objects,
+    repos_of_plan,
+    shown_repos,
+    shown_variables,
+    text,
+    with_input_told,
+)
 from cador.ports.executor import JobFolder, Limits
 
 MINUTE_S: Final = 60.0
@@ -182,10 +191,7 @@ class SandboxType:
 
     def update(self, job: Job, parameters: Doc, scope: Scope) -> Job:
         """Raises: Invalid: ``failed to update jobspec for job: <name>, err: <cause>``."""
-        try:
-            return replace(job, spec=self.updated(job, parameters, scope))
-        except Invalid as error:
-            raise Invalid(f"failed to update jobspec for job: {job.name}, err: {error}", place=error.place) from error
+        return with_input_told(job, lambda: self.updated(job, parameters, scope))
 
     def updated(self, job: Job, parameters: Doc, scope: Scope) -> dict[str, Any]:
         """The new spec of *job*. Raises: Invalid."""

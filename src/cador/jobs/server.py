@@ -7,14 +7,12 @@ detail of the task are left by the action in the output :data:`FACTS`, as JSON.
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
-from cador.domain.errors import Invalid
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import Collected, Conclusion, Doc, JobTaskPlan, Run, Scope
 from cador.jobs.sandbox import USUAL_MIN, timeout_s
-from cador.jobs.values import text
+from cador.jobs.values import text, with_input_told
 from cador.ports.actions import ActionCall
 from cador.ports.executor import JobFolder
 from cador.ports.stores import Resource
@@ -38,10 +36,7 @@ class ServerType(ABC):
 
     def update(self, job: Job, parameters: Doc, scope: Scope) -> Job:
         """Raises: Invalid: ``failed to update jobspec for job: <name>, err: <cause>``."""
-        try:
-            return replace(job, spec=self.updated(job, parameters, scope))
-        except Invalid as error:
-            raise Invalid(f"failed to update jobspec for job: {job.name}, err: {error}", place=error.place) from error
+        return with_input_told(job, lambda: self.updated(job, parameters, scope))
 
     @abstractmethod
     def updated(self, job: Job, parameters: Doc, scope: Scope) -> Object:

@@ -8,7 +8,7 @@ from cador.domain.errors import NotStartable
 from cador.domain.workflow import Job
 from cador.jobs.base import JobTaskPlan, Scope
 from cador.jobs.rules import reference
-from cador.jobs.values import mapping, objects, repos_of_plan, text
+from cador.jobs.values import mapping, objects, pair, repos_of_plan, text
 
 _DEEPEST: Final = 100
 
@@ -52,9 +52,8 @@ def _of_plans(plans: Sequence[JobTaskPlan]) -> list[ServiceModule]:
         listed = objects(plan.plan.get("service_and_images")) or objects(plan.plan.get("targets"))
         modules: list[Mapping[str, Any]] = [*listed] or [plan.info]
         for entry in modules:
-            pair = (text(entry.get("service_name")), text(entry.get("service_module")))
-            if all(pair):
-                found.setdefault(pair, ServiceModule(*pair, repos=tuple(repos_of_plan(plan.plan))))
+            if all(named := pair(entry)):
+                found.setdefault(named, ServiceModule(*named, repos=tuple(repos_of_plan(plan.plan))))
     return list(found.values())
 
 

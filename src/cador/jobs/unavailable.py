@@ -5,7 +5,7 @@ What is common is here; the shapes of the documented types are in ``known_types`
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cador.domain.errors import Invalid
@@ -13,7 +13,7 @@ from cador.domain.naming import norm
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import Collected, Conclusion, Doc, JobTaskPlan, Run, Scope
 from cador.jobs.sandbox import timeout_s
-from cador.jobs.values import mapping, objects, text
+from cador.jobs.values import mapping, objects, text, with_input_told
 from cador.ports.executor import JobFolder
 
 Object = dict[str, Any]
@@ -56,10 +56,7 @@ class Unavailable:
         """Raises: Invalid: no job of this type can be named in a start request; or as sandbox jobs do."""
         if not self._runnable:
             raise Invalid(f"undefined job type of type:{self.name}")
-        try:
-            return replace(job, spec=self.updated(job, parameters, scope))
-        except Invalid as error:
-            raise Invalid(f"failed to update jobspec for job: {job.name}, err: {error}", place=error.place) from error
+        return with_input_told(job, lambda: self.updated(job, parameters, scope))
 
     def updated(self, job: Job, parameters: Doc, scope: Scope) -> Object:
         return dict(job.spec)

@@ -3,7 +3,8 @@
 Both stay JSON objects (names of the API documents, ``KeyVal`` and ``Repository``): unknown fields are kept.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -11,6 +12,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from cador.domain.errors import Invalid, NotStartable
 from cador.domain.masking import MASK
 from cador.domain.naming import pull_requests
+from cador.domain.variables import references
+from cador.domain.workflow import Job
 from cador.jobs.base import Doc, Scope
 from cador.jobs.definition import raise_faults
 from cador.ports.stores import Resource
@@ -54,6 +57,17 @@ def parse(model: type[M], parameters: Doc) -> M:
         raise_faults(error, "parameters")
 
 
+def with_input_told(job: Job, updated: Callable[[], Object]) -> Job:
+    """*job* with the spec that *updated* returns.
+
+    Raises: Invalid: ``failed to update jobspec for job: <name>, err: <cause>``.
+    """
+    try:
+        return replace(job, spec=updated())
+    except Invalid as error:
+        raise Invalid(f"failed to update jobspec for job: {job.name}, err: {error}", place=error.place) from error
+
+
 class KeyInput(Input):
     key: str
     value: str = ""
@@ -92,6 +106,11 @@ def objects(value: Any) -> list[Object]:
 
 def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def pair(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """Service and module of an entry of a list."""
+    return text(entry.get("service_name")), text(entry.get("service_module"))
 
 
 def texts(value: Any) -> list[str]:
@@ -172,7 +191,7 @@ def sealed_values(stored: Iterable[Object], scope: Scope) -> list[Object]:
         if item["is_credential"]
         and item["value"]
         and not item["value"].startswith("sealed:")
-        and "{{" not in item["value"]
+        and not references(item["value"])
         else item
         for item in stored
     ]

@@ -27,7 +27,7 @@ from cador.domain.variables import for_service
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import NUMBER, Collected, Conclusion, Doc, JobTaskPlan, Scope
 from cador.jobs.build_templates import configuration
-from cador.jobs.configured import USUAL_RESOURCES, Repos, envs_of, made_by_another, pair, repos_of, with_input
+from cador.jobs.configured import USUAL_RESOURCES, Repos, envs_of, made_by_another, repos_of, with_input
 from cador.jobs.sandbox import (
     DOCKER_REASON,
     LACKS,
@@ -49,6 +49,7 @@ from cador.jobs.values import (
     ServiceInput,
     mapping,
     objects,
+    pair,
     parse,
     repos_of_plan,
     text,

@@ -15,7 +15,7 @@ from cador.jobs.base import Doc, Scope
 from cador.jobs.rules import reference
 from cador.jobs.sources import referred_services
 from cador.jobs.unavailable import CONTAINER, Part, Unavailable
-from cador.jobs.values import Input, objects, parse, text
+from cador.jobs.values import Input, objects, pair, parse, text
 from cador.ports.stores import Resource
 
 Object = dict[str, Any]
@@ -46,7 +46,7 @@ class Distribute(Unavailable):
         given = parse(DistributeInput, parameters).target_list
         if given is None:
             return dict(job.spec)
-        names = {_pair(entry): text(entry.get("image_name")) for entry in objects(job.spec.get("targets"))}
+        names = {pair(entry): text(entry.get("image_name")) for entry in objects(job.spec.get("targets"))}
         targets = [
             {
                 **item.model_dump(),
@@ -86,8 +86,8 @@ class Distribute(Unavailable):
         quoted = reference(job.spec)
         made = {module.pair: module for module in referred_services(job, scope)}
         kept = []
-        for entry in targets or [{"service_name": pair[0], "service_module": pair[1]} for pair in made]:
-            service, module = _pair(entry)
+        for entry in targets or [{"service_name": service, "service_module": name} for service, name in made]:
+            service, module = pair(entry)
             if entry.get("given") is True:
                 kept.append(entry)  # an image of this request, whatever the other job makes
                 continue
@@ -139,10 +139,6 @@ def _registry(ident: str, scope: Scope) -> Resource | None:
 def _place(registry: Resource | None) -> dict[str, str]:
     document = registry.document if registry is not None else {}
     return {key: text(document.get(key)) for key in ("address", "namespace")}
-
-
-def _pair(entry: Doc) -> tuple[str, str]:
-    return text(entry.get("service_name")), text(entry.get("service_module"))
 
 
 DISTRIBUTE: Final = Distribute("zadig-distribute-image", CONTAINER)
