@@ -174,6 +174,27 @@ def test_once_per_service(world: World) -> None:
     assert [p.name for p in world.expand(one_job("freestyle", spec), {"job": {}})["job"]] == ["a-m-job"]
 
 
+def test_no_service_is_not_the_usual_ones(world: World) -> None:
+    usual = [{"service_name": "a", "service_module": "m"}]
+    spec = {"freestyle_type": "service_freestyle", "script": "x", "services": [], "default_services": usual}
+    assert [plan.key for plan in world.expand(one_job("freestyle", spec), {"job": {}})["job"]] == ["job.a.m"]
+    assert world.expand(one_job("freestyle", spec), {"job": {"services": []}})["job"] == []
+
+
+def test_a_service_cannot_make_a_credential_of_the_job_a_plain_value(world: World) -> None:
+    """What is one is said by the job; the value of a service is sealed with it."""
+    spec = {
+        "freestyle_type": "service_freestyle",
+        "script": "x",
+        "envs": [{"key": "T", "value": "", "is_credential": True}],
+        "services": [{"service_name": "a", "service_module": "m", "key_vals": [{"key": "T", "value": "s3cr3t"}]}],
+    }
+    [plan] = world.expand(one_job("freestyle", spec), {"job": {}})["job"]
+    assert (plan.plan["envs"][0]["value"], plan.plan["envs"][0]["is_credential"]) == ("sealed:s3cr3t", True)
+    assert plan.variables["job.job.a.m.T"] == "sealed:s3cr3t"
+    assert FREESTYLE.view(plan.plan, {}, {}, False)["envs"][0]["value"] == "********"
+
+
 def test_services_of_an_earlier_job(world: World) -> None:
     first = {"freestyle_type": "service_freestyle", "script": "x"}
     second = {

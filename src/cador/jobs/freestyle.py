@@ -38,9 +38,12 @@ from cador.jobs.values import (
     mapping,
     objects,
     overlay_refs,
+    overlay_values,
+    pair,
     parse,
     replaced_repos,
     require_values,
+    sealed_values,
     set_values,
     text,
     variables,
@@ -69,6 +72,7 @@ class Freestyle(SandboxType):
         if given.services is not None and (kind == _BY_SERVICE or (not kind and "steps" in spec)):
             spec["freestyle_type"] = _BY_SERVICE
             spec["services"] = self._services(spec, given.services, scope, where)
+            spec.pop("default_services", None)  # they are chosen where a start says nothing, not where it says none
             return spec
         if kind == _BY_SERVICE:
             return spec
@@ -78,8 +82,7 @@ class Freestyle(SandboxType):
         return spec
 
     def _services(self, spec: Doc, given: Sequence[ServiceInput], scope: Scope, where: str) -> list[Object]:
-        stored = {(text(s.get("service_name")), text(s.get("service_module"))): s for s in objects(spec["services"])} \
-            if "services" in spec else {}  # fmt: skip
+        stored = {pair(entry): entry for entry in objects(spec.get("services"))}
         services = []
         for item in given:
             before = stored.get(item.pair, {})
@@ -101,10 +104,8 @@ class Freestyle(SandboxType):
         if text(spec.get("freestyle_type")) != _BY_SERVICE:
             plan = self._plan(job.name, spec, _envs(spec), _repos(spec), scope, where)
             return [self._task(job.name, job.name, job.name, plan, spec, {"job_name": job.name})]
-        entries = {
-            (text(entry.get("service_name")), text(entry.get("service_module"))): entry
-            for entry in objects(spec.get("services")) or objects(spec.get("default_services"))
-        }
+        listed = objects(spec.get("services")) or objects(spec.get("default_services"))
+        entries = {pair(entry): entry for entry in listed}
         plans = []
         for module in self._modules(job, entries, scope):
             entry = entries.get(module.pair, {})
@@ -139,6 +140,7 @@ class Freestyle(SandboxType):
 
     def _plan(self, job: str, spec: Doc, envs: list[Object], repos: list[Object], scope: Scope, where: str) -> Object:
         require_values(envs, where)
+        envs = sealed_values(envs, scope)
         properties = _properties(spec)
         steps = _steps(job, spec, configured_repos(repos, scope, where), scope, where)
         lacks = check_steps(steps)
@@ -192,9 +194,10 @@ def _set_envs(spec: Object, envs: list[Object]) -> Object:
 
 
 def _service_envs(spec: Doc, entry: Doc) -> list[Object]:
-    """Variables of one service: the job's, with the values this service has of its own."""
-    own = {item["key"]: item for item in variables(entry.get("key_vals"))}
-    return [own.pop(item["key"], item) for item in _envs(spec)] + list(own.values())
+    """Variables of one service: the job's, with the values this service has of its own, and those only it has."""
+    own, of_job = variables(entry.get("key_vals")), _envs(spec)
+    known = {item["key"] for item in of_job}
+    return [*overlay_values(of_job, own), *(item for item in own if item["key"] not in known)]
 
 
 def _repos(spec: Doc) -> list[Object]:
