@@ -13,6 +13,7 @@ from cador.ports.stores import Resource
 from simulation.dice import dice_of
 
 SCAN: Final = "quality"
+DATABASE: Final = "shelves"
 PEOPLE: Final = ("ann", "ben", "cid")
 _NAMES: Final = "abcdefghijklmnop"
 
@@ -39,6 +40,27 @@ def with_scan(dice: random.Random, document: dict[str, Any]) -> dict[str, Any]:
         spec = {"scanning_type": "", "scannings": [{"name": SCAN, "project_name": "shop"}]}
         dice.choice(jobs).update(type="zadig-scanning", spec=spec)
     return document
+
+
+def has_deeds(seed: int) -> bool:
+    """Whether servers carry out jobs themselves in this run."""
+    return dice_of(seed, "deeds").random() < 0.3
+
+
+def with_deeds(dice: random.Random, document: dict[str, Any]) -> dict[str, Any]:
+    """*document*, in which some jobs are carried out by a server itself."""
+    for stage in document["stages"]:
+        for job in stage["jobs"]:
+            if job["type"] == "freestyle" and dice.random() < 0.5:
+                sql = {"id": DATABASE, "source": "fixed", "sql": "UPDATE shelf SET full = 1", "timeout": 1}
+                job.update(dice.choice(({"type": "sql", "spec": sql}, {"type": "declare", "spec": {"timeout": 1}})))
+    return document
+
+
+def database() -> Resource:
+    """What statements need."""
+    server = {"type": "mysql", "host": "db.example.com", "port": "3306", "username": "ci", "password": "pa55word"}
+    return Resource("database", "", DATABASE, server)
 
 
 def scan() -> list[Resource]:

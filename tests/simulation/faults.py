@@ -34,6 +34,9 @@ is lost, it is run twice. ``call``: dies, or freezes for *seconds*, on the way t
 *seconds*. ``lose_job``, ``crash_job``: what happens to a running job. ``clock``: of the database, or of one process,
 jumps by *seconds*."""
 
+DEEDS: Final = ("write_freeze", "write_freeze", "write_after", "call", "call", "kill", "leave")
+"""What befalls servers that carry out jobs themselves, besides. ``write_freeze``: frozen for *seconds* before the reply
+to a commit arrives."""
 WRITES: Final = (
     "_store", "_started", "_started", "_ended", "_ended", "_hear", "_lost", "_take", "_claim_due", "_stop_unbegun",
     "_stopped", "_drop", "_timer", "_admit", "_cancel", "_retry", "_vote", "_decide", "_postpone", "_done",
@@ -63,6 +66,20 @@ class Fault:
         where = f" at {self.at}" if self.at else ""
         when = f"from {self.at_s:.2f} s + {self.steps} steps"
         return f"{self.kind}{where} {when}, {self.seconds:.1f} s, pick {self.pick:.2f}"
+
+
+def deed_faults(dice: random.Random, *, until_s: float) -> list[Fault]:
+    found = []
+    for _ in range(dice.choice((1, 1, 2, 3))):
+        kind = dice.choice(DEEDS)
+        at = dice.choice(("_started", "_started", "_take", "_ended")) if kind.startswith("write") else ""
+        if kind == "call":
+            at = dice.choice(("deed", "deed back"))
+        seconds = dice.choice((0.0, 7.0, 14.0, 30.0, 45.0)) * (0.8 + 0.4 * dice.random())
+        found.append(
+            Fault(kind, dice.random() ** 1.5 * until_s, int(dice.random() ** 3 * 60), at, dice.random(), seconds)
+        )
+    return found
 
 
 def faults(dice: random.Random, *, alone: bool, until_s: float) -> list[Fault]:

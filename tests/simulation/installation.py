@@ -18,15 +18,15 @@ import structlog
 from cador.executors.scripted import ScriptedWorld
 from cador.jobs.definition import normalise, parse_workflow
 from cador.jobs.rules import check_workflow
-from cador.jobs.types import load_types
 from cador.ports.stores import Resource, Tx, User, WorkflowRow
 from cador.storage.database import Stores
 from simulation import definitions
 from simulation.asking import Asked
 from simulation.database import ANYBODY, SimulatedDatabase, Violation
+from simulation.deeds import TYPES, Deeds
 from simulation.dice import dice_of, loaded
 from simulation.executor import Way
-from simulation.faults import Fault, faults
+from simulation.faults import Fault, deed_faults, faults
 from simulation.judge import Judge
 from simulation.logs import LogHost
 from simulation.loop import BASE, OUTSIDE, Process, SeededLoop
@@ -40,7 +40,6 @@ BUSY_S: Final = 25.0
 REST_S: Final = 900.0
 """When the last fault is over, everything must have come to rest after so many seconds."""
 TAIL: Final = 60
-TYPES: Final = load_types()
 _buried: Final = itertools.count()
 
 
@@ -70,6 +69,9 @@ class Simulation:
         self.slow = dice.choice((0.0, 0.0, 0.1, 0.5))
         self.installation = f"sim{seed}"
         self.faults = faults(dice_of(seed, "faults"), alone=self.alone, until_s=BUSY_S)
+        self.has_deeds = definitions.has_deeds(seed)
+        if self.has_deeds:
+            self.faults += deed_faults(dice_of(seed, "faults of deeds"), until_s=BUSY_S)
         self.actions = actions(dice_of(seed, "actions"), until_s=BUSY_S)
         self._left = [f for n, f in enumerate(self.faults) if f"f{n}" not in without]
         self._wishes = [a for n, a in enumerate(self.actions) if f"a{n}" not in without]
@@ -190,8 +192,9 @@ class Simulation:
         self.db.late = not self.alone
         names = [f"m{slot}:boot" for slot in range(self.slots)] if self.spread else ["cluster:"]
         self.worlds = [ScriptedWorld(self.true_time, place=name) for name in names]
+        self.deeds = Deeds(self)
         self.judge = Judge(
-            self.db, self.worlds, note=self.note, fail=self.fail, max_running=self._most,
+            self.db, [*self.worlds, self.deeds], self.deeds, note=self.note, fail=self.fail, max_running=self._most,
             installation=self.installation,
         )  # fmt: skip
         self.db.watch, self.db.begin = self._watch, self.judge.begin
@@ -221,12 +224,15 @@ class Simulation:
         for account in ("admin", *definitions.PEOPLE):
             tx.people.add_user(User(account, account, account.title(), admin=account == "admin"))
         project = {"project_key": "shop", "project_name": "The shop"}
-        for resource in (Resource("project", "", "shop", project), *definitions.scan()):
+        resources = [Resource("project", "", "shop", project), *definitions.scan()]
+        for resource in [*resources, definitions.database()] if self.has_deeds else resources:
             tx.resources.add(resource)
         dice = dice_of(self.seed, "workflows")
         self.workflows = [f"w{number}" for number in range(dice.choice((1, 2, 3)))]
         for key in self.workflows:
             document = definitions.with_scan(dice_of(self.seed, f"scan in {key}"), definitions.workflow(dice, key))
+            if self.has_deeds:
+                document = definitions.with_deeds(dice_of(self.seed, f"deeds in {key}"), document)
             tx.workflows.add(self.definition(document))
 
     def definition(self, document: dict[str, Any]) -> WorkflowRow:
@@ -329,6 +335,7 @@ class Simulation:
             return
         self.note(f"{server.process.name} is dead")
         self.figures["deaths"] += 1
+        self.deeds.died(server)
         self.loop.call_later(self.dice.choice((0.0, 0.3, 2.0, 6.0)), self._boot, server.slot, context=OUTSIDE)
 
     def living(self) -> list[Server]:
@@ -345,6 +352,7 @@ class Simulation:
             awake = [server for server in living if server.engine.me and not server.process.frozen]
             away = self.cluster.away or self.spread
             self.judge.tick(owners, could_adopt=bool(awake) and not away)
+            self.deeds.tick()
 
     def _began(self, world: ScriptedWorld, key: str) -> None:
         self.runs[key] = world.runs[key]
@@ -406,8 +414,12 @@ class Simulation:
 
     def _after(self, process: Process, name: str) -> None:
         self.judge.committed()
-        if process is not ANYBODY and self._aim(name, ("write_after",)) is not None:
+        if process is ANYBODY:
+            return
+        if self._aim(name, ("write_after",)) is not None:
             process.die()
+        elif (fault := self._aim(name, ("write_freeze",))) is not None:
+            self._freeze(process, fault.seconds)
 
     def _called(self, process: Process, call: str, key: str) -> None:
         fault = self._aim(call, ("call",))

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from cador.domain.events import Event, JobEnded
+from cador.domain.events import Event, JobEnded, Result
 from cador.domain.job_machine import ARROWS, Cause
 from cador.domain.task import (
     JOB_BUSY,
@@ -21,13 +21,14 @@ from cador.domain.task import (
     TaskStatus,
     WorkflowTask,
 )
-from cador.executors.scripted import ScriptedWorld
 from cador.ports.stores import NewTask
 from cador.storage.database import Stores
 from simulation.database import SimulatedDatabase, Violation
 
 if TYPE_CHECKING:
+    from cador.executors.scripted import ScriptedWorld
     from cador.ports.executor import End
+    from simulation.deeds import Deeds
 
 T = TaskStatus
 ENDS: Final = TASK_FINAL
@@ -79,7 +80,8 @@ class Judge:
     def __init__(
         self,
         db: SimulatedDatabase,
-        worlds: Iterable[ScriptedWorld],
+        worlds: "Iterable[ScriptedWorld | Deeds]",
+        deeds: "Deeds",
         *,
         note: Callable[[str], None],
         fail: Callable[[str], None],
@@ -87,7 +89,7 @@ class Judge:
         installation: str,
     ) -> None:
         """*fail*: told what must never be, before it is raised: whoever catches it, the run is over."""
-        self.db, self.worlds = db, list(worlds)
+        self.db, self.worlds, self.deeds = db, list(worlds), deeds
         self.note, self.fail, self.max_running = note, fail, max_running
         self.installation = installation
         self.ends: Counter[tuple[int, int]] = Counter()
@@ -150,7 +152,10 @@ class Judge:
                 self.tasks[what.workflow_key, what.number] = (task_id, what.idempotency_key)
             else:
                 self.events.setdefault(task_id, []).append(what)
-                if isinstance(what, JobEnded) and any(words in what.error for words in _GIVEN_UP):
+                if isinstance(what, JobEnded) and (
+                    any(words in what.error for words in _GIVEN_UP)
+                    or (what.result is Result.LOST and self._by_a_server(what.job_id))
+                ):
                     self.given_up.add(f"{self.installation}.{what.job_id}.{what.attempt}.{what.recovery}")
         self._pending.clear()
         self._rows()
@@ -161,6 +166,11 @@ class Judge:
             self._task(before, after)
         self.moves.clear()
         self._limits()
+
+    def _by_a_server(self, job_id: int) -> bool:
+        """Whether a server itself carries it out: what it does when it is frozen nobody knows."""
+        row = self.db.raw.execute("SELECT kind FROM job_task WHERE id = ?", (job_id,)).fetchone()
+        return row is not None and row[0] == JobKind.SERVER
 
     def _task(self, before: WorkflowTask, after: WorkflowTask) -> None:
         label = after.label
@@ -220,9 +230,10 @@ class Judge:
         """It runs again because its execution was lost: that must be so."""
         key = self.key(old)
         # One that never began may have been stopped before it was given up, by a server that died in between.
+        loose = self.deeds.loose(key)
         lost = self.losses[key] > 0 or not self.begun[key]
-        self._must(lost, f"{label}: run again, but {key} was never lost")
-        self._must(not self._lives(key), f"{label}: run again while {key} runs")
+        self._must(lost or loose, f"{label}: run again, but {key} was never lost")
+        self._must(loose or not self._lives(key), f"{label}: run again while {key} runs")
 
     def _over(self, label: str, old: JobTask, new: JobTask) -> None:
         """Its attempt is over: nothing of it runs, and it ended as is said."""
@@ -348,7 +359,7 @@ class Judge:
             "SELECT id, attempt, recovery FROM job_task WHERE stopping != '' AND status IN ('prepare', 'running')"
         ).fetchall()
         going = {f"{self.installation}.{job_id}.{attempt}.{recovery}": job_id for job_id, attempt, recovery in rows}
-        unstopped = {key: job_id for key, job_id in going.items() if self._lives(key)}
+        unstopped = {key: job_id for key, job_id in going.items() if self._lives(key) and not self.deeds.parked(key)}
         self._unstopped = {key: self._unstopped.get(key, 0) + could_adopt for key in unstopped}
         self._untold = {key: self._untold.get(key, 0) + 1 for key, job_id in unstopped.items() if job_id not in told}
         for key, seconds in self._unstopped.items():

@@ -39,7 +39,7 @@ def look_over(sim: "Simulation") -> None:
 
 def _outside(sim: "Simulation") -> None:
     """Nothing runs any more, and everything that began was awaited."""
-    for world in sim.worlds:
+    for world in sim.judge.worlds:
         for key in sorted(world.runs):
             if world.end(key) is None and key not in sim.judge.given_up:
                 sim.fail(f"{key} runs although nothing is unfinished")

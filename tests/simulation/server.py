@@ -11,7 +11,6 @@ from cador.engine.engine import Engine
 from cador.engine.preparing import Catalogues, Preparer
 from cador.engine.room import Limits
 from cador.executors.scripted import ScriptedExecutor
-from cador.jobs.types import load_types
 from cador.operations.callbacks import KIND as CALLBACK
 from cador.operations.callbacks import CallbackCourier
 from cador.operations.context import Context, Options
@@ -20,6 +19,7 @@ from cador.ports.executor import Unreachable
 from cador.ports.outgoing import NoAnswer, Reply
 from cador.storage.blobs import LocalBlobs
 from cador.storage.sealing import AesSealer
+from simulation.deeds import DRAIN_S, TYPES, OwnExecutor
 from simulation.executor import SimulatedExecutor
 from simulation.loop import OUTSIDE, Process
 from simulation.peers import SimulatedPeers
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from cador.ports.peers import Peers
     from simulation.installation import Simulation
 
-TYPES: Final = load_types()
 NOWHERE: Final = Path("/nonexistent/blobs")
 """Simulated jobs leave no files."""
 LOST_AFTER_S: Final = 8.0
@@ -76,6 +75,7 @@ class Server:
         self.peers: Peers = Alone(db) if sim.alone else SimulatedPeers(sim.cluster, self.process, f"m{slot}:boot")
         self.executor = SimulatedExecutor(ScriptedExecutor(self.world, sim.script), sim.way, self.process)
         catalogues, sealer, clock = Catalogues(), AesSealer(b"k" * 32), Ticking(self)
+        self.own = OwnExecutor(self, clock.now)
         logs, blobs = sim.logs.of(self.process), LocalBlobs(NOWHERE)
         outgoing = Outside(self)
         self.engine = Engine(
@@ -85,7 +85,7 @@ class Server:
             clock=clock,
             logs=logs,
             blobs=blobs,
-            executors={self.executor.name: self.executor},
+            executors={self.executor.name: self.executor, self.own.name: self.own},
             preparer=Preparer(
                 types=TYPES,
                 sealer=sealer,
@@ -125,9 +125,15 @@ class Server:
             self._leaving.set_result(None)
 
     async def _serve(self) -> None:
-        async with self.engine.running():
-            self.ready = True
-            await self._leaving
+        try:
+            async with self.engine.running():
+                self.ready = True
+                try:
+                    await self._leaving
+                finally:
+                    await self.own.drain(DRAIN_S)
+        finally:
+            await self.own.close()
 
     def _over(self, serving: asyncio.Task[Any]) -> None:
         """It is out of its tree of tasks: the process ends, whatever is left of it."""
