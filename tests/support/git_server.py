@@ -199,38 +199,44 @@ def ssh_serving(root: Path, work: Path) -> Iterator[SshServer]:
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(work / name)], check=True)
     (work / "authorized").write_text((work / "user.pub").read_text())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     (work / "config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {work}/host\nAuthorizedKeysFile {work}/authorized\n"
+        f"HostKey {work}/host\nAuthorizedKeysFile {work}/authorized\n"
         "StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\nPidFile none\n"
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    with (work / "log").open("wb") as log:
-        server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(work / "config")], stdout=log, stderr=log)
+    user = subprocess.run(["id", "-un"], capture_output=True, check=True, text=True).stdout.strip()
+    host, other = (" ".join((work / f"{n}.pub").read_text().split()[:2]) for n in ("host", "user"))
+    with _one_sshd_for_each_connection([SSHD, "-i", "-e", "-f", str(work / "config")], work / "log") as port:
+        where = f"[127.0.0.1]:{port}"
+        yield SshServer(
+            f"ssh://{user}@127.0.0.1:{port}{root}",
+            (work / "user").read_text(),
+            f"{where} {host}\n",
+            f"{where} {other}\n",
+        )
+
+
+@contextlib.contextmanager
+def _one_sshd_for_each_connection(command: list[str], log: Path) -> Iterator[int]:
+    """The port. It is ours from the beginning: an sshd that listens itself would have to be told one that is free."""
+    running: list[subprocess.Popen[bytes]] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as told:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):  # the end
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        running.append(subprocess.Popen(command, stdin=connection, stdout=connection, stderr=told))
+
+        thread = threading.Thread(target=accept)
+        thread.start()
         try:
-            _wait_for(port, server, work / "log")
-            user = subprocess.run(["id", "-un"], capture_output=True, check=True, text=True).stdout.strip()
-            host, other = (" ".join((work / f"{n}.pub").read_text().split()[:2]) for n in ("host", "user"))
-            where = f"[127.0.0.1]:{port}"
-            yield SshServer(
-                f"ssh://{user}@127.0.0.1:{port}{root}",
-                (work / "user").read_text(),
-                f"{where} {host}\n",
-                f"{where} {other}\n",
-            )
+            yield listener.getsockname()[1]
         finally:
-            server.terminate()
-            server.wait()
-
-
-def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        assert server.poll() is None, log.read_text()
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        threading.Event().wait(0.02)
-    raise TimeoutError(log.read_text())
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for server in running:
+                server.terminate()
+                server.wait()

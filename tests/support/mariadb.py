@@ -21,6 +21,12 @@ __all__ = ["MariaDB", "mariadb"]
 
 STARTS_S = 60.0
 PASSWORD = "maria-p4ssw0rd-for-tests"
+PORTS = 5
+"""How many are tried: between its choice and the server's start anybody may take one."""
+
+
+class Taken(Exception):
+    """The port is somebody else's."""
 
 
 class MariaDB:
@@ -50,28 +56,49 @@ class MariaDB:
             "GRANT ALL PRIVILEGES ON *.* TO 'ci'@'%';\n"
         )
         prepared.chmod(0o644)
+        self._command = [
+            program, "--no-defaults", f"--datadir={data}", f"--socket={self._folder / 'socket'}",
+            "--bind-address=127.0.0.1", f"--init-file={prepared}", "--skip-log-bin",
+            "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", *as_user,
+        ]  # fmt: skip
+        self._environ = mine
+        for left in range(PORTS, 0, -1):
+            try:
+                self._start()
+                return
+            except Taken:
+                assert left > 1, "no port stays free"
+
+    def _start(self) -> None:
+        """Raises: Taken: somebody else has the port by now."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self._log = (self._folder / "log").open("wb")
         self._process = subprocess.Popen(
-            [program, "--no-defaults", f"--datadir={data}", f"--socket={self._folder / 'socket'}",
-             f"--port={self.port}", "--bind-address=127.0.0.1", f"--init-file={prepared}", "--skip-log-bin",
-             "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", *as_user],
-            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=mine,
+            [*self._command, f"--port={self.port}"],
+            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=self._environ,
         )  # fmt: skip
-        self._await()
+        try:
+            self._await()
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            self._log.close()
+            raise
 
     def _await(self) -> None:
         deadline = time.monotonic() + STARTS_S
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), 1.0) as connection:
-                    if connection.recv(1):
+                    if self._process.poll() is None and connection.recv(1):
                         return
             except OSError:
                 pass
             said = (self._folder / "log").read_text(errors="replace")
+            if "Address already in use" in said:
+                raise Taken
             assert self._process.poll() is None, said
             assert time.monotonic() < deadline, said
             time.sleep(0.05)
