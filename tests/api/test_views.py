@@ -148,7 +148,12 @@ async def test_what_is_refused(server: Site) -> None:
     assert (await server.post(PATH, json=hostile)).status_code == 400
     wrong = {"project_key": PROJECT, "name": "x", "workflow_list": [{"workflow_key": "one", "workflow_type": ""}]}
     refused(await server.post(PATH, json=wrong), 400, "workflow type must be custom or product")
+    # A member that is misspelled must not be a change that says "success" and changes nothing.
+    misspelled = {"project_key": PROJECT, "name": "x", "workflows": listed}
+    refused(await server.post(PATH, json=misspelled), 400, "workflow_list: is required")
     await create(server, "ops")
+    reply = await server.call("PUT", f"{PATH}/ops", json={"workflows": listed}, params=OF_PROJECT)
+    refused(reply, 400, "workflow_list: is required")
     again = {"project_key": PROJECT, "name": "ops", "workflow_list": listed}
     refused(await server.post(PATH, json=again), 6892, "mongo duplicate key error")
     unknown = f"failed to find workflow view gone for project {PROJECT}"

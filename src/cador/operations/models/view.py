@@ -31,7 +31,7 @@ class ViewBody(Body):
     """What "create a view" sends. A workflow that is listed twice counts once; it need not exist."""
 
     name: str = ""
-    workflow_list: list[ViewMember] = Field(default_factory=list, max_length=MOST_MEMBERS)
+    workflow_list: list[ViewMember] = Field(max_length=MOST_MEMBERS)
 
     @model_validator(mode="after")
     def _rules(self) -> "ViewBody":
@@ -50,4 +50,4 @@ class ViewMemberChange(ViewMember):
 class ViewChange(Body):
     """What "edit a view" sends: workflows that are not listed stay as they are."""
 
-    workflow_list: list[ViewMemberChange] = Field(default_factory=list, max_length=MOST_MEMBERS)
+    workflow_list: list[ViewMemberChange] = Field(max_length=MOST_MEMBERS)
