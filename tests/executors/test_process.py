@@ -1,6 +1,7 @@
 """What only real processes can show: containment, environment, limits, files, floods."""
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -489,6 +490,29 @@ def test_a_start_nobody_waits_for_leaks_nothing(run: Run) -> None:
             assert heard.output == b"done\n"
             await executor.remove(f"k-{number}", "")
         assert descriptors() <= before + 1
+
+    run(test)
+
+
+def test_without_a_watch_to_be_had_a_job_is_looked_at(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's number of inotify watches is limited, and other programs use them, too."""
+    monkeypatch.setattr("cador.executors.process._LOOK_S", 0.01)
+
+    def none_left(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def test(executor: ProcessExecutor) -> None:
+        executor._watch.add = none_left  # type: ignore[method-assign]
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(3):
+            key = f"k-{number}"
+            await executor.start(key, JobFolder(steps=(sh("echo one; sleep 100000"),)))
+            await until(executor, key, b"one\n")
+            await executor.stop(key, key, "cancel", 0.1)
+            assert (await hear(executor, key)).end.stopped == "cancel"
+            await executor.remove(key, key)
+        assert len(os.listdir("/proc/self/fd")) <= before + 2
+        eventually(lambda: not executor._tasks)
 
     run(test)
 

@@ -64,7 +64,7 @@ class Births:
         try:
             return holder.place(key, limits)
         except OSError as error:
-            if error.errno == errno.EINVAL:
+            if error.errno in (errno.EINVAL, errno.ERANGE):
                 raise StartRefused(f"the limits of the job cannot be set here: {limits}") from error
             raise
 

@@ -41,6 +41,7 @@ _PUNCH_BYTES: Final = 1 << 20
 _BLOCK: Final = 4096
 _NO_ROOM_BYTES: Final = 65_536
 _THREADS: Final = 8
+_LOOK_S: Final = 1.0
 log = structlog.get_logger(__name__)
 
 
@@ -172,11 +173,21 @@ class ProcessExecutor:
             run.dead.set()
             return run
         folder = self._folders.place(key)
-        for path, mask in ((f"{folder}/marks", IN_CLOSE_WRITE), (f"{folder}/output", IN_MODIFY)):
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile: the driver ends by itself
-                run.watches.append(self._watch.add(path, mask, run.wake))
+        try:
+            for path, mask in ((f"{folder}/marks", IN_CLOSE_WRITE), (f"{folder}/output", IN_MODIFY)):
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile: the driver ends by itself
+                    run.watches.append(self._watch.add(path, mask, run.wake))
+        except OSError as error:  # the machine has no watch left (fs.inotify.max_user_watches)
+            log.warning("job_not_watched", execution=key, error=str(error))
+            run.ticks = self._go(self._tick(run))
         self._loop.add_reader(driver.pidfd, self._died, run)
         return run
+
+    async def _tick(self, run: Run) -> None:
+        """Have *run* looked at again and again, where nobody tells when there is something to see."""
+        while not run.over.is_set():
+            await asyncio.sleep(_LOOK_S)
+            run.wake()
 
     def _died(self, run: Run) -> None:
         self._close_driver(run)
@@ -244,8 +255,9 @@ class ProcessExecutor:
         for watch in run.watches:
             self._watch.forget(watch, run.wake)
         run.watches.clear()
-        if run.ladder is not None:
-            run.ladder.cancel()
+        for task in (run.ladder, run.ticks):
+            if task is not None:
+                task.cancel()
         self._close_driver(run)
 
     def _close_driver(self, run: Run) -> None:

@@ -55,6 +55,8 @@ class Run:
         self.reason = ""
         self.listeners: set[asyncio.Event] = set()
         self.ladder: asyncio.Task[None] | None = None
+        self.ticks: asyncio.Task[None] | None = None
+        """Instead of the watches, when there were none to be had."""
         self.ladder_reason = ""
 
     def wake(self) -> None:
