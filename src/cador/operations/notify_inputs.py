@@ -129,12 +129,13 @@ def _with(stored: Mapping[str, Any], kind: str, entry: Mapping[str, Any], place:
     if kind == "mail" and "user_ids" in people:
         named = [{"type": "user", "user_id": uid} for uid in people["user_ids"]]
         people["target_users"] = [*named, *people.get("target_users", ())]
-    _check_dynamic(people.get("dynamic_recipients") or (), channel, kind, bool(config.get("app_id")), place)
+    check_dynamic(people.get("dynamic_recipients") or (), channel, kind, bool(config.get("app_id")), place)
     config |= {name: people[name] for name in channel.recipients if people.get(name)}
     return {**{key: value for key, value in result.items() if key not in channel.flat}, channel.config: config}
 
 
-def _check_dynamic(recipients: Sequence[str], channel: Channel, kind: str, has_app: bool, place: str) -> None:
+def check_dynamic(recipients: Sequence[str], channel: Channel, kind: str, has_app: bool, place: str) -> None:
+    """Raises: Invalid: one is no variable, or can never be resolved."""
     where = f"{place}.{channel.config}.dynamic_recipients"
     for recipient in recipients:
         if not channel.dynamic:

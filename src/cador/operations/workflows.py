@@ -21,7 +21,9 @@ from cador.jobs.rules import BAD_KEY, KEY_PATTERN, check_workflow
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.finding import is_public
+from cador.operations.notify_ctls import check_notifications
 from cador.operations.resources import refuse_sealed
+from cador.operations.roles import forget_workflow
 from cador.operations.seeing import visible_workflows
 from cador.operations.views import add_to_view, enabled_in, leave_views
 from cador.ports.sealing import Sealer
@@ -114,6 +116,7 @@ def check_new(tx: Tx, workflow: Workflow, types: Mapping[str, JobType]) -> None:
     if not project_known(tx, workflow.project):
         raise NotFound("project", workflow.project)
     check_workflow(workflow, types)
+    check_notifications(workflow.doc)
 
 
 def project_known(tx: Tx, project: str) -> bool:
@@ -131,6 +134,7 @@ def change_workflow(
     if old.type in IMPLICIT:
         raise InvalidDefinition(f"workflow {old.key} runs a test or scan: change that instead")
     check_workflow(workflow, types)
+    check_notifications(workflow.doc)
     changed = workflow.display_name != old.display_name
     if changed and tx.workflows.display_name_taken(old.project, workflow.display_name, old.key):
         raise DisplayNameTaken("display name", workflow.display_name, project=old.project)
@@ -148,6 +152,7 @@ def remove_workflow(tx: Tx, ear: Ear, key: str) -> Burial | None:
     row = tx.workflows.find(key)
     if row is not None:
         leave_views(tx, row.project, key)
+        forget_workflow(tx, row.project, key)
     tx.workflows.delete(key)
     return bury(tx, ear, key)
 
