@@ -162,6 +162,8 @@ ROWS = (
 )  # fmt: skip
 TEMPLATES = "/api/v1/templates"
 ROWS += (
+    Row("plugin", "/api/v1/plugins", {"name": "row", "version": "1", "cmds": ["true"], "category": "test"},
+        ("version", "2"), codes=(409, 404, 404, 404)),
     Row("dockerfiletemplate", f"{TEMPLATES}/dockerfile", {"name": "row", "dockerfile_text": "FROM scratch"},
         ("dockerfile_text", "FROM x"), codes=(6040, 6043, 6041, 6044)),
     Row("buildtemplate", f"{TEMPLATES}/build",
