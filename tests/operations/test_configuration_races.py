@@ -48,6 +48,8 @@ class Seen:
         found = getattr(self._inner, name)
         if name in ("resources", "workflows"):
             return Seen(found, self._come, ("add", "replace", "delete"))
+        if name == "people":
+            return Seen(found, self._come, ("replace_user", "delete_user", "set_roles", "logged_in"))
         if name not in self._members:
             return found
 

@@ -192,9 +192,12 @@ async def test_users(database: Database) -> None:
         with pytest.raises(AlreadyExists):
             await database.write(lambda tx, other=other: tx.people.add_user(other))
 
-    moved = replace(BOB, name="Robert", last_login_at=7.0, admin=True)
-    await database.write(lambda tx: tx.people.replace_user(moved))
+    moved = replace(BOB, name="Robert", admin=True)
+    await database.write(lambda tx: tx.people.replace_user(replace(moved, last_login_at=9.0)))
     assert await database.read(lambda tx: tx.people.user("id-2")) == moved
+    assert await database.write(lambda tx: tx.people.logged_in("id-2", 7.0))
+    assert not await database.write(lambda tx: tx.people.logged_in("id-9", 7.0))
+    assert await database.read(lambda tx: tx.people.user("id-2")) == replace(moved, last_login_at=7.0)
     with pytest.raises(AlreadyExists):
         await database.write(lambda tx: tx.people.replace_user(replace(BOB, account="ann")))
     with pytest.raises(NotFound):

@@ -14,7 +14,7 @@ from cador.operations.context import Context
 from cador.operations.models.body import read_body
 from cador.operations.models.groups import GroupBody, GroupChange, MembersBody
 from cador.operations.policy import GROUP
-from cador.operations.resources import Doc, Hand, by_id, drop, get, put_new, put_over
+from cador.operations.resources import Doc, Hand, by_id, change, drop, get, put_new, put_over
 from cador.operations.roles import forget_group, group_roles
 from cador.ports.stores import Resource, Tx, User
 
@@ -117,20 +117,19 @@ async def create_group(ctx: Context, actor: Actor, body: Doc) -> Group:
     """Raises: Invalid: also a member nobody knows; AlreadyExists."""
     new = read_body(GroupBody, body)
 
-    def write(tx: Tx) -> Group:
+    def write(tx: Tx, hand: Hand) -> Group:
         if tx.resources.find(KIND, "", new.name) is not None:
             raise AlreadyExists(KIND, new.name)
         _check_members(tx, new.uids)
-        stored = put_new(tx, Hand(actor, ctx.sealer), KIND, "", new.name, new.document(), uid=str(uuid.uuid4()))
-        return _group(tx, stored)
+        return _group(tx, put_new(tx, hand, KIND, "", new.name, new.document(), uid=str(uuid.uuid4())))
 
-    return await ctx.db.write(write)
+    return await change(ctx, actor, write)
 
 
 async def change_group(ctx: Context, actor: Actor, ident: str, body: Doc) -> Group:
     """What is absent stays. Raises: Invalid, NotFound; AlreadyExists: the new name is another group's."""
-    change = read_body(GroupChange, body)
-    fields = {key: value for key, value in change.model_dump().items() if value is not None}
+    given = read_body(GroupChange, body)
+    fields = {key: value for key, value in given.model_dump().items() if value is not None}
     return await _change(ctx, actor, ident, lambda document: {**document, **fields})
 
 
@@ -153,11 +152,7 @@ async def remove_member(ctx: Context, actor: Actor, ident: str, uid: str) -> Gro
 
 async def delete_group(ctx: Context, actor: Actor, ident: str) -> None:
     """Raises: NotFound; Conflict: a workflow names it."""
-
-    def write(tx: Tx) -> None:
-        drop_group(tx, Hand(actor, ctx.sealer), by_id(tx, KIND, ident))
-
-    await ctx.db.write(write)
+    await change(ctx, actor, lambda tx, hand: drop_group(tx, hand, by_id(tx, KIND, ident)))
 
 
 def drop_group(tx: Tx, hand: Hand, group: Resource) -> None:
@@ -166,12 +161,11 @@ def drop_group(tx: Tx, hand: Hand, group: Resource) -> None:
     drop(tx, hand, group)
 
 
-async def _change(ctx: Context, actor: Actor, ident: str, change: Callable[[Doc], Doc]) -> Group:
-    def write(tx: Tx) -> Group:
+async def _change(ctx: Context, actor: Actor, ident: str, changed: Callable[[Doc], Doc]) -> Group:
+    def write(tx: Tx, hand: Hand) -> Group:
         old = by_id(tx, KIND, ident)
-        document = read_body(GroupBody, change(old.document)).document()
+        document = read_body(GroupBody, changed(old.document)).document()
         _check_members(tx, [uid for uid in document["uids"] if uid not in old.document["uids"]])
-        hand = Hand(actor, ctx.sealer)
         _guard(tx, hand, old, document["uids"])
         if document["name"] == old.name:
             put_over(tx, hand, old, document)
@@ -186,7 +180,7 @@ async def _change(ctx: Context, actor: Actor, ident: str, change: Callable[[Doc]
         hand.audit(tx, f"edit_{KIND}", "", f"{KIND}/{renamed.name}", {"document": document, "was": old.name})
         return _group(tx, renamed)
 
-    return await ctx.db.write(write)
+    return await change(ctx, actor, write)
 
 
 def _guard(tx: Tx, hand: Hand, group: Resource, uids: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from cador.operations.context import Context
 from cador.operations.live import Desk
 from cador.operations.models.body import read_body
 from cador.operations.models.stored_secret import SecretBody, body_of
-from cador.operations.resources import Doc, Hand, need_project
+from cador.operations.resources import Doc, Hand, change, need_project
 from cador.operations.stored_secrets import KIND, drop, store
 from cador.ports.stores import Resource, Tx
 
@@ -51,6 +51,7 @@ async def put_secret(ctx: Context, actor: Actor, project: str, name: str, body: 
 def _put(tx: Tx, claim: Claim, ctx: Context, actor: Actor, project: str, new: SecretBody, at: float) -> Outcome[None]:
     ear = Ear(tx, claim)
     tx.admission.lock()
+    tx.resources.hold()
     hand = Hand(actor, ctx.sealer)
     store(tx, hand, project, new, Desk(tx, hand, ctx.types, ear, at, {}).refill)
     return ear.outcome(None)
@@ -58,7 +59,7 @@ def _put(tx: Tx, claim: Claim, ctx: Context, actor: Actor, project: str, new: Se
 
 async def delete_secret(ctx: Context, actor: Actor, project: str, name: str) -> None:
     """Raises: NotFound; Conflict: something that was applied names it."""
-    await ctx.db.write(drop, Hand(actor, ctx.sealer), project, name)
+    await change(ctx, actor, lambda tx, hand: drop(tx, hand, project, name))
 
 
 def _shown(resource: Resource) -> Resource:

@@ -11,7 +11,7 @@ from cador.operations.context import Context
 from cador.operations.models.body import read_body
 from cador.operations.models.system import UserBody, UserChange
 from cador.operations.policy import COLLABORATION, GROUP, read_policy
-from cador.operations.resources import Doc, Hand
+from cador.operations.resources import Doc, Hand, change
 from cador.operations.sessions import Sessions
 from cador.ports.stores import Tx, User
 
@@ -143,10 +143,7 @@ async def create_user(ctx: Context, actor: Actor, body: Doc, sessions: Sessions)
         raise Invalid("password cannot be empty", place="password")
     password_hash = await sessions.hash_password(new.password)
 
-    def write(tx: Tx) -> User:
-        return store_user(tx, Hand(actor, ctx.sealer), new, password_hash, new=True)[0]
-
-    return await ctx.db.write(write)
+    return await change(ctx, actor, lambda tx, hand: store_user(tx, hand, new, password_hash, new=True)[0])
 
 
 async def change_user(ctx: Context, actor: Actor, uid: str, body: Doc, sessions: Sessions) -> None:
@@ -162,16 +159,11 @@ async def change_user(ctx: Context, actor: Actor, uid: str, body: Doc, sessions:
     password_hash = await sessions.hash_password(new.password) if new.password is not None else ""
     fields = {k: v for k, v in new.model_dump(exclude={"password"}).items() if v is not None}
 
-    def write(tx: Tx) -> None:
+    def write(tx: Tx, hand: Hand) -> None:
         old = get_user(tx, uid)
-        write_user(
-            tx,
-            Hand(actor, ctx.sealer),
-            old,
-            replace(old, **fields, password_hash=password_hash or old.password_hash),
-        )
+        write_user(tx, hand, old, replace(old, **fields, password_hash=password_hash or old.password_hash))
 
-    await ctx.db.write(write)
+    await change(ctx, actor, write)
 
 
 async def find_user(ctx: Context, actor: Actor, uid: str) -> User:
@@ -230,8 +222,4 @@ def _holding(tx: Tx, wanted: Wanted) -> Callable[[User], bool]:
 
 async def delete_user(ctx: Context, actor: Actor, uid: str) -> None:
     """Raises: NotFound, Conflict."""
-
-    def write(tx: Tx) -> None:
-        drop_user(tx, Hand(actor, ctx.sealer), get_user(tx, uid))
-
-    await ctx.db.write(write)
+    await change(ctx, actor, lambda tx, hand: drop_user(tx, hand, get_user(tx, uid)))

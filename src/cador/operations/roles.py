@@ -32,7 +32,7 @@ from cador.operations.models.roles import (
 from cador.operations.people import all_users, get_user, write_user
 from cador.operations.policy import COLLABORATION, GROUP, GROUP_ROLES
 from cador.operations.policy import ROLE as ROLE
-from cador.operations.resources import Doc, Hand, by_id, get, need_project, put_new, put_over
+from cador.operations.resources import Doc, Hand, by_id, change, get, need_project, put_new, put_over
 from cador.ports.stores import Resource, Tx, User
 
 SYSTEM_ROLE_TEXT: Final = "everything"
@@ -149,32 +149,27 @@ async def create_role(ctx: Context, actor: Actor, namespace: str, body: Doc) -> 
     """Raises: Forbidden, Invalid, AlreadyExists, NotFound: the project."""
     may_manage(actor, namespace)
     new = read_body(RoleBody, body)
-    await ctx.db.write(store_role, Hand(actor, ctx.sealer), namespace, new, new=True)
+    await change(ctx, actor, lambda tx, hand: store_role(tx, hand, namespace, new, new=True))
 
 
 async def change_role(ctx: Context, actor: Actor, namespace: str, name: str, body: Doc) -> None:
     """What is absent stays; names do not change. Raises: Forbidden, Invalid, NotFound, Conflict: it is built in."""
     may_manage(actor, namespace)
-    change = {key: value for key, value in read_body(RoleChange, body).model_dump().items() if value is not None}
-    if change.get("name", name) != name:
+    given = {key: value for key, value in read_body(RoleChange, body).model_dump().items() if value is not None}
+    if given.get("name", name) != name:
         raise Invalid("name cannot be changed", place="name")
 
-    def write(tx: Tx) -> None:
+    def write(tx: Tx, hand: Hand) -> None:
         old = _changeable(tx, namespace, name)
-        merged = read_body(RoleBody, {**old.document, **change, "name": name})
-        store_role(tx, Hand(actor, ctx.sealer), namespace, merged)
+        store_role(tx, hand, namespace, read_body(RoleBody, {**old.document, **given, "name": name}))
 
-    await ctx.db.write(write)
+    await change(ctx, actor, write)
 
 
 async def delete_role(ctx: Context, actor: Actor, namespace: str, name: str) -> None:
     """Raises: Forbidden, NotFound; Conflict: somebody has it, or it is built in."""
     may_manage(actor, namespace)
-
-    def write(tx: Tx) -> None:
-        drop_role(tx, Hand(actor, ctx.sealer), _changeable(tx, namespace, name))
-
-    await ctx.db.write(write)
+    await change(ctx, actor, lambda tx, hand: drop_role(tx, hand, _changeable(tx, namespace, name)))
 
 
 def _changeable(tx: Tx, namespace: str, name: str) -> Resource:
@@ -305,12 +300,11 @@ async def add_bindings(ctx: Context, actor: Actor, namespace: str, body: Doc) ->
     may_manage(actor, namespace)
     new = read_body(BindingBody, body)
 
-    def write(tx: Tx) -> None:
-        hand = Hand(actor, ctx.sealer)
+    def write(tx: Tx, hand: Hand) -> None:
         for identity in new.identities:
             _add(tx, hand, namespace, identity, new.role)
 
-    await ctx.db.write(write)
+    await change(ctx, actor, write)
 
 
 def _add(tx: Tx, hand: Hand, namespace: str, identity: Identity, role: str) -> None:
@@ -329,22 +323,14 @@ async def set_roles(ctx: Context, actor: Actor, namespace: str, uid: str, body: 
     """
     may_manage(actor, namespace)
     roles = read_body(RolesBody, body).roles
-
-    def write(tx: Tx) -> None:
-        store_roles(tx, Hand(actor, ctx.sealer), get_user(tx, uid), namespace, roles)
-
-    await ctx.db.write(write)
+    await change(ctx, actor, lambda tx, hand: store_roles(tx, hand, get_user(tx, uid), namespace, roles))
 
 
 async def set_group_roles(ctx: Context, actor: Actor, namespace: str, gid: str, body: Doc) -> None:
     """The same for a group. Raises: Forbidden, Invalid, NotFound."""
     may_manage(actor, namespace)
     roles = read_body(RolesBody, body).roles
-
-    def write(tx: Tx) -> None:
-        store_group_roles(tx, Hand(actor, ctx.sealer), by_id(tx, GROUP, gid), namespace, roles)
-
-    await ctx.db.write(write)
+    await change(ctx, actor, lambda tx, hand: store_group_roles(tx, hand, by_id(tx, GROUP, gid), namespace, roles))
 
 
 # -- single workflows
@@ -410,7 +396,7 @@ def drop_collaboration(tx: Tx, hand: Hand, project: str, name: str) -> None:
 async def create_collaboration(ctx: Context, actor: Actor, project: str, body: Doc) -> None:
     """Share workflows. Raises: Invalid, AlreadyExists, NotFound: the project."""
     mode = _mode(body, project)
-    await ctx.db.write(store_collaboration, Hand(actor, ctx.sealer), project, mode, new=True)
+    await change(ctx, actor, lambda tx, hand: store_collaboration(tx, hand, project, mode, new=True))
 
 
 async def change_collaboration(ctx: Context, actor: Actor, project: str, name: str, body: Doc) -> None:
@@ -419,19 +405,19 @@ async def change_collaboration(ctx: Context, actor: Actor, project: str, name: s
         raise Invalid("name cannot be changed", place="name")
     mode = _mode(body, project, name)
 
-    def write(tx: Tx) -> None:
+    def write(tx: Tx, hand: Hand) -> None:
         get(tx, COLLABORATION, project, name)
-        store_collaboration(tx, Hand(actor, ctx.sealer), project, mode)
+        store_collaboration(tx, hand, project, mode)
 
-    await ctx.db.write(write)
+    await change(ctx, actor, write)
 
 
 async def delete_collaboration(ctx: Context, actor: Actor, project: str, name: str) -> None:
     """End the sharing. Raises: NotFound."""
-    await ctx.db.write(drop_collaboration, Hand(actor, ctx.sealer), project, name)
+    await change(ctx, actor, lambda tx, hand: drop_collaboration(tx, hand, project, name))
 
 
-# -- of groups that go
+# -- of groups and workflows that go
 
 
 def forget_group(tx: Tx, hand: Hand, group: Resource) -> None:
@@ -442,3 +428,11 @@ def forget_group(tx: Tx, hand: Hand, group: Resource) -> None:
     for binding in tx.resources.list_kind(GROUP_ROLES):
         if binding.name == group.uid:
             store_group_roles(tx, hand, group, binding.project or EVERYWHERE, ())
+
+
+def forget_workflow(tx: Tx, project: str, key: str) -> None:
+    """When a workflow is deleted: who had a share of it has none of the next one of that name."""
+    for mode in tx.resources.list_kind(COLLABORATION, project):
+        left = [one for one in mode.document["workflows"] if one["name"] != key]
+        if len(left) < len(mode.document["workflows"]):
+            tx.resources.replace(replace(mode, document={**mode.document, "workflows": left}))

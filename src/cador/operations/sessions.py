@@ -5,7 +5,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Final
 
@@ -221,8 +221,8 @@ def _attempt(tx: Tx, account: str, address: str) -> User | None:
 
 def _logged_in(tx: Tx, user: User, token: str, address: str, session_s: float) -> Login:
     """Store the session's token, and drop those of the user that are over."""
-    stored = tx.people.user(user.uid)
-    if stored is None:
+    # Held to the end: nobody deletes the user in between, and no other change of the user is undone.
+    if not tx.people.logged_in(user.uid, tx.now) or (stored := tx.people.user(user.uid)) is None:
         raise NotAuthenticated("account or password is wrong")
     both, of_account, of_address = _watched(user.account, address)
     tx.people.forgive((of_account, of_address), all_of=(both,))
@@ -240,7 +240,6 @@ def _logged_in(tx: Tx, user: User, token: str, address: str, session_s: float) -
         kind=SESSION,
     )
     token_id = tx.people.add_token(row)
-    tx.people.replace_user(replace(stored, last_login_at=tx.now))
     detail = {"token": token_id, "address": address}
     tx.audit.add(
         at=tx.now, actor=user.account, action="login", project="", target=f"user/{user.account}", detail=detail

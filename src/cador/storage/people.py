@@ -37,10 +37,14 @@ ADD_USER: Final = (
     .on_conflict_do_nothing()
     .returning(u.c.uid)
 )
+_KEPT: Final = frozenset({"uid", "last_login_at"})
 REPLACE_USER: Final = (
     update(u)
     .where(u.c.uid == bindparam("of_uid"))
-    .values({column.name: bindparam(column.name) for column in u.c if column is not u.c.uid})
+    .values({one.name: bindparam(one.name) for one in u.c if one.name not in _KEPT})
+)
+LOGGED_IN: Final = (
+    update(u).where(u.c.uid == bindparam("of_uid")).values(last_login_at=bindparam("at")).returning(u.c.uid)
 )
 DELETE_USER: Final = delete(u).where(u.c.uid == bindparam("of_uid"))
 
@@ -170,8 +174,12 @@ class People:
         other = self.by_account(user.account)
         if other is not None and other.uid != user.uid:
             raise AlreadyExists("user", user.account)
-        if self._connection.execute(REPLACE_USER, _values(user) | {"of_uid": user.uid}).rowcount != 1:
+        values = {name: value for name, value in _values(user).items() if name not in _KEPT}
+        if self._connection.execute(REPLACE_USER, values | {"of_uid": user.uid}).rowcount != 1:
             raise NotFound("user", user.account)
+
+    def logged_in(self, uid: str, at: float) -> bool:
+        return self._connection.execute(LOGGED_IN, {"of_uid": uid, "at": at}).one_or_none() is not None
 
     def delete_user(self, uid: str) -> None:
         """With tokens and roles."""

@@ -50,7 +50,12 @@ class PeopleStore(Protocol):
     def add_user(self, user: User) -> None:
         """Raises: AlreadyExists."""
 
-    def replace_user(self, user: User) -> None: ...
+    def replace_user(self, user: User) -> None:
+        """All but when the user logged in last. Raises: NotFound; AlreadyExists: the account is another user's."""
+
+    def logged_in(self, uid: str, at: float) -> bool:
+        """Write down when a user logged in last, and nothing else: others may change the user at that moment. False:
+        there is none."""
 
     def delete_user(self, uid: str) -> None: ...
 
