@@ -68,7 +68,7 @@ def test_a_start_whose_reply_is_lost_is_repeated_with_the_same_key() -> None:
             reply(handler, 200, {"task_id": 7})
 
     with peer(lose_the_first) as server:
-        assert server.client().start("/start", {"a": 1}) == {"task_id": 7}
+        assert server.client().tasks.start("w", "p") == {"task_id": 7}
     first, second = server.asked
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"] != ""
     assert first.body == second.body
@@ -76,8 +76,8 @@ def test_a_start_whose_reply_is_lost_is_repeated_with_the_same_key() -> None:
 
 def test_two_starts_have_two_keys() -> None:
     with peer(lambda asked, handler: reply(handler, 200, {})) as server:
-        server.client().start("/start", {})
-        server.client().start("/start", {})
+        server.client().tasks.start("w", "p")
+        server.client().tasks.start("w", "p")
     assert len({asked.headers["idempotency-key"] for asked in server.asked}) == 2
 
 

@@ -10,7 +10,8 @@ from cador.cli.client import Client, connect
 from cador.cli.manifest import Unset, checked, read, read_documents, variables_from
 from cador.cli.options import Json, Project, Yes
 from cador.cli.output import FAILED, USAGE, Failure, result, result_json, say
-from cador.cli.workflows import confirm
+from cador.cli.terminal import confirm
+from cador.client.shapes import ApplyResult
 from cador.operations.declarative.documents import Document
 from cador.operations.declarative.pipeline import to_wire, to_yaml
 from cador.operations.declarative.pipeline import validate as cross_checked
@@ -61,8 +62,7 @@ def apply(
     """
     variables = variables_from(env_file, set_ or [])
     documents = read_documents(file, variables, plain_secrets=allow_plain_secrets, keep_secrets=keep_secrets)
-    order = {"dryRun": dry_run, "prune": prune, "set": set_name}
-    return _tell(send(connect(), documents, **order), json)
+    return _tell(send(connect(), documents, dry_run=dry_run, prune=prune, set=set_name), json)
 
 
 def diff(
@@ -82,20 +82,18 @@ def diff(
     """
     variables = variables_from(env_file, set_ or [])
     documents = read_documents(file, variables, plain_secrets=allow_plain_secrets, keep_secrets=keep_secrets)
-    reply = send(connect(), documents, dryRun=True, prune=prune, set=set_name, diff=True)
+    reply = send(connect(), documents, dry_run=True, prune=prune, set=set_name, diff=True)
     changes = [one for one in reply["results"] if one["action"] != "unchanged"]
-    _tell({**reply, "results": changes}, json)
+    _tell({"results": changes, "warnings": reply["warnings"]}, json)
     return FAILED if changes else 0
 
 
-def send(client: Client, documents: list[Document], **order: Any) -> dict[str, Any]:
-    """Apply documents; *order*: what the apply route takes in its query. Raises: Refused."""
-    query = {key: str(value).lower() if isinstance(value, bool) else value for key, value in order.items()}
-    reply: dict[str, Any] = client.call("POST", "/openapi/apply", query, to_wire(documents))
-    return reply
+def send(client: Client, documents: list[Document], **order: Any) -> ApplyResult:
+    """Apply documents; *order*: as the client's ``configuration.apply`` takes it. Raises: Refused."""
+    return client.configuration.apply(to_wire(documents), **order)
 
 
-def _tell(reply: dict[str, Any], json: bool) -> int:
+def _tell(reply: ApplyResult, json: bool) -> int:
     """Print what became of each object. Returns the exit status."""
     if json:
         result_json(reply)
@@ -161,8 +159,7 @@ def export(
 
     $ cador export --project shop > cador.yaml
     """
-    query = {"projectKey": project, "withIds": "true" if with_ids else ""}
-    text = str(connect().call("GET", "/openapi/export", query, text=True))
+    text = connect().configuration.export(project, with_ids=with_ids)
     print(text, end="" if text.endswith("\n") else "\n")
     return 0
 
@@ -179,4 +176,4 @@ def delete(*, file: _Files, set_: _Set = None, env_file: _EnvFile = None, yes: Y
     if unset := variables.left_in("\n".join(f"{one.project} {one.name}" for one in documents)):
         raise Failure(f"variable {unset[0]} is not set, and what is to be deleted is named by it", USAGE)
     confirm(f"Delete {', '.join(f'{one.kind.lower()}/{one.name}' for one in reversed(documents))}?", yes)
-    return _tell(send(connect(), documents, delete=True), json)
+    return _tell(connect().configuration.delete(to_wire(documents)), json)

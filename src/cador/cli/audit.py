@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from cador.cli.client import connect
 from cador.cli.options import Json, group
 from cador.cli.output import FAILED, USAGE, Failure, plain, result, result_json, say, table
+from cador.client import shapes
 
 audit = group(
     "audit",
@@ -31,25 +32,20 @@ def list_entries(
 
     $ cador audit list --project shop --limit 20
     """
-    client, before = connect(), None
-    rows: list[dict[str, Any]] = []
-    while True:
-        size = min(limit - len(rows), 1000) if limit else 1000
-        query = {"account": account, "project": project, "action": action, "before": before, "limit": size}
-        page = client.get("/api/v1/audit", **{key: value for key, value in query.items() if value})
-        rows += page["entries"]
-        before = page["next_before"]
-        if before is None or (limit and len(rows) >= limit):
-            break
+    rows = connect().audit.list(account=account, project=project, action=action, limit=limit)
     if json:
         result_json(rows)
     else:
         table(
             ("id", "at", "account", "action", "project", "target", "detail"),
-            ([one[key] for key in ("id", "at", "account", "action", "project", "target")] + [_brief(one["detail"])]
-             for one in rows),
+            (_line(one) for one in rows),
         )  # fmt: skip
     return 0
+
+
+def _line(one: shapes.AuditEntry) -> tuple[object, ...]:
+    who = one["id"], one["at"], one["account"], one["action"], one["project"], one["target"]
+    return *who, _brief(one["detail"])
 
 
 def _brief(detail: dict[str, Any]) -> str:
@@ -70,13 +66,10 @@ def verify(
     $ cador audit verify
     $ cador audit verify --known 4711:9f86d081884c7d65
     """
-    query: dict[str, Any] = {}
-    if known:
-        ident, colon, digest = known.partition(":")
-        if not colon or not ident.isdecimal() or not digest:
-            raise Failure("--known is ID:HASH, as cador audit verify prints it", USAGE)
-        query = {"known_id": int(ident), "known_hash": digest}
-    found = connect().get("/api/v1/audit/verify", **query)
+    ident, colon, digest = known.partition(":")
+    if known and (not colon or not ident.isdecimal() or not digest):
+        raise Failure("--known is ID:HASH, as cador audit verify prints it", USAGE)
+    found = connect().audit.verify(int(ident or 0), digest)
     if json:
         result_json(found)
     elif found["ok"]:

@@ -3,18 +3,21 @@
 import os
 import socket
 import ssl
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPResponse
-from typing import Any
+from typing import Any, TypeVar
 
 from cador import __version__
 from cador.cli.contexts import Place, find_place
 from cador.cli.output import FAILED, NOT_ALLOWED, UNREACHABLE, USAGE, Failure
 from cador.client.errors import ApiError, OddReply, Unreachable
+from cador.client.groups import Groups
+from cador.client.methods import Sync
 from cador.client.sync import Client as ApiClient
-from cador.client.wire import Event, Request, parse_events, segment
+from cador.client.wire import Event, Request, Source, Steps, parse_events, segment
+
+T = TypeVar("T")
 
 __all__ = ["Client", "Event", "Refused", "Unreached", "connect", "language", "parse_events", "segment"]
 
@@ -34,10 +37,12 @@ class Unreached(Failure):
         super().__init__(message, UNREACHABLE)
 
 
-class Client:
-    """Talks to one server. One client may serve several threads."""
+class Client(Groups[Sync]):
+    """Talks to one server: all groups of calls of :class:`cador.client.Client`, their errors as failures of a command.
+    One client may serve several threads."""
 
     def __init__(self, place: Place) -> None:
+        super().__init__(self)
         self.place = place
         try:
             self.api = ApiClient(
@@ -50,6 +55,15 @@ class Client:
         except ValueError as error:
             raise Failure(f"{place.source}: {error}", USAGE) from None
 
+    def run(self, steps: Steps[T]) -> T:
+        """Carry out a call of a group. Raises: Unreached, Refused, Failure: it is no cador server."""
+        with self._failing():
+            return self.api.run(steps)
+
+    def follow(self, source: Source) -> Iterator[Event]:
+        with self._failing():
+            yield from self.api.follow(source)
+
     def get(self, path: str, **query: Any) -> Any:
         return self.call("GET", path, query)
 
@@ -61,20 +75,12 @@ class Client:
         body: Any = None,
         *,
         headers: Mapping[str, str] | None = None,
-        text: bool = False,
     ) -> Any:
-        """One request. *body*: text is sent as it is, anything else as JSON. Returns the parsed JSON or, where *text*
-        may come, that. Raises: Unreached, Refused, Failure: it is no cador server."""
-        with self._failing():
-            return self.api.send(Request(method, path, query or {}, body, headers or {}, text=text))
+        """One request. *body*: text is sent as YAML, anything else as JSON. Returns the parsed JSON.
 
-    def start(self, path: str, body: Any) -> Any:
-        """A POST that must happen once: it carries a key, and is repeated with that key when its reply is lost."""
-        headers = {"Idempotency-Key": uuid.uuid4().hex}
-        try:
-            return self.call("POST", path, None, body, headers=headers)
-        except Unreached:
-            return self.call("POST", path, None, body, headers=headers)
+        Raises: Unreached, Refused, Failure: it is no cador server."""
+        with self._failing():
+            return self.api.send(Request(method, path, query or {}, body, headers or {}))
 
     @contextmanager
     def download(self, path: str, *, accept: str = "") -> Iterator[HTTPResponse]:

@@ -16,12 +16,12 @@ from cador.cli.embedded import with_server
 from cador.cli.git_server import GitServer, snapshot
 from cador.cli.local import see_through
 from cador.cli.manifest import read_documents
-from cador.cli.output import Failure, on_terminal, result, say
+from cador.cli.output import Failure, moment, on_terminal, result, say
 from cador.cli.run import Choice, start
 from cador.cli.task_names import task_detail
 from cador.cli.task_view import OpenApproval, span
-from cador.cli.tasks import moment
 from cador.cli.terminal import ask
+from cador.client.shapes import Artifact
 
 PROJECT: Final = "shop"
 WORKFLOW: Final = "release"
@@ -80,9 +80,7 @@ def _show(client: Client, folder: Path, server: GitServer, stop: threading.Event
 
 def _reader(client: Client) -> str:
     """A token for the release job: it may read workflows and nothing else."""
-    uid = client.get("/api/v1/me")["uid"]
-    body = {"name": "release job", "scopes": ["get_workflow"]}
-    return str(client.call("POST", f"/openapi/users/{segment(uid)}/tokens", None, body)["token"])
+    return client.tokens.create(client.server.me()["uid"], "release job", scopes=["get_workflow"])["token"]
 
 
 def _decide(approval: OpenApproval, stop: threading.Event) -> bool | None:
@@ -95,7 +93,7 @@ def _decide(approval: OpenApproval, stop: threading.Event) -> bool | None:
 def _summary(client: Client, detail: dict[str, Any], took_s: float) -> None:
     """What happened, in the end, on stdout."""
     base = f"/api/v1/tasks/{segment(WORKFLOW)}/{detail['task_id']}/artifacts"
-    files = client.get(base)["artifacts"]
+    files = client.tasks.artifacts(WORKFLOW, detail["task_id"])
     result("")
     result(f"status    {detail['status']}, {took_s:.1f} s altogether")
     for stage in detail["stages"]:
@@ -115,7 +113,7 @@ def _summary(client: Client, detail: dict[str, Any], took_s: float) -> None:
     result("  cador run WORKFLOW -f          starts a task and follows it")
 
 
-def _tests(client: Client, base: str, files: list[dict[str, Any]]) -> dict[str, int]:
+def _tests(client: Client, base: str, files: list[Artifact]) -> dict[str, int]:
     """Counts of all JUnit reports among the artifacts."""
     from defusedxml.ElementTree import fromstring
 

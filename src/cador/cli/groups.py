@@ -1,15 +1,15 @@
 """``cador group``."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from cador.cli.client import Client, connect, segment
+from cador.cli.client import Client, connect
 from cador.cli.options import Json, Yes
 from cador.cli.options import group as commands
-from cador.cli.output import Failure, result, result_json, say, table
+from cador.cli.output import Failure, plain, result, result_json, say, table
 from cador.cli.people import find_uid
-from cador.cli.workflows import confirm
+from cador.cli.terminal import confirm
 
 group = commands(
     "group",
@@ -23,25 +23,13 @@ _Name = Annotated[str, Parameter(help="Name of the group.")]
 _Members = Annotated[
     list[str] | None, Parameter(name="--member", negative="", help="Account of a member; again for more.")
 ]
-_PATH = "/openapi/user-groups"
 
 
-def _all(client: Client) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    page = 1
-    while True:
-        reply = client.get(_PATH, pageNum=page, pageSize=200)
-        found += reply["group_list"]
-        if len(found) >= reply["total"] or not reply["group_list"]:
-            return found
-        page += 1
-
-
-def _path(client: Client, name: str) -> str:
-    found = next((one for one in _all(client) if one["name"] == name), None)
+def _ident(client: Client, name: str) -> str:
+    found = client.groups.find(name)
     if found is None:
         raise Failure(f"there is no group {name}; cador group list shows those there are")
-    return f"{_PATH}/{segment(found['id'])}"
+    return found["id"]
 
 
 @group.command(name="list")
@@ -50,7 +38,7 @@ def list_groups(*, json: Json = False) -> int:
 
     $ cador group list
     """
-    rows = _all(connect())
+    rows = connect().groups.list()
     if json:
         result_json(rows)
     else:
@@ -68,12 +56,12 @@ def show(name: _Name, /, *, json: Json = False) -> int:
     $ cador group show leads
     """
     client = connect()
-    detail = client.get(_path(client, name))
+    detail = client.groups.get(_ident(client, name))
     if json:
         result_json(detail)
         return 0
     for key in ("name", "description", "id"):
-        result(f"{key}: {detail[key]}")
+        result(plain(f"{key}: {detail[key]}"))
     for user in detail["users"]:
         result(f"member: {user['account']} ({user['name']})")
     return 0
@@ -87,7 +75,7 @@ def create(name: _Name, /, *, description: str = "", member: _Members = None) ->
     """
     client = connect()
     uids = [find_uid(client, account) for account in member or ()]
-    client.call("POST", _PATH, None, {"name": name, "description": description, "uids": uids})
+    client.groups.create(name, uids, description=description)
     say(f"group {name} is created")
     return 0
 
@@ -99,8 +87,7 @@ def add(name: _Name, account: Annotated[str, Parameter(help="Account of the new 
     $ cador group add leads carol
     """
     client = connect()
-    path, uid = _path(client, name), find_uid(client, account)
-    client.call("POST", f"{path}/users", None, {"uids": [uid]})
+    client.groups.add(_ident(client, name), [find_uid(client, account)])
     say(f"{account} is in {name}")
     return 0
 
@@ -112,8 +99,7 @@ def remove(name: _Name, account: Annotated[str, Parameter(help="Account of the m
     $ cador group remove leads carol
     """
     client = connect()
-    path, uid = _path(client, name), find_uid(client, account)
-    client.call("DELETE", f"{path}/users/{segment(uid)}")
+    client.groups.remove(_ident(client, name), find_uid(client, account))
     say(f"{account} is not in {name} any more")
     return 0
 
@@ -125,8 +111,8 @@ def delete(name: _Name, /, *, yes: Yes = False) -> int:
     $ cador group delete leads
     """
     client = connect()
-    path = _path(client, name)
+    ident = _ident(client, name)
     confirm(f"Delete group {name}?", yes)
-    client.call("DELETE", path)
+    client.groups.delete(ident)
     say(f"group {name} is deleted")
     return 0

@@ -1,12 +1,13 @@
 """``cador settings``: what administrators change while servers work."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from cador.cli.client import connect
 from cador.cli.options import Json, group
 from cador.cli.output import USAGE, Failure, result_json, table
+from cador.client import shapes
 
 settings = group(
     "settings",
@@ -16,8 +17,6 @@ settings = group(
       $ cador settings set engine.max_running_tasks 8""",
 )
 
-_PATH = "/api/v1/settings"
-
 
 @settings.command
 def show(*, json: Json = False) -> int:
@@ -25,7 +24,7 @@ def show(*, json: Json = False) -> int:
 
     $ cador settings show
     """
-    return _print(connect().get(_PATH), json=json)
+    return _print(connect().server.settings(), json=json)
 
 
 @settings.command(name="set")
@@ -44,13 +43,13 @@ def set_setting(
     if value != "default" and not (value.isascii() and value.isdigit()):
         raise Failure(f"{value} is neither a whole number nor default", USAGE)
     number = None if value == "default" else int(value)
-    return _print(connect().call("PUT", _PATH, None, {name: number}), json=json)
+    return _print(connect().server.change_settings({name: number}), json=json)
 
 
-def _print(reply: Any, *, json: bool) -> int:
+def _print(settings: list[shapes.Setting], *, json: bool) -> int:
     if json:
-        result_json(reply)
+        result_json({"settings": settings})
         return 0
-    rows = ((s["name"], s["value"], s["configured"], "yes" if s["live"] else "no") for s in reply["settings"])
+    rows = ((s["name"], s["value"], s["configured"], "yes" if s["live"] else "no") for s in settings)
     table(("setting", "value", "configured", "changed"), rows)
     return 0

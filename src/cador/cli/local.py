@@ -86,7 +86,7 @@ def see_through(client: Client, workflow: str, number: int, stop: threading.Even
             if approved:
                 execute_stage(client, workflow, number, str(detail["project_key"]), {"stage_name": stage.name})
             elif approved is False:
-                client.call("DELETE", "/openapi/workflows/custom/task", {"workflowKey": workflow, "taskId": number})
+                client.tasks.cancel(workflow, number)
 
     ended = False
     try:
@@ -95,7 +95,7 @@ def see_through(client: Client, workflow: str, number: int, stop: threading.Even
     finally:
         if not ended:
             say(f"stopping {workflow}/{number}")
-            client.call("DELETE", "/openapi/workflows/custom/task", {"workflowKey": workflow, "taskId": number})
+            client.tasks.cancel(workflow, number)
             follow(client, workflow, number, logs=False)
     if not ended:
         return INTERRUPTED

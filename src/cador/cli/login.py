@@ -49,15 +49,12 @@ def login(
         token = token_by_browser(url)
     elif account:
         password = read_secret("Password: ")
-        reply = Client(Place(url, "", "cador login")).call(
-            "POST", "/api/v1/login", None, {"account": account, "password": password}
-        )
-        token = reply["token"]
+        token = Client(Place(url, "", "cador login")).server.login(account, password)
     elif token in ("", "-"):
         token = read_secret("Token: ")
     if not token or any(character.isspace() for character in token):
         raise Failure("that is no token: it is one word", USAGE)
-    me = Client(Place(url, token, "cador login")).get("/api/v1/me")
+    me = Client(Place(url, token, "cador login")).server.me()
     name = name or urlsplit(url).netloc
     path = contexts_file()
     known = read_contexts(path).known

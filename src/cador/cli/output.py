@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -70,6 +71,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for row in (head, *cells):
         line = "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
         result(line.rstrip())
+
+
+def moment(seconds: int) -> str:
+    """Unix *seconds* as local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""
 
 
 def _width(text: str) -> int:

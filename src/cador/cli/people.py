@@ -1,15 +1,15 @@
 """``cador user`` and ``cador token``."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from cador.cli.client import Client, connect, segment
+from cador.cli.client import Client, connect
 from cador.cli.login import read_secret
 from cador.cli.options import Json, Yes, group
-from cador.cli.output import Failure, result, result_json, say, table
-from cador.cli.tasks import moment
-from cador.cli.workflows import confirm
+from cador.cli.output import Failure, moment, plain, result, result_json, say, table
+from cador.cli.terminal import confirm
+from cador.client import shapes
 
 user = group(
     "user", "Users.\n\n  $ cador user list\n  $ cador user create alice --name Alice --email alice@example.com"
@@ -19,25 +19,14 @@ token = group("token", "API tokens. A token is shown once, when it is made.\n\n 
 _Account = Annotated[str, Parameter(help="Account, as at sign-in.")]
 
 
-def _users(client: Client, **query: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    page = 1
-    while True:
-        reply = client.get("/openapi/users", pageNum=page, pageSize=200, **query)
-        found += reply["users"]
-        if len(found) >= reply["total_count"] or not reply["users"]:
-            return found
-        page += 1
-
-
 def find_uid(client: Client, account: str) -> str:
     """The id of the user with that account; empty: one's own. Raises: Failure."""
     if not account:
-        return str(client.get("/api/v1/me")["uid"])
-    found = _users(client, account=account)
-    if not found:
+        return client.server.me()["uid"]
+    found = client.users.find(account)
+    if found is None:
         raise Failure(f"there is no user {account}; cador user list shows those there are")
-    return str(found[0]["uid"])
+    return found["uid"]
 
 
 @user.command(name="list")
@@ -46,7 +35,7 @@ def list_users(*, json: Json = False) -> int:
 
     $ cador user list
     """
-    rows = _users(connect())
+    rows = connect().users.list()
     if json:
         result_json(rows)
     else:
@@ -64,12 +53,12 @@ def show(account: _Account, /, *, json: Json = False) -> int:
     $ cador user show alice
     """
     client = connect()
-    detail = client.get(f"/openapi/users/{segment(find_uid(client, account))}")
+    detail = client.users.get(find_uid(client, account))
     if json:
         result_json(detail)
     else:
         for key, value in detail.items():
-            result(f"{key}: {value}")
+            result(plain(f"{key}: {value}"))
     return 0
 
 
@@ -87,8 +76,7 @@ def create(
     $ cador user create alice --name Alice --email alice@example.com
     """
     password = read_secret(f"Password of {account}: ")
-    body = {"account": account, "name": name or account, "email": email, "phone": phone, "password": password}
-    connect().call("POST", "/openapi/users", None, body)
+    connect().users.create(account, password, name=name, email=email, phone=phone)
     say(f"user {account} is created")
     return 0
 
@@ -102,7 +90,7 @@ def delete(account: _Account, /, *, yes: Yes = False) -> int:
     client = connect()
     uid = find_uid(client, account)
     confirm(f"Delete user {account}?", yes)
-    client.call("DELETE", f"/openapi/users/{segment(uid)}")
+    client.users.delete(uid)
     say(f"user {account} is deleted")
     return 0
 
@@ -112,8 +100,8 @@ _Ident = Annotated[str, Parameter(help="Id of the token, from the list.")]
 _COLUMNS = ("id", "kind", "name", "prefix", "scopes", "projects", "made", "ends", "last used")
 
 
-def _token_line(one: dict[str, Any]) -> list[object]:
-    times = [moment(one[key]) for key in ("create_time", "expire_time", "last_used_time")]
+def _token_line(one: shapes.Token) -> list[object]:
+    times = map(moment, (one["create_time"], one["expire_time"], one["last_used_time"]))
     limits = [" ".join(one["scopes"]), " ".join(one["projects"])]
     return [one["id"], one["kind"], one["name"], one["prefix"], *limits, *times]
 
@@ -135,20 +123,13 @@ def list_tokens(
     """
     client = connect()
     if not all_users and not prefix:
-        rows = client.get(f"/openapi/users/{segment(find_uid(client, user))}/tokens")
+        own = client.tokens.list(find_uid(client, user))
         if json:
-            result_json(rows)
+            result_json(own)
         else:
-            table(_COLUMNS, map(_token_line, rows))
+            table(_COLUMNS, map(_token_line, own))
         return 0
-    rows, before = [], None
-    while True:
-        query = {"prefix": prefix, "before": before, "limit": 1000}
-        page = client.get("/api/v1/tokens", **{key: value for key, value in query.items() if value})
-        rows += page["tokens"]
-        before = page["next_before"]
-        if before is None:
-            break
+    rows = client.tokens.of_all(prefix=prefix)
     if json:
         result_json(rows)
     else:
@@ -176,13 +157,12 @@ def create_token(
     $ cador token create ci --scope run_workflow --scope get_workflow --project shop --days 90
     """
     client = connect()
-    body = {"name": name, "scopes": scope or [], "projects": project or [], "expires_in_days": days}
-    reply = client.call("POST", f"/openapi/users/{segment(find_uid(client, user))}/tokens", None, body)
-    _told(reply, json)
+    uid = find_uid(client, user)
+    _told(client.tokens.create(uid, name, scopes=scope or (), projects=project or (), expires_in_days=days), json)
     return 0
 
 
-def _told(reply: dict[str, Any], json: bool) -> None:
+def _told(reply: shapes.NewToken, json: bool) -> None:
     if json:
         result_json(reply)
     else:
@@ -196,8 +176,7 @@ def rotate_token(ident: _Ident, /, *, user: _Of = "", json: Json = False) -> int
     $ cador token rotate 3
     """
     client = connect()
-    path = f"/openapi/users/{segment(find_uid(client, user))}/tokens/{segment(ident)}/rotate"
-    _told(client.call("POST", path), json)
+    _told(client.tokens.rotate(find_uid(client, user), ident), json)
     return 0
 
 
@@ -208,6 +187,6 @@ def delete_token(ident: _Ident, /, *, user: _Of = "") -> int:
     $ cador token delete 3
     """
     client = connect()
-    client.call("DELETE", f"/openapi/users/{segment(find_uid(client, user))}/tokens/{segment(ident)}")
+    client.tokens.delete(find_uid(client, user), ident)
     say(f"token {ident} is deleted")
     return 0

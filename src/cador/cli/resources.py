@@ -3,135 +3,76 @@
 They are created and changed with ``cador apply``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from cador.cli.client import Client, connect, segment
+from cador.cli.client import Client, connect
 from cador.cli.options import Json, Project, Yes, group
-from cador.cli.output import USAGE, Failure, result_json, say, table
-from cador.cli.task_names import projects
-from cador.cli.workflows import confirm
+from cador.cli.output import Failure, result_json, say, table
+from cador.cli.task_names import project_or_only
+from cador.cli.terminal import confirm
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Where one kind of resource is found. ``{name}``, ``{id}`` and ``{project}`` are filled into paths and queries.
-
-    ``rows``: key of the list in the reply, empty when the reply is the list. ``name``: field that names one.
-    ``id``: field of its id where routes take that.
-    """
+    """One kind of resource. ``of``: the client's calls for it. ``name``: field that names one; ``id``: field of its id,
+    where calls take that. ``sets``: there are those of the production set beside the others."""
 
     word: str
     text: str
     columns: tuple[str, ...]
-    list: str
-    show: str
-    delete: str
-    rows: str = ""
+    of: Callable[[Client], Any]
     name: str = "name"
     id: str = ""
     of_project: bool = True
-    paged: bool = False
-    show_query: Mapping[str, str] | None = None
-    delete_query: Mapping[str, str] | None = None
+    sets: bool = False
 
 
-_PROJECT_QUERY: Final = {"projectKey": "{project}"}
 KINDS: Final = (
     Kind(
         "project",
         "Projects.",
         ("project_key", "project_name", "deploy_type", "description"),
-        "/openapi/projects/project",
-        "/openapi/projects/project/detail",
-        "/openapi/projects/project",
-        rows="projects",
+        lambda client: client.projects,
         name="project_key",
         of_project=False,
-        paged=True,
-        show_query={"projectKey": "{name}"},
-        delete_query={"projectKey": "{name}", "isDelete": "false"},
     ),
     Kind(
         "service",
         "Services and their modules.",
         ("service_name", "type", "source"),
-        "/openapi/service/yaml/services",
-        "/openapi/service/yaml/{name}",
-        "/openapi/service/yaml/{name}",
+        lambda client: client.services,
         name="service_name",
-        show_query=_PROJECT_QUERY,
-        delete_query=_PROJECT_QUERY,
+        sets=True,
     ),
     Kind(
         "env",
         "Environments.",
         ("env_key", "namespace", "status", "update_by"),
-        "/openapi/environments",
-        "/openapi/environments/{name}",
-        "/openapi/environments/{name}",
+        lambda client: client.environments,
         name="env_key",
-        show_query=_PROJECT_QUERY,
-        delete_query=_PROJECT_QUERY,
+        sets=True,
     ),
-    Kind(
-        "build",
-        "Build configurations.",
-        ("name", "source", "update_by"),
-        "/openapi/build",
-        "/openapi/build/{name}/detail",
-        "/openapi/build",
-        rows="builds",
-        paged=True,
-        show_query=_PROJECT_QUERY,
-        delete_query={"projectKey": "{project}", "name": "{name}"},
-    ),
-    Kind(
-        "testing",
-        "Test configurations.",
-        ("name", "update_by"),
-        "/openapi/quality/testing",
-        "/openapi/quality/testing/{name}",
-        "/openapi/quality/testing/{name}",
-        rows="testings",
-        paged=True,
-        show_query=_PROJECT_QUERY,
-        delete_query=_PROJECT_QUERY,
-    ),
-    Kind(
-        "scan",
-        "Code scans.",
-        ("name", "scanner_type", "update_by"),
-        "/openapi/quality/codescan",
-        "/openapi/quality/codescan/{name}",
-        "/openapi/quality/codescan/{name}",
-        rows="scans",
-        paged=True,
-        show_query=_PROJECT_QUERY,
-        delete_query=_PROJECT_QUERY,
-    ),
+    Kind("build", "Build configurations.", ("name", "source", "update_by"), lambda client: client.builds),
+    Kind("testing", "Test configurations.", ("name", "update_by"), lambda client: client.tests),
+    Kind("scan", "Code scans.", ("name", "scanner_type", "update_by"), lambda client: client.scans),
     Kind(
         "codehost",
         "Git servers.",
         ("id", "name", "type", "address"),
-        "/openapi/system/codehost",
-        "/openapi/system/codehost/{id}",
-        "/openapi/system/codehost/{id}",
+        lambda client: client.codehosts,
         id="id",
         of_project=False,
     ),
     Kind(
         "registry",
         "Image registries.",
-        ("registry_id", "address", "namespace", "provider", "is_default"),
-        "/openapi/system/registry",
-        "/openapi/system/registry/{id}",
-        "/openapi/system/registry/{id}",
-        name="address",
+        ("registry_id", "name", "address", "namespace", "provider", "is_default"),
+        lambda client: client.registries,
         id="registry_id",
         of_project=False,
     ),
@@ -139,9 +80,7 @@ KINDS: Final = (
         "cluster",
         "Clusters that jobs and services run on.",
         ("cluster_id", "name", "executor", "status"),
-        "/openapi/system/cluster",
-        "/openapi/system/cluster/{id}",
-        "/openapi/system/cluster/{id}",
+        lambda client: client.clusters,
         id="cluster_id",
         of_project=False,
     ),
@@ -149,71 +88,58 @@ KINDS: Final = (
         "database",
         "Databases of sql jobs.",
         ("id", "name", "type", "host", "port"),
-        "/openapi/system/dbinstance",
-        "/openapi/system/dbinstance/{id}",
-        "/openapi/system/dbinstance/{id}",
+        lambda client: client.databases,
         id="id",
         of_project=False,
     ),
 )
 
 
-def _project(client: Client, kind: Kind, given: str) -> str:
-    """The project to look into: the given one, or the only one there is."""
-    if given or not kind.of_project:
-        return given
-    known = projects(client)
-    if len(known) == 1:
-        return known[0]
-    raise Failure(f"which project? Add --project, one of: {', '.join(known) or 'there is none yet'}", USAGE)
+@dataclass(frozen=True, slots=True)
+class _Shelf:
+    """Those of one kind that a command is about."""
+
+    kind: Kind
+    calls: Any
+    place: tuple[str, ...]
+    which: dict[str, bool]
+
+    def all(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.calls.list(*self.place, **self.which)
+        return found
+
+    def one(self, name: str) -> dict[str, Any]:
+        """The one of that name or id. Raises: Failure with the nearest name."""
+        kind, rows = self.kind, self.all()
+        for row in rows:
+            if name in (str(row[kind.name]), str(row.get(kind.id or kind.name))):
+                return row
+        near = get_close_matches(name, [str(row[kind.name]) for row in rows], n=1)
+        hint = f"did you mean {near[0]}?" if near else f"cador {kind.word} list shows those there are"
+        raise Failure(f"there is no {kind.word} {name}; {hint}")
+
+    def detail(self, row: dict[str, Any]) -> Any:
+        return self.calls.get(*self.place, row[self.kind.id or self.kind.name], **self.which)
+
+    def delete(self, row: dict[str, Any]) -> None:
+        self.calls.delete(*self.place, row[self.kind.id or self.kind.name], **self.which)
 
 
-def _rows(client: Client, kind: Kind, project: str) -> list[dict[str, Any]]:
-    query: dict[str, Any] = {"projectKey": project} if kind.of_project else {}
-    if not kind.paged:
-        reply = client.get(kind.list, **query)
-        return list(reply[kind.rows] if kind.rows else reply)
-    found: list[dict[str, Any]] = []
-    page = 1
-    while True:
-        reply = client.get(kind.list, **query, pageNum=page, pageSize=200)
-        found += reply[kind.rows]
-        if len(found) >= reply["total"] or not reply[kind.rows]:
-            return found
-        page += 1
-
-
-def _one(client: Client, kind: Kind, name: str, project: str) -> dict[str, Any]:
-    """The listed resource of that name or id. Raises: Failure with the nearest name."""
-    rows = _rows(client, kind, project)
-    for row in rows:
-        if name in (str(row[kind.name]), str(row.get(kind.id or kind.name))):
-            return row
-    near = get_close_matches(name, [str(row[kind.name]) for row in rows], n=1)
-    hint = f"did you mean {near[0]}?" if near else f"cador {kind.word} list shows those there are"
-    raise Failure(f"there is no {kind.word} {name}; {hint}")
-
-
-def _fill(text: str, name: str, ident: str, project: str) -> str:
-    return text.format(name=name, id=ident, project=project)
-
-
-def _target(
-    kind: Kind, path: str, query: Mapping[str, str] | None, row: Mapping[str, Any], project: str
-) -> tuple[str, Any]:
-    name, ident = str(row[kind.name]), str(row.get(kind.id or kind.name))
-    filled = {key: _fill(value, name, ident, project) for key, value in (query or {}).items()}
-    return _fill(path, segment(name), segment(ident), project), filled
+def _shelf(kind: Kind, project: str, production: bool) -> _Shelf:
+    client = connect()
+    place = (project_or_only(client, project),) if kind.of_project else ()
+    return _Shelf(kind, kind.of(client), place, {"production": production} if kind.sets else {})
 
 
 def _app(kind: Kind) -> App:
     app = group(kind.word, f"{kind.text}\n\n  $ cador {kind.word} list\n\nCreated and changed with cador apply.")
     name_help = Annotated[str, Parameter(help=f"Name of the {kind.word}" + (" or its id." if kind.id else "."))]
+    where: Any = Project if kind.of_project else Annotated[str, Parameter(parse=False)]
+    of_set: Any = Annotated[bool, Parameter(parse=kind.sets, negative="", help="Of the production set.")]
 
     @app.command(name="list")
-    def list_(*, project: Project = "", json: Json = False) -> int:
-        client = connect()
-        rows = _rows(client, kind, _project(client, kind, project))
+    def list_(*, project: where = "", production: of_set = False, json: Json = False) -> int:
+        rows = _shelf(kind, project, production).all()
         if json:
             result_json(rows)
         else:
@@ -221,11 +147,16 @@ def _app(kind: Kind) -> App:
         return 0
 
     @app.command
-    def show(name: name_help, /, *, project: Project = "", json: Json = False) -> int:
-        client = connect()
-        project = _project(client, kind, project)
-        path, query = _target(kind, kind.show, kind.show_query, _one(client, kind, name, project), project)
-        detail = client.call("GET", path, query)
+    def show(
+        name: name_help,
+        /,
+        *,
+        project: where = "",
+        production: of_set = False,
+        json: Json = False,
+    ) -> int:
+        shelf = _shelf(kind, project, production)
+        detail = shelf.detail(shelf.one(name))
         if json:
             result_json(detail)
         else:
@@ -235,13 +166,18 @@ def _app(kind: Kind) -> App:
         return 0
 
     @app.command
-    def delete(name: name_help, /, *, project: Project = "", yes: Yes = False) -> int:
-        client = connect()
-        project = _project(client, kind, project)
-        row = _one(client, kind, name, project)
+    def delete(
+        name: name_help,
+        /,
+        *,
+        project: where = "",
+        production: of_set = False,
+        yes: Yes = False,
+    ) -> int:
+        shelf = _shelf(kind, project, production)
+        row = shelf.one(name)
         confirm(f"Delete {kind.word} {row[kind.name]}?", yes)
-        path, query = _target(kind, kind.delete, kind.delete_query, row, project)
-        client.call("DELETE", path, query)
+        shelf.delete(row)
         say(f"{kind.word} {row[kind.name]} is deleted")
         return 0
 

@@ -1,14 +1,16 @@
 """``cador role``: what may be allowed, and who may it."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from cador.cli.client import Client, connect, segment
+from cador.cli.client import Client, connect
 from cador.cli.options import Json, Yes, group
-from cador.cli.output import Failure, result, result_json, say, table
+from cador.cli.output import USAGE, Failure, result, result_json, say, table
 from cador.cli.people import find_uid
-from cador.cli.workflows import confirm
+from cador.cli.terminal import confirm
+from cador.client import shapes
+from cador.client.groups.people import EVERYWHERE
 
 role = group(
     "role",
@@ -19,8 +21,6 @@ role = group(
       $ cador role give read-only --group leads --project shop""",
 )
 
-_ROLES = "/openapi/policy/roles"
-_BINDINGS = "/openapi/policy/role-bindings"
 _Name = Annotated[str, Parameter(help="Name of the role.")]
 _Project = Annotated[str, Parameter(name=["--project", "-p"], help="Key of the project; else the whole system.")]
 _Actions = Annotated[
@@ -30,17 +30,13 @@ _Account = Annotated[str, Parameter(help="Account of the user.")]
 _Group = Annotated[str, Parameter(name="--group", help="A user group instead of a user.")]
 
 
-def _space(project: str) -> dict[str, str]:
-    return {"namespace": project or "*"}
-
-
 @role.command(name="list")
 def list_roles(*, project: _Project = "", json: Json = False) -> int:
     """All roles, built in and made here.
 
     $ cador role list --project shop
     """
-    rows = connect().get(_ROLES, **_space(project))
+    rows = connect().roles.list(project or EVERYWHERE)
     if json:
         result_json(rows)
     else:
@@ -54,7 +50,7 @@ def show(name: _Name, /, *, project: _Project = "", json: Json = False) -> int:
 
     $ cador role show tester --project shop
     """
-    found = connect().get(f"{_ROLES}/{segment(name)}", **_space(project))
+    found = connect().roles.get(name, project or EVERYWHERE)
     if json:
         result_json(found)
     else:
@@ -70,7 +66,7 @@ def actions(*, json: Json = False) -> int:
 
     $ cador role actions
     """
-    found = connect().get("/openapi/policy/resource-actions", projectName="*")
+    found = connect().roles.actions()
     if json:
         result_json(found)
     else:
@@ -85,8 +81,7 @@ def create(name: _Name, /, *, action: _Actions = None, description: str = "", pr
 
     $ cador role create tester --project shop --action get_test --action run_test
     """
-    body = {"name": name, "desc": description, "actions": action or []}
-    connect().call("POST", _ROLES, _space(project), body)
+    connect().roles.create(name, action or (), project or EVERYWHERE, description=description)
     say(f"role {name} is created")
     return 0
 
@@ -97,12 +92,7 @@ def update(name: _Name, /, *, action: _Actions = None, description: str | None =
 
     $ cador role update tester --project shop --action get_test
     """
-    body: dict[str, Any] = {}
-    if action is not None:
-        body["actions"] = action
-    if description is not None:
-        body["desc"] = description
-    connect().call("PUT", f"{_ROLES}/{segment(name)}", _space(project), body)
+    connect().roles.change(name, project or EVERYWHERE, actions=action, description=description)
     say(f"role {name} is changed")
     return 0
 
@@ -114,7 +104,7 @@ def delete(name: _Name, /, *, project: _Project = "", yes: Yes = False) -> int:
     $ cador role delete tester --project shop
     """
     confirm(f"Delete role {name}?", yes)
-    connect().call("DELETE", f"{_ROLES}/{segment(name)}", _space(project))
+    connect().roles.delete(name, project or EVERYWHERE)
     say(f"role {name} is deleted")
     return 0
 
@@ -125,7 +115,7 @@ def members(*, project: _Project = "", json: Json = False) -> int:
 
     $ cador role members --project shop
     """
-    rows = connect().get(_BINDINGS, **_space(project))
+    rows = connect().roles.members(project or EVERYWHERE)
     if json:
         result_json(rows)
     else:
@@ -133,7 +123,7 @@ def members(*, project: _Project = "", json: Json = False) -> int:
     return 0
 
 
-def _who(binding: dict[str, Any]) -> str:
+def _who(binding: shapes.Binding) -> str:
     if binding["binding_type"] == "user":
         return str(binding["user_info"]["account"])
     return str(binding["group_info"]["name"])
@@ -147,8 +137,8 @@ def give(name: _Name, account: _Account = "", /, *, group: _Group = "", project:
     """
     client = connect()
     kind, ident = _identity(client, account, group)
-    identity = {"identity_type": kind, "gid" if kind == "group" else "uid": ident}
-    client.call("POST", _BINDINGS, _space(project), {"identities": [identity], "role": name})
+    to = {"groups" if kind == "group" else "uids": [ident]}
+    client.roles.give(name, project or EVERYWHERE, **to)
     say(f"{group or account} has role {name}")
     return 0
 
@@ -164,7 +154,7 @@ def take(name: _Name, account: _Account = "", /, *, group: _Group = "", project:
     have: list[str] = next(
         (
             one["roles"]
-            for one in client.get(_BINDINGS, **_space(project))
+            for one in client.roles.members(project or EVERYWHERE)
             if one["binding_type"] == kind
             and ident == (one["group_info"]["group_id"] if kind == "group" else one["user_info"]["uid"])
         ),
@@ -173,7 +163,7 @@ def take(name: _Name, account: _Account = "", /, *, group: _Group = "", project:
     if name not in have:
         raise Failure(f"{group or account} does not have role {name}")
     left = [role for role in have if role != name]
-    client.call("POST", f"{_BINDINGS}/{kind}/{segment(ident)}", _space(project), {"roles": left})
+    (client.roles.set_group if kind == "group" else client.roles.set_user)(ident, left, project or EVERYWHERE)
     say(f"{group or account} does not have role {name} any more")
     return 0
 
@@ -181,11 +171,10 @@ def take(name: _Name, account: _Account = "", /, *, group: _Group = "", project:
 def _identity(client: Client, account: str, group: str) -> tuple[str, str]:
     """Raises: Failure: neither or both are named, or there is no such one."""
     if bool(account) == bool(group):
-        raise Failure("name an account, or a group with --group")
+        raise Failure("name an account, or a group with --group", USAGE)
     if account:
         return "user", find_uid(client, account)
-    reply = client.get("/openapi/user-groups", pageNum=1, pageSize=1000, name=group)
-    found = next((one for one in reply["group_list"] if one["name"] == group), None)
+    found = client.groups.find(group)
     if found is None:
         raise Failure(f"there is no group {group}; cador group list shows those there are")
-    return "group", str(found["id"])
+    return "group", found["id"]

@@ -15,6 +15,7 @@ from cador.cli.options import Json, Project
 from cador.cli.output import FAILED, INTERRUPTED, USAGE, Failure, result, result_json, say
 from cador.cli.task_names import project_of, task_detail
 from cador.cli.workflows import definition
+from cador.client.shapes import Started
 
 _Pairs = list[str] | None
 
@@ -147,12 +148,14 @@ def _pair(text: str, option: str, form: str) -> tuple[str, str]:
 
 def start(
     client: Client, workflow: str, project: str, choice: Choice, more: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, Any]:
+) -> Started:
     """Start a task of *workflow* through the documented route; warnings go to stderr. *more*: further fields of the
     request; empty ones are left out. Raises: Failure."""
     body = request_body(definition(client, workflow, project), choice)
-    body |= {key: value for key, value in more.items() if value or key == "remark"}
-    reply: dict[str, Any] = client.start("/openapi/workflows/custom/task", body)
+    given: dict[str, Any] = {key: value for key, value in more.items() if value}
+    reply = client.tasks.start(
+        body["workflow_key"], body["project_key"], inputs=body["inputs"], parameters=body["parameters"], **given
+    )
     for warning in reply.get("warnings") or []:
         say(f"warning: {warning}")
     return reply

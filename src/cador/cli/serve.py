@@ -77,7 +77,7 @@ def version(*, json: Json = False) -> int:
     facts = {"cador": __version__, "python": platform.python_version(), "server": "", "url": ""}
     try:
         client = connect()
-        facts["server"], facts["url"] = client.get("/api/v1/version")["version"], client.place.url
+        facts["server"], facts["url"] = client.server.version(), client.place.url
     except Failure as failure:
         facts["server"] = f"not reached: {failure.message}"
     if json:

@@ -49,14 +49,11 @@ def retry(
     client = connect()
     workflow, number = find_task(client, task, project)
     if job or from_ or set_:
-        own = f"/api/v1/tasks/{segment(workflow)}/{number}"
-        body: dict[str, Any] = {"jobs": job or [], "from": from_}
-        if set_:
-            body |= _edits(client.get(own), set_)
-        client.call("POST", f"{own}/retry", None, body)
+        edits = _edits(client.tasks.inspect(workflow, number), set_) if set_ else {}
+        client.tasks.retry_some(workflow, number, jobs=job or (), from_job=from_, **edits)
     else:
         project = project or task_detail(client, workflow, number)["project_key"]
-        client.call("POST", f"/openapi/workflows/custom/{segment(workflow)}/task/{number}", {"projectKey": project})
+        client.tasks.retry(workflow, number, project)
     return _followed(client, workflow, number, "runs again", follow=follow_)
 
 
@@ -84,14 +81,14 @@ def execute(
     workflow, number = find_task(client, task, project)
     project = project or task_detail(client, workflow, number)["project_key"]
     if not stage:
-        stage = client.get(_manual(workflow, number), projectKey=project)["stage_name"]
+        stage = client.tasks.manual_stage(workflow, number, project)
         if not stage:
             raise Failure(f"{workflow}/{number} waits before no manual stage", FAILED)
     body: dict[str, Any] = {"stage_name": stage}
     if job:
         body["jobs"] = job
     if set_:
-        found = _edits(client.get(f"/api/v1/tasks/{segment(workflow)}/{number}"), set_)
+        found = _edits(client.tasks.inspect(workflow, number), set_)
         if found["parameters"]:
             raise Failure(f"--set {next(iter(found['parameters']))}: a stage takes JOB.KEY=VALUE alone", USAGE)
         body["inputs"] = found["inputs"]
@@ -101,11 +98,7 @@ def execute(
 
 def execute_stage(client: Client, workflow: str, number: int, project: str, body: Mapping[str, Any]) -> None:
     """Execute a manual stage through the documented route. Raises: Refused."""
-    client.call("POST", _manual(workflow, number), {"projectKey": project}, body)
-
-
-def _manual(workflow: str, number: int) -> str:
-    return f"/openapi/workflows/custom/{segment(workflow)}/task/{number}/manual-exec"
+    client.tasks.run_stage(workflow, number, project, body)
 
 
 def _followed(client: Client, workflow: str, number: int, what: str, *, follow: bool) -> int:
@@ -190,15 +183,15 @@ def attempts(
         raise Failure("--log needs a job", USAGE)
     client = connect()
     workflow, number = find_task(client, task, project)
-    own = f"/api/v1/tasks/{segment(workflow)}/{number}"
     if log:
+        own = f"/api/v1/tasks/{segment(workflow)}/{number}"
         with client.download(f"{own}/jobs/{segment(job)}/log?attempt={log}", accept="text/plain") as response:
             sys.stdout.flush()
             shutil.copyfileobj(response, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         return 0
-    names = [job] if job else list(_begun(client.get(own)))
-    found = [client.get(f"{own}/jobs/{segment(name)}/attempts") for name in names]
+    names = [job] if job else list(_begun(client.tasks.inspect(workflow, number)))
+    found = [client.tasks.attempts(workflow, number, name) for name in names]
     if json:
         result_json(found[0] if job else found)
         return 0

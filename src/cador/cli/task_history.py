@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from cador.cli.client import Client, connect, segment
+from cador.cli.client import Client, connect
 from cador.cli.options import Json, Project, Task
 from cador.cli.output import USAGE, Failure, console, plain, result, result_json, say
 from cador.cli.task_names import find_task
@@ -53,7 +53,7 @@ def events(
 def _pages(client: Client, workflow: str, number: int, *, follow: bool) -> Iterator[list[dict[str, Any]]]:
     after = 0
     while True:
-        reply = client.get(f"/api/v1/tasks/{segment(workflow)}/{number}/events", after=after)
+        reply = client.tasks.events(workflow, number, after=after)
         yield reply["events"]
         after = reply["next"] or after
         if not reply["events"]:
@@ -74,7 +74,7 @@ def line(event: Mapping[str, Any]) -> str:
 def show_at(client: Client, workflow: str, number: int, at: str, *, json: bool) -> None:
     """The task as it was. Raises: Failure: *at* is no moment."""
     moment = instant(at, time.time())
-    past = client.get(f"/api/v1/tasks/{segment(workflow)}/{number}/state", at=repr(moment))
+    past = client.tasks.state(workflow, number, moment)
     if json:
         result_json(past)
         return

@@ -3,10 +3,8 @@
 from difflib import get_close_matches
 from typing import Any
 
-from cador.cli.client import Client, Refused, segment
+from cador.cli.client import Client, Refused
 from cador.cli.output import FAILED, USAGE, Failure
-
-PAGE = 200
 
 
 def split_task(text: str) -> tuple[str, str]:
@@ -23,8 +21,7 @@ def find_task(client: Client, text: str, project: str = "") -> tuple[str, int]:
     if number != "latest":
         return workflow, int(number)
     project = project or project_of(client, workflow)
-    path = f"/openapi/workflows/custom/{segment(workflow)}/tasks"
-    tasks = client.get(path, projectKey=project, pageNum=1, pageSize=1)["workflow_tasks"]
+    tasks = client.tasks.list(workflow, project, size=1)["workflow_tasks"]
     if not tasks:
         raise Failure(f"workflow {workflow} has no task yet; start one with cador run {workflow}")
     return workflow, int(tasks[0]["task_id"])
@@ -32,21 +29,24 @@ def find_task(client: Client, text: str, project: str = "") -> tuple[str, int]:
 
 def projects(client: Client) -> list[str]:
     """Keys of all projects the caller sees."""
-    keys: list[str] = []
-    page = 1
-    while True:
-        reply = client.get("/openapi/projects/project", pageNum=page, pageSize=PAGE)
-        keys += [one["project_key"] for one in reply["projects"]]
-        if len(keys) >= reply["total"] or not reply["projects"]:
-            return keys
-        page += 1
+    return [one["project_key"] for one in client.projects.list()]
+
+
+def project_or_only(client: Client, given: str) -> str:
+    """The given project, or the only one there is. Raises: Failure."""
+    if given:
+        return given
+    known = projects(client)
+    if len(known) == 1:
+        return known[0]
+    raise Failure(f"which project? Add --project, one of: {', '.join(known) or 'there is none yet'}", USAGE)
 
 
 def project_of(client: Client, workflow: str) -> str:
     """The project a workflow is in: keys of workflows are unique over the server. Raises: Failure."""
     known: list[str] = []
     for project in projects(client):
-        for one in client.get("/openapi/workflows", projectKey=project)["workflows"]:
+        for one in client.workflows.list(project):
             if one["workflow_key"] == workflow:
                 return project
             known.append(one["workflow_key"])
@@ -58,9 +58,8 @@ def project_of(client: Client, workflow: str) -> str:
 def task_detail(client: Client, workflow: str, number: int) -> dict[str, Any]:
     """The task as the API tells it. Raises: Failure with the task's name when there is none."""
     try:
-        detail: dict[str, Any] = client.get("/openapi/workflows/custom/task", workflowKey=workflow, taskId=number)
+        return dict(client.tasks.get(workflow, number))
     except Refused as refused:
         if isinstance(refused.body, dict) and refused.body.get("description") == "mongo: no documents in result":
             raise Failure(f"there is no task {workflow}/{number}") from refused
         raise
-    return detail

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from cador.cli.client import connect, segment
+from cador.cli.client import connect
 from cador.cli.options import Json, Project, Task
 from cador.cli.output import Failure, plain, result, result_json
 from cador.cli.task_names import find_task
@@ -30,7 +30,7 @@ def why(
     """
     client = connect()
     workflow, number = find_task(client, task, project)
-    told = client.get(f"/api/v1/tasks/{segment(workflow)}/{number}/why")
+    told = client.tasks.why(workflow, number)
     if job:
         told = {**told, "jobs": [_named(told["jobs"], job, f"{workflow}/{number}")]}
     if json:

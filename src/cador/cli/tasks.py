@@ -12,7 +12,7 @@ from cador.cli.client import Client, connect, segment
 from cador.cli.follow import follow
 from cador.cli.logs import log_lines
 from cador.cli.options import Json, Project, Task, group
-from cador.cli.output import FAILED, USAGE, Failure, console, result, result_json, say, table
+from cador.cli.output import FAILED, USAGE, Failure, console, moment, result, result_json, say, table
 from cador.cli.task_actions import attempts, execute, retry
 from cador.cli.task_names import find_task, project_of, task_detail
 from cador.cli.task_view import open_approvals, render, span
@@ -43,8 +43,7 @@ def list_(
     """
     client = connect()
     project = project or project_of(client, workflow)
-    path = f"/openapi/workflows/custom/{segment(workflow)}/tasks"
-    reply = client.get(path, projectKey=project, pageNum=1, pageSize=limit)
+    reply = client.tasks.list(workflow, project, size=limit)
     if json:
         result_json(reply)
         return 0
@@ -170,8 +169,8 @@ def cancel(task: Task, /, *, project: Project = "") -> int:
     """
     client = connect()
     workflow, number = find_task(client, task, project)
-    client.call("DELETE", "/openapi/workflows/custom/task", {"workflowKey": workflow, "taskId": number})
-    found = client.get(f"/api/v1/tasks/{segment(workflow)}/{number}")
+    client.tasks.cancel(workflow, number)
+    found = client.tasks.inspect(workflow, number)
     if found["ended_at"] is None:
         say(f"{workflow}/{number} is being stopped")
     elif found["status"] == "cancelled":
@@ -195,7 +194,7 @@ def remark(
     """
     client = connect()
     workflow, number = find_task(client, task, project)
-    client.call("PUT", f"/api/v1/tasks/{segment(workflow)}/{number}/remark", None, {"remark": text})
+    client.tasks.remark(workflow, number, text)
     say(f"{workflow}/{number}: remark {'changed' if text else 'removed'}")
     return 0
 
@@ -238,14 +237,7 @@ def _vote(task: str, stage: str, comment: str, project: str, *, approved: bool) 
 
 def vote(client: Client, workflow: str, number: int, stage: str, comment: str, *, approved: bool) -> None:
     """One vote, through the documented route. Raises: Refused."""
-    body = {
-        "workflow_key": workflow,
-        "task_id": number,
-        "stage_name": stage,
-        "approve": approved,
-        "comment": comment,
-    }
-    client.call("POST", "/openapi/workflows/custom/task/approve", None, body)
+    client.tasks.approve(workflow, number, stage, approve=approved, comment=comment)
 
 
 app.command(retry)
@@ -279,11 +271,11 @@ def artifacts(
     base = f"/api/v1/tasks/{segment(workflow)}/{number}/artifacts"
     if path:
         return _download(client, f"{base}/{'/'.join(map(segment, path.split('/')))}", path, output)
-    reply = client.get(base)
+    found = client.tasks.artifacts(workflow, number)
     if json:
-        result_json(reply)
+        result_json({"artifacts": found})
         return 0
-    table(("path", "bytes"), ((one["path"], one["size"]) for one in reply["artifacts"]))
+    table(("path", "bytes"), ((one["path"], one["size"]) for one in found))
     return 0
 
 
@@ -306,8 +298,3 @@ def _download(client: Client, route: str, path: str, output: Path | None) -> int
             part.unlink(missing_ok=True)
     result(str(target))
     return 0
-
-
-def moment(seconds: int) -> str:
-    """Unix *seconds* as local time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""

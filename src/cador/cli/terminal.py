@@ -4,7 +4,7 @@ import select
 import sys
 import threading
 
-from cador.cli.output import on_terminal
+from cador.cli.output import USAGE, Failure, on_terminal
 
 
 def ask(question: str, stop: threading.Event) -> bool | None:
@@ -23,3 +23,14 @@ def ask(question: str, stop: threading.Event) -> bool | None:
         if word in ("y", "yes", "n", "no"):
             return word.startswith("y")
     return None
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask on a terminal; elsewhere ``--yes`` must say it. Raises: Failure."""
+    if yes:
+        return
+    if not on_terminal(sys.stdin):
+        raise Failure("this deletes things and nobody can be asked here: add --yes", USAGE)
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Failure("nothing was deleted")

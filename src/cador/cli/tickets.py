@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from cador.cli.client import Client, connect, segment
+from cador.cli.client import Client, connect
 from cador.cli.options import Json, Project, Yes, group
-from cador.cli.output import USAGE, Failure, result_json, say, table
-from cador.cli.tasks import moment
-from cador.cli.views import project_or_only
-from cador.cli.workflows import confirm
+from cador.cli.output import USAGE, Failure, moment, result_json, say, table
+from cador.cli.task_names import project_or_only
+from cador.cli.terminal import confirm
+from cador.client import shapes
 
 ticket = group(
     "ticket",
@@ -21,7 +21,6 @@ ticket = group(
       $ cador run release --ticket CHG-1042""",
 )
 
-_PATH = "/openapi/ticket/approval"
 _PAGE = 200
 _Number = Annotated[str, Parameter(help="Number of the form in the other system.")]
 _Texts = list[str] | None
@@ -55,9 +54,9 @@ def _user(text: str) -> dict[str, str]:
     return {"name": name or email, "email": email}
 
 
-def _all(client: Client, project: str) -> Iterator[dict[str, Any]]:
+def _all(client: Client, project: str) -> Iterator[shapes.Ticket]:
     page = 1
-    while found := client.get(_PATH, projectKey=project, pageNum=page, pageSize=_PAGE):
+    while found := client.tickets.list(project, page=page, size=_PAGE):
         yield from found
         if len(found) < _PAGE:
             return
@@ -92,7 +91,7 @@ def create(
         "execution_window_end": _seconds(until, "--until"),
     }
     client = connect()
-    client.call("POST", _PATH, None, body | {"project_key": project_or_only(client, project)})
+    client.tickets.create(body | {"project_key": project_or_only(client, project)})
     say(f"ticket {number} is created")
     return 0
 
@@ -117,13 +116,14 @@ def list_(
     return 0
 
 
-def _row(one: dict[str, Any]) -> tuple[str, ...]:
+def _row(one: shapes.Ticket) -> tuple[str, ...]:
     used = one["used_by"]
     status = "revoked" if not one["status"] else f"used by {used['workflow_key']}/{used['task_id']}" if used else "open"
     return (
         one["approval_id"],
         status,
-        *(moment(one[f"execution_window_{end}"]) if one[f"execution_window_{end}"] else "" for end in ("start", "end")),
+        moment(one["execution_window_start"]),
+        moment(one["execution_window_end"]),
         " ".join(one["envs"]),
         " ".join(f"{each['service_name']}/{each['service_module']}" for each in one["services"]),
         " ".join(each["email"] for each in one["users"]),
@@ -142,6 +142,6 @@ def revoke(number: _Number, /, *, project: Project = "", yes: Yes = False) -> in
     if found is None:
         raise Failure(f"there is no ticket {number} in project {project}; cador ticket list shows those there are")
     confirm(f"Revoke ticket {number} of project {project}?", yes)
-    client.call("PUT", f"{_PATH}/{segment(number)}", None, {**found, "status": 0})
+    client.tickets.replace(number, {**found, "status": 0})
     say(f"ticket {number} is out of effect")
     return 0

@@ -1,15 +1,15 @@
 """``cador view``: named selections of the workflows of a project."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from cador.cli.client import Client, connect, segment
+from cador.cli.client import Client, connect
 from cador.cli.options import Json, Project, Yes, group
-from cador.cli.output import USAGE, Failure, result_json, say, table
-from cador.cli.task_names import projects
-from cador.cli.tasks import moment
-from cador.cli.workflows import confirm
+from cador.cli.output import USAGE, Failure, moment, result_json, say, table
+from cador.cli.task_names import project_or_only
+from cador.cli.terminal import confirm
+from cador.client import shapes
 
 view = group(
     "view",
@@ -19,26 +19,15 @@ view = group(
       $ cador workflow list --view releases""",
 )
 
-_PATH = "/openapi/workflows/view"
 _Name = Annotated[str, Parameter(help="Name of the view.")]
 _Keys = Annotated[
     list[str] | None, Parameter(name="--workflow", negative="", help="Key of a workflow; again for more.")
 ]
 
 
-def project_or_only(client: Client, given: str) -> str:
-    """The given project, or the only one there is. Raises: Failure."""
-    if given:
-        return given
-    known = projects(client)
-    if len(known) == 1:
-        return known[0]
-    raise Failure(f"which project? Add --project, one of: {', '.join(known) or 'there is none yet'}", USAGE)
-
-
-def _members(client: Client, project: str, enabled: list[str], hidden: list[str]) -> list[dict[str, Any]]:
+def _members(client: Client, project: str, enabled: list[str], hidden: list[str]) -> list[shapes.ViewMember]:
     """With their types. One that does not exist (yet) is kept for the day it does."""
-    found = client.get("/openapi/workflows", projectKey=project)["workflows"]
+    found = client.workflows.list(project)
     types = {one["workflow_key"]: one["type"] for one in found}
     for key in enabled:
         if key not in types:
@@ -57,7 +46,7 @@ def list_(*, project: Project = "", json: Json = False) -> int:
     $ cador view list --project shop
     """
     client = connect()
-    rows = client.get(_PATH, projectKey=project_or_only(client, project))
+    rows = client.views.list(project_or_only(client, project))
     if json:
         result_json(rows)
         return 0
@@ -82,8 +71,7 @@ def create(name: _Name, /, *, workflow: _Keys = None, project: Project = "") -> 
     """
     client = connect()
     project = project_or_only(client, project)
-    members = _members(client, project, workflow or [], [])
-    client.call("POST", _PATH, None, {"project_key": project, "name": name, "workflow_list": members})
+    client.views.create(project, name, _members(client, project, workflow or [], []))
     say(f"view {name} is created")
     return 0
 
@@ -105,8 +93,7 @@ def edit(
         raise Failure("nothing to change: name workflows with --add or --remove", USAGE)
     client = connect()
     project = project_or_only(client, project)
-    body = {"workflow_list": _members(client, project, add or [], remove or [])}
-    client.call("PUT", f"{_PATH}/{segment(name)}", {"projectKey": project}, body)
+    client.views.change(project, name, _members(client, project, add or [], remove or []))
     say(f"view {name} is changed")
     return 0
 
@@ -120,6 +107,6 @@ def delete(name: _Name, /, *, project: Project = "", yes: Yes = False) -> int:
     client = connect()
     project = project_or_only(client, project)
     confirm(f"Delete view {name} of project {project}?", yes)
-    client.call("DELETE", f"{_PATH}/{segment(name)}", {"projectKey": project})
+    client.views.delete(project, name)
     say(f"view {name} is deleted")
     return 0

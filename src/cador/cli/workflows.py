@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from cador.cli.client import Client, connect, segment
+from cador.cli.client import Client, connect
 from cador.cli.files import file_text
 from cador.cli.options import Json, Project, Yes, group
-from cador.cli.output import USAGE, Failure, on_terminal, result, result_json, say, table
+from cador.cli.output import moment, result, result_json, say, table
 from cador.cli.task_names import project_of, projects
-from cador.cli.tasks import moment
+from cador.cli.terminal import confirm
 
 app = group(
     "workflow",
@@ -36,8 +36,7 @@ def list_(*, project: Project = "", view: str = "", json: Json = False) -> int:
     client = connect()
     rows: list[dict[str, Any]] = []
     for key in [project] if project else projects(client):
-        found = client.get("/openapi/workflows", projectKey=key, viewName=view)["workflows"]
-        rows += [{"project_key": key, **one} for one in found]
+        rows += [{"project_key": key, **one} for one in client.workflows.list(key, view=view)]
     if json:
         result_json(rows)
         return 0
@@ -74,10 +73,7 @@ def show(workflow: _Key, /, *, project: Project = "", json: Json = False) -> int
 
 def definition(client: Client, workflow: str, project: str = "") -> dict[str, Any]:
     """The definition as the API tells it."""
-    project = project or project_of(client, workflow)
-    path = f"/openapi/workflows/custom/{segment(workflow)}/detail"
-    detail: dict[str, Any] = client.get(path, projectKey=project)
-    return detail
+    return client.workflows.get(workflow, project or project_of(client, workflow))
 
 
 def drawing(detail: dict[str, Any]) -> list[str]:
@@ -118,7 +114,7 @@ def create(*, file: _File) -> int:
 
     $ cador workflow create -f release.yaml
     """
-    connect().call("POST", "/api/aslan/workflow/v4", None, file_text(file))
+    connect().workflows.create(file_text(file))
     say("created")
     return 0
 
@@ -131,7 +127,7 @@ def update(workflow: _Key, /, *, file: _File, project: Project = "") -> int:
     """
     client = connect()
     project = project or project_of(client, workflow)
-    client.call("PUT", f"/api/aslan/workflow/v4/{segment(workflow)}", {"projectName": project}, file_text(file))
+    client.workflows.replace(workflow, project, file_text(file))
     say(f"{workflow} is changed; tasks that run keep the old definition")
     return 0
 
@@ -145,17 +141,6 @@ def delete(workflow: _Key, /, *, project: Project = "", yes: Yes = False) -> int
     client = connect()
     project = project or project_of(client, workflow)
     confirm(f"Delete workflow {workflow} of project {project}, its tasks and their logs?", yes)
-    client.call("DELETE", "/openapi/workflows/custom", {"workflowKey": workflow, "projectKey": project})
+    client.workflows.delete(workflow, project)
     say(f"{workflow} is deleted")
     return 0
-
-
-def confirm(question: str, yes: bool) -> None:
-    """Ask on a terminal; elsewhere ``--yes`` must say it. Raises: Failure."""
-    if yes:
-        return
-    if not on_terminal(sys.stdin):
-        raise Failure("this deletes things and nobody can be asked here: add --yes", USAGE)
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Failure("nothing was deleted")

@@ -79,8 +79,11 @@ class WorkflowLine(TypedDict):
 
 
 class ViewMember(TypedDict):
+    """``enabled``: whether a view shows it; in replies only what is shown is there."""
+
     workflow_key: str
     workflow_type: NotRequired[str]
+    enabled: NotRequired[bool]
 
 
 class View(TypedDict):

@@ -160,6 +160,23 @@ class Tasks(Group[Mode]):
         yield Request("POST", f"{_CUSTOM}/{segment(workflow)}/task/{number}", {"projectKey": project})
 
     @Call
+    def retry_some(
+        self,
+        workflow: str,
+        number: int,
+        *,
+        jobs: Sequence[str] = (),
+        from_job: str = "",
+        parameters: Mapping[str, str] | None = None,
+        inputs: Sequence[Mapping[str, Any]] = (),
+    ) -> Steps[None]:
+        """Run some of a task once more: *jobs* of those that failed, or *from_job* and all that follows; neither: all
+        that did not pass. *parameters*, *inputs*: other values from now on."""
+        body: dict[str, Any] = {"jobs": [*jobs], "from": from_job}
+        body |= {"parameters": parameters or {}, "inputs": [*inputs]} if parameters or inputs else {}
+        yield Request("POST", f"{_own(workflow, number)}/retry", body=body)
+
+    @Call
     def approve(
         self, workflow: str, number: int, stage: str, *, approve: bool = True, comment: str = ""
     ) -> Steps[None]:
@@ -182,6 +199,31 @@ class Tasks(Group[Mode]):
         """Let a stage that waits for somebody to start it run."""
         path = f"{_CUSTOM}/{segment(workflow)}/task/{number}/manual-exec"
         yield Request("POST", path, {"projectKey": project}, body or {})
+
+    @Call
+    def manual_stage(self, workflow: str, number: int, project: str) -> Steps[str]:
+        """The stage that waits for somebody to start it; empty: none."""
+        path = f"{_CUSTOM}/{segment(workflow)}/task/{number}/manual-exec"
+        reply = yield Request("GET", path, {"projectKey": project})
+        return str(reply["stage_name"])
+
+    @Call
+    def inspect(self, workflow: str, number: int) -> Steps[dict[str, Any]]:
+        """A task as this server alone tells it: times of RFC 3339, parameters, attempts of each job."""
+        reply: dict[str, Any] = yield Request("GET", _own(workflow, number))
+        return reply
+
+    @Call
+    def attempts(self, workflow: str, number: int, job: str) -> Steps[dict[str, Any]]:
+        """The attempts of a job: how each went, and what was changed before it."""
+        reply: dict[str, Any] = yield Request("GET", f"{_own(workflow, number)}/jobs/{segment(job)}/attempts")
+        return reply
+
+    @Call
+    def state(self, workflow: str, number: int, at: float) -> Steps[dict[str, Any]]:
+        """A task as it was at a moment (Unix seconds)."""
+        reply: dict[str, Any] = yield Request("GET", f"{_own(workflow, number)}/state", {"at": repr(at)})
+        return reply
 
     @Call
     def why(self, workflow: str, number: int) -> Steps[dict[str, Any]]:
