@@ -211,6 +211,7 @@ async def test_code_host_keeps_its_secrets_to_itself(server: Site) -> None:
         ({"name": ""}, "name cannot be empty"),
         ({"address": "ftp://x"}, "address needs to be a valid URL"),
         ({"address": "https://u:p@x"}, "address must not hold user names or passwords"),
+        ({"type": "other", "address": "ssh://git:pw@x"}, "address must not hold user names or passwords"),
         ({"access_token": ""}, "access_token, or application_id and client_secret, cannot be empty"),
         ({"type": "gerrit"}, "username and password cannot be empty"),
         ({"type": "other", "auth_type": "SSH"}, "ssh_key cannot be empty"),

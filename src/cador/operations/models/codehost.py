@@ -84,7 +84,7 @@ def _check_address(address: str, kind: str) -> None:
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         raise Invalid("address needs to be a valid URL", place="address") from error
-    if parts.username is not None and parts.scheme in ("http", "https"):
+    if parts.password is not None or (parts.username is not None and parts.scheme in ("http", "https")):
         raise Invalid("address must not hold user names or passwords", place="address")
     if kind == "other" and (
         _SCP.fullmatch(address)
