@@ -14,16 +14,6 @@ TAILS = ("", "/why", "/events", "/artifacts", "/jobs/say/attempts", "/state?at="
 DOCUMENTED = "/openapi/workflows/custom/task"
 UNTYPED = {
     "/api/v1/schema/cador.yaml.json",  # a JSON schema
-    "/openapi/service/yaml/production/services",
-    "/openapi/service/yaml/production/{name}",
-    "/openapi/service/yaml/services",
-    "/openapi/service/yaml/{name}",
-    "/openapi/policy/resource-actions",
-    "/openapi/policy/roles",
-    "/openapi/policy/roles/{name}",
-    "/openapi/policy/role-bindings",
-    "/openapi/collaborations",
-    "/api/v1/secrets/{name}",
 }
 
 

@@ -2,10 +2,13 @@
 
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from cador.api.catalogue import NO_DOCUMENTS
 from cador.api.errors import Refusal, bad_request
 from cador.api.params import PROJECT
 from cador.api.permissions import LOGGED_IN, by_operation, in_query
+from cador.api.resources.kinds import list_of
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, Conflict, NotFound
 from cador.operations import roles
@@ -44,7 +47,67 @@ def _namespace(call: Call) -> str:
 # -- roles
 
 
-@ROUTES.get(f"{POLICY}/resource-actions", LOGGED_IN, query=("projectName!", "envType"))
+class Rule(BaseModel):
+    action: str
+    alias: str
+
+
+class Subject(BaseModel):
+    """What something can be done to. ``alias``: in the language of the request."""
+
+    resource: str
+    alias: str
+    rules: list[Rule]
+
+
+class RoleLine(BaseModel):
+    """``namespace``: a project, or `*`; ``type``: `system` (built in) or `custom`."""
+
+    id: int
+    name: str
+    namespace: str
+    desc: str
+    type: str
+
+
+class VerbsOf(BaseModel):
+    """``verbs``: actions done to ``resource``."""
+
+    resource: str
+    verbs: list[str]
+
+
+class RoleShown(RoleLine):
+    rules: list[VerbsOf]
+
+
+class BoundUser(BaseModel):
+    identity_type: str
+    uid: str
+    account: str
+    username: str
+
+
+class BoundGroup(BaseModel):
+    group_id: str
+    name: str
+    user_infos: list[BoundUser]
+
+
+class BindingShown(BaseModel):
+    """``binding_type``: `user` or `group`, and there is what is called so."""
+
+    binding_type: str
+    user_info: BoundUser | None = None
+    group_info: BoundGroup | None = None
+    roles: list[str]
+
+
+class CollaborationShown(CollaborationBody):
+    """Which workflows are shared with whom."""
+
+
+@ROUTES.get(f"{POLICY}/resource-actions", LOGGED_IN, query=("projectName!", "envType"), reply=list_of(Subject))
 async def resource_actions(call: Call) -> list[dict[str, Any]]:
     """What a project's roles can be made of."""
     if not call.text(PROJECT):
@@ -65,7 +128,7 @@ def _line(role: Role) -> dict[str, Any]:
     return {"id": role.id, "name": role.name, "namespace": role.namespace, "desc": role.desc, "type": kind}
 
 
-@ROUTES.get(ROLES, by_operation("get_project"), query=_NAMESPACE, faults=_FAULTS)
+@ROUTES.get(ROLES, by_operation("get_project"), query=_NAMESPACE, faults=_FAULTS, reply=list_of(RoleLine))
 async def list_roles(call: Call) -> list[dict[str, Any]]:
     """The roles of a project, or of the system (``*``)."""
     return [_line(role) for role in await roles.list_roles(call.ctx, call.actor, _namespace(call))]
@@ -77,7 +140,7 @@ async def create_role(call: Call) -> None:
     await roles.create_role(call.ctx, call.actor, _namespace(call), await call.object())
 
 
-@ROUTES.get(f"{ROLES}/{{name}}", by_operation("get_project"), query=_NAMESPACE, faults=_FAULTS)
+@ROUTES.get(f"{ROLES}/{{name}}", by_operation("get_project"), query=_NAMESPACE, faults=_FAULTS, reply=RoleShown)
 async def role(call: Call) -> dict[str, Any]:
     """One role with its actions."""
     found = await roles.find_role(call.ctx, call.actor, _namespace(call), call.path_value("name"))
@@ -126,7 +189,7 @@ def _binding(binding: Binding) -> dict[str, Any]:
     return {**who, "roles": list(binding.roles)}
 
 
-@ROUTES.get(BINDINGS, by_operation("admin_project"), query=_NAMESPACE, faults=_FAULTS)
+@ROUTES.get(BINDINGS, by_operation("admin_project"), query=_NAMESPACE, faults=_FAULTS, reply=list_of(BindingShown))
 async def list_bindings(call: Call) -> list[dict[str, Any]]:
     """Which users and groups have which roles in a project, or in the system (``*``)."""
     return [_binding(one) for one in await roles.list_bindings(call.ctx, call.actor, _namespace(call))]
@@ -172,7 +235,7 @@ _SHARING: Final = in_query("admin_project")
 _ONE: Final = f"{COLLABORATIONS}/{{name}}"
 
 
-@ROUTES.get(COLLABORATIONS, _SHARING, query=("projectKey!",), faults=_FAULTS)
+@ROUTES.get(COLLABORATIONS, _SHARING, query=("projectKey!",), faults=_FAULTS, reply=list_of(CollaborationShown))
 async def list_collaborations(call: Call) -> list[dict[str, Any]]:
     """Which single workflows of a project are shared with whom."""
     return [

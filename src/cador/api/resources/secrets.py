@@ -73,7 +73,6 @@ async def put_secret(call: Call) -> dict[str, Any]:
 
 
 @ROUTES.delete(ONE, _MAY, query=("projectKey",))
-async def delete_secret(call: Call) -> dict[str, Any]:
+async def delete_secret(call: Call) -> None:
     """Delete a secret that nothing names."""
     await keeping_secrets.delete_secret(call.ctx, call.actor, _project(call), call.path_value("name"))
-    return {"message": "success"}

@@ -2,23 +2,67 @@
 
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from cador.api.catalogue import Operation
 from cador.api.errors import bad_request
-from cador.api.params import PROJECT, text_of
+from cador.api.params import PROJECT
 from cador.api.permissions import Permission, in_body, in_query, in_query_or_body
+from cador.api.resources.kinds import list_of
+from cador.api.resources.scripts import body_of
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, Forbidden, NotFound
 from cador.operations import service_loading, services
-from cador.operations.models.body import read_body
+from cador.operations.models.body import KV, read_body
 from cador.operations.models.service import LoadBody, LoadFrom, ServiceBody, ServiceChange, VariableChange
 from cador.operations.models.templates import LoadTemplate
 from cador.operations.service_loading import CannotLoad
 
 ROUTES: Final = Routes("services")
+
+
+class Module(BaseModel):
+    """A container of one of the workloads. ``image_name``: of its image, without registry and tag."""
+
+    name: str
+    image: str
+    image_name: str
+
+
+class ServiceLine(BaseModel):
+    """``source``: `spock` (its own YAML), `repo` or `template`."""
+
+    service_name: str
+    source: str
+    type: str
+    containers: list[Module]
+
+
+class ModuleShown(Module):
+    """``type``: `init`, or empty."""
+
+    type: str
+
+
+class ServiceDetail(BaseModel):
+    service_name: str
+    source: str
+    type: str
+    template_name: str
+    auto_sync: bool
+    created_by: str
+    created_time: int
+    revision: int
+    yaml: str
+    containers: list[ModuleShown]
+    service_variable_kvs: list[KV]
+
+
 _FAULTS: Final = {NotFound: Operation.GET_SERVICE, AlreadyExists: Operation.UPDATE_SERVICE}
 _WRITE_FAULTS: Final = {NotFound: Operation.UPDATE_SERVICE, AlreadyExists: Operation.UPDATE_SERVICE}
 _LOAD_FAULTS: Final = {NotFound: Operation.CREATE_TEMPLATE, AlreadyExists: Operation.CREATE_TEMPLATE}
 _LOADER_FAULTS: Final = {NotFound: Operation.LOAD_SERVICE, CannotLoad: Operation.LOAD_SERVICE}
+_TEMPLATE: Final = "/openapi/service/template"
 _NO_PRODUCT: Final = "product name cannot be empty"
 _QUERY: Final = ("projectKey!",)
 
@@ -35,7 +79,9 @@ def _register(base: str, *, production: bool) -> None:
         """Create a service from its YAML."""
         await services.create(call.ctx, call.actor, call.need(PROJECT), await call.object(), production=production)
 
-    @ROUTES.get(f"{base}/services", _allowed("get", production), faults=_FAULTS, query=_QUERY)
+    @ROUTES.get(
+        f"{base}/services", _allowed("get", production), faults=_FAULTS, query=_QUERY, reply=list_of(ServiceLine)
+    )
     async def list_services(call: Call) -> list[dict[str, Any]]:
         """The services of a project with their modules."""
         found = await services.list_services(call.ctx, call.need(PROJECT), production=production)
@@ -73,7 +119,7 @@ def _register(base: str, *, production: bool) -> None:
         project, name = call.need(PROJECT), call.path_value("name")
         await services.change_variables(call.ctx, call.actor, project, name, await call.object(), production=production)
 
-    @ROUTES.get(f"{base}/{{name}}", _allowed("get", production), faults=_FAULTS, query=_QUERY)
+    @ROUTES.get(f"{base}/{{name}}", _allowed("get", production), faults=_FAULTS, query=_QUERY, reply=ServiceDetail)
     async def detail(call: Call) -> dict[str, Any]:
         """One service with its YAML, modules and variables."""
         service = await services.find(call.ctx, call.need(PROJECT), call.path_value("name"), production=production)
@@ -95,39 +141,6 @@ def _register(base: str, *, production: bool) -> None:
     async def delete(call: Call) -> None:
         """Delete a service."""
         await services.delete(call.ctx, call.actor, call.need(PROJECT), call.path_value("name"), production=production)
-
-
-async def _load_template(call: Call, production: bool | None = None) -> None:
-    body = await call.object()
-    project = call.text(PROJECT) or text_of(PROJECT, {}, body)
-    given = {} if production is None else {"production": production}
-    await services.load_template(call.ctx, call.actor, {**body, "project_key": project, **given})
-
-
-@ROUTES.post(
-    "/openapi/service/template/load/yaml",
-    in_query_or_body("create_service", required="project name cannot be empty"),
-    faults=_LOAD_FAULTS,
-    query=("projectKey",),
-    body=LoadTemplate,
-)
-async def load_template(call: Call) -> None:
-    """Make a service from a template."""
-    if (await call.parsed(LoadTemplate)).production:
-        raise bad_request("production services are made at /openapi/service/template/production/load/yaml")
-    await _load_template(call)
-
-
-@ROUTES.post(
-    "/openapi/service/template/production/load/yaml",
-    in_query_or_body("create_production_service", required="project name cannot be empty"),
-    faults=_LOAD_FAULTS,
-    query=("projectKey",),
-    body=LoadTemplate,
-)
-async def load_production_template(call: Call) -> None:
-    """Make a production service from a template."""
-    await _load_template(call, production=True)
 
 
 @ROUTES.post(
@@ -174,5 +187,23 @@ def _value(call: Call, name: str, required: str) -> str:
     return value
 
 
+def _register_template(path: str, *, production: bool) -> None:
+    @ROUTES.post(
+        path,
+        in_query_or_body(f"create_{services.kind_of(production)}", required="project name cannot be empty"),
+        summary=f"Make a {'production ' * production}service from a template.",
+        faults=_LOAD_FAULTS,
+        query=("projectKey",),
+        body=LoadTemplate,
+    )
+    async def load_template(call: Call) -> None:
+        if (await call.parsed(LoadTemplate)).production and not production:
+            raise bad_request(f"production services are made at {_TEMPLATE}/production/load/yaml")
+        project, body = await body_of(call)
+        await services.load_template(call.ctx, call.actor, {**body, "project_key": project, "production": production})
+
+
 _register("/openapi/service/yaml/production", production=True)
 _register("/openapi/service/yaml", production=False)
+_register_template(f"{_TEMPLATE}/production/load/yaml", production=True)
+_register_template(f"{_TEMPLATE}/load/yaml", production=False)
