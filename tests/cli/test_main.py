@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cador.cli.commands import COMMANDS
+from cador.cli.contexts import Contexts, read_contexts, write_contexts
 from cador.cli.main import main
 from cador.cli.output import table
 from support.http_peer import peer
@@ -219,3 +220,23 @@ def test_a_token_that_is_none_is_not_shown(called: Called, token: str) -> None:
     assert code == 2
     assert "is no token" in err
     assert token not in err
+
+
+def test_help_of_a_command_by_the_word_help(called: Called) -> None:
+    assert called("help", "task", "show") == called("task", "show", "--help")
+    code, _, err = called("help", "tsk")
+    assert (code, "did you mean task?" in err) == (2, True)
+
+
+def test_a_context_can_be_forgotten(called: Called, tmp_path: Path) -> None:
+    path = tmp_path / "config" / "cador" / "contexts.toml"
+    known = {"one": ("http://one", "token-of-one"), "two": ("http://two", "token-of-two")}
+    write_contexts(path, Contexts("two", known))
+    assert called("context", "delete", "one")[0] == 0
+    assert read_contexts(path) == Contexts("two", {"two": known["two"]})
+    code, _, err = called("context", "delete", "one")
+    assert (code, "known: two" in err) == (1, True)
+    assert called("context", "delete", "two")[0] == 0
+    assert "token-of" not in path.read_text()
+    code, _, err = called("workflow", "list")
+    assert (code, "no server is known" in err) == (3, True)

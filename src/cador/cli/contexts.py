@@ -43,6 +43,8 @@ def read_contexts(path: Path) -> Contexts:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return Contexts("", {})
+    except UnicodeDecodeError as error:
+        raise Failure(f"{path} is damaged (it is not UTF-8 text); mend it or delete it and log in again") from error
     try:
         table = tomllib.loads(text)
         known = {name: (str(one["url"]), str(one["token"])) for name, one in table.get("contexts", {}).items()}

@@ -100,9 +100,27 @@ def use(
 
     $ cador context use production
     """
-    path = contexts_file()
-    contexts = read_contexts(path)
-    if name != "-" and name not in contexts.known:
-        raise Failure(f"there is no context {name} (known: {', '.join(contexts.known) or 'none'})", FAILED)
+    path, contexts = contexts_file(), _known("" if name == "-" else name)
     write_contexts(path, Contexts("" if name == "-" else name, contexts.known))
     return 0
+
+
+@context.command
+def delete(name: Annotated[str, Parameter(help="Name of the context.")], /) -> int:
+    """Forget a server and its token. The token stays good: cador token delete ends it.
+
+    $ cador context delete production
+    """
+    path, contexts = contexts_file(), _known(name)
+    known = {other: place for other, place in contexts.known.items() if other != name}
+    write_contexts(path, Contexts("" if contexts.current == name else contexts.current, known))
+    say(f"context {name} is forgotten")
+    return 0
+
+
+def _known(name: str) -> Contexts:
+    """All contexts. Raises: Failure: *name* is none of them."""
+    contexts = read_contexts(contexts_file())
+    if name and name not in contexts.known:
+        raise Failure(f"there is no context {name} (known: {', '.join(contexts.known) or 'none'})", FAILED)
+    return contexts

@@ -20,6 +20,8 @@ def main(argv: list[str] | None = None) -> int:
         return _print(f"cador {__version__}")
     from cador.cli.commands import COMMANDS
 
+    if words[0] == "help":  # cador help task show
+        words = [*words[1:], "--help"]
     if words[0] not in COMMANDS:
         return _unknown(words[0], list(COMMANDS))
     from cador.cli.app import run
