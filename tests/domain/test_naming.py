@@ -27,6 +27,11 @@ def test_documented_names() -> None:
     assert norm("x" * 62, "yz") == "x" * 62
 
 
+def test_names_are_one_segment_of_a_path() -> None:
+    assert norm("../../etc", "a b?", "job\n") == "..-..-etc-a-b--job"
+    assert norm("/", "#", "j") == "j"
+
+
 @given(st.lists(NAMES, max_size=12))
 def test_names_are_unique_and_stay_where_they_are_free(names: list[str]) -> None:
     made = unique(names)

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from cador.domain.errors import Invalid
 from cador.engine.preparing import Catalogues, Concluded, Prepared, Preparer
 from cador.jobs.zadig_test import TEST
 from cador.ports.executor import End, Harvest, JobFolder, Keep
 from cador.ports.logs import LogName
 from cador.storage.artifacts import collect
 from cador.storage.blobs import LocalBlobs
+from engine.test_engine import KEY, flow, job, play
+from support.world import World
 
 REPORTS = {"junit": "report", "html": "", "artifacts": [], "pass_rate": 0}
 FOLDER = JobFolder(steps=(), keep=(Keep("report", "junit", on_failure=True),))
@@ -56,3 +59,59 @@ def test_reports_of_the_attempt_before_are_not_those_of_this_one(tmp_path: Path,
     later = concluded(blobs, second, End(1, 2.0, stopped))
     assert "junit" not in later.facts
     assert list(blobs.list("tasks/w/1/j")) == []
+
+
+def test_a_folder_in_the_place_of_our_own_report_fails_the_job(tmp_path: Path) -> None:
+    """And does not have it judged again and again."""
+    workspace = tmp_path / "workspace"
+    (workspace / "report" / "merged.xml").mkdir(parents=True)
+    (workspace / "report" / "merged.xml" / "x").touch()
+    (workspace / "report" / "a.xml").write_text('<testsuite><testcase name="a"/></testsuite>')
+    ended = concluded(LocalBlobs(tmp_path / "blobs"), workspace, End(0, 1.0))
+    assert ended.result.value == "failed"
+    assert ended.error == "tasks/w/1/j/junit/merged.xml is in the way of, or below, another artifact"
+
+
+def test_a_service_that_is_called_like_a_way_out_is_a_name(tmp_path: Path) -> None:
+    """Services of a start need not be known: what they are called is part of names of job tasks, and so of paths."""
+
+    async def act(world: World) -> None:
+        kept = {"name": "keep", "type": "archive", "spec": {"upload_detail": [{"file_path": "x", "dest_path": "/"}]}}
+        one = job("a", "exit 0")
+        one["spec"]["steps"].append(kept)
+        await world.define(flow([one]))
+        await world.boot()
+        services = [{"service_name": "../../etc", "service_module": "m"}]
+        number = await world.start(KEY, inputs=({"job_name": "a", "parameters": {"services": services}},))
+        detail = await world.done(KEY, number, within_s=100.0)
+        row = detail.stages[0].jobs[0].row
+        assert (row.name, row.status, row.error) == ("..-..-etc-m-a", "passed", "")
+
+    play(tmp_path, act)
+
+
+class Refusing:
+    """An executor whose jobs leave what cannot be taken."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def harvest(self, key: str, ref: str) -> Any:
+        raise Invalid("that is no name for an artifact")
+
+
+def test_what_cannot_be_kept_ends_the_job(tmp_path: Path) -> None:
+    """A fault of what the job left is no trouble of the machine's, which would be waited out."""
+
+    async def act(world: World) -> None:
+        await world.define(flow([job("a", "exit 0")]))
+        await world.boot()
+        executors: dict[str, Any] = world.engine.executions.executors  # type: ignore[assignment]
+        executors["scripted"] = Refusing(executors["scripted"])
+        detail = await world.done(KEY, await world.start(KEY), within_s=100.0)
+        assert detail.stages[0].jobs[0].row.error == "job: a panic: that is no name for an artifact"
+
+    play(tmp_path, act)

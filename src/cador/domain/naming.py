@@ -6,13 +6,17 @@ from typing import Any, Final
 
 JOB_NAME_LIMIT: Final = 63
 TAG_LIMIT: Final = 128
+_NOT_IN_NAME: Final = re.compile(r"[^\w.-]")
 _NOT_IN_TAG: Final = re.compile(r"[^A-Za-z0-9_.-]")
 _TEMPLATE: Final = re.compile(r"\{\{[ \t]*\.([A-Z_]+)[ \t]*\}\}")
 
 
 def norm(*parts: str) -> str:
-    """Name of a job task: its parts joined by hyphens, lower case, at most 63 characters, no hyphen at the ends."""
-    return "-".join(part for part in parts if part).lower()[:JOB_NAME_LIMIT].strip("-")
+    """Name of a job task: its parts joined by hyphens, lower case, at most 63 characters, no hyphen at the ends.
+
+    It is part of addresses and of paths: what is neither a letter or digit of some script nor ``_ . -`` becomes ``-``.
+    """
+    return _NOT_IN_NAME.sub("-", "-".join(part for part in parts if part).lower())[:JOB_NAME_LIMIT].strip("-")
 
 
 def unique(names: Iterable[str]) -> list[str]:

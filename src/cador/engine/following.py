@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from cador.domain import events as ev
-from cador.domain.errors import CadorError, NotFound, Unavailable
+from cador.domain.errors import CadorError, Invalid, NotFound, Unavailable
 from cador.domain.masking import Masker
 from cador.domain.naming import commits_of
 from cador.domain.task import WorkflowTask
@@ -128,21 +128,27 @@ class Follower:
             except Fenced:
                 log.info("execution_fenced", key=row.key)
                 return  # another server follows it
+            except Invalid as error:  # asking once more changes nothing: what the job left cannot be kept
+                await self._break_off(executor, row, prepared, error)
+                return
             except (OSError, CadorError) as error:
                 reach.disk_full = reach.disk_full or getattr(error, "errno", None) == errno.ENOSPC
                 log.warning("following_interrupted", key=row.key, error=repr(error))
             except Exception as error:
                 # The edge of one job: whatever is wrong in our own code, the job ends, with the reason.
-                log.exception("following_failed", key=row.key)
-                if not self._engine.holds(row.owner):
-                    return  # whoever follows it now may fare better
-                await self.kill(executor, row.key, row.ref)
-                reason = Masker(prepared.folder.secrets).mask_text(f"job: {prepared.log_name.job} panic: {error}")
-                await self.tell_lost(row, reason)
+                await self._break_off(executor, row, prepared, error)
                 return
             else:
                 return
             await asyncio.sleep(AGAIN_S)
+
+    async def _break_off(self, executor: Executor, row: ExecutionRow, prepared: Prepared, error: Exception) -> None:
+        log.error("following_failed", key=row.key, exc_info=error)
+        if not self._engine.holds(row.owner):
+            return  # whoever follows it now may fare better
+        await self.kill(executor, row.key, row.ref)
+        reason = Masker(prepared.folder.secrets).mask_text(f"job: {prepared.log_name.job} panic: {error}")
+        await self.tell_lost(row, reason)
 
     async def _watch(
         self, executor: Executor, row: ExecutionRow, prepared: Prepared, reach: _Reach, *, adopted: bool

@@ -268,7 +268,11 @@ class Preparer:
         else:
             conclusion = prepared.type.conclude(prepared.spec, harvest.outputs, passed, collected)
         for path, content in conclusion.files.items():
-            await asyncio.to_thread(blobs.put_bytes, f"{prefix}/{path}", content)
+            try:
+                await asyncio.to_thread(blobs.put_bytes, f"{prefix}/{path}", content)
+            except Invalid as error:  # the job left something else under that name
+                problems.append(str(error))
+                failed = True
         return _verdict(end, prepared, harvest, conclusion, problems, failed=failed, adopted=adopted)
 
 
