@@ -1,7 +1,12 @@
 """What happened, as values. Every change of a status is caused by one of these; each is kept in the ``event`` table."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+"""What no table takes, and no client could read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,8 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """An execution is over. ``at``: when it really ended, also when it is heard later."""
+    """An execution is over. ``at``: when it really ended, also when it is heard later. ``error`` may repeat what
+    another system or a file name says: what cannot be stored of that is replaced, for the end must be heard."""
 
     at: float
     job_id: int
@@ -51,6 +57,10 @@ class JobEnded:
     recovery: int
     result: Result
     error: str = ""
+
+    def __post_init__(self) -> None:
+        if _UNSTORABLE.search(self.error):
+            object.__setattr__(self, "error", _UNSTORABLE.sub("\ufffd", self.error))
 
 
 @dataclass(frozen=True, slots=True)
