@@ -72,6 +72,18 @@ def test_a_folder_in_the_place_of_our_own_report_fails_the_job(tmp_path: Path) -
     assert ended.error == "tasks/w/1/j/junit/merged.xml is in the way of, or below, another artifact"
 
 
+@pytest.mark.parametrize("how", ["removed", "a file", "a link"])
+def test_a_job_that_takes_its_workspace_away_ends(tmp_path: Path, how: str) -> None:
+    workspace = tmp_path / "workspace"
+    if how == "a file":
+        workspace.touch()
+    elif how == "a link":
+        workspace.symlink_to("/etc")
+    ended = concluded(LocalBlobs(tmp_path / "blobs"), workspace, End(0, 1.0))
+    assert ended.result.value == "failed", "there are no reports"
+    assert ended.lines[0].startswith("the workspace of the job is not there any more: ")
+
+
 def test_a_service_that_is_called_like_a_way_out_is_a_name(tmp_path: Path) -> None:
     """Services of a start need not be known: what they are called is part of names of job tasks, and so of paths."""
 

@@ -14,6 +14,8 @@ import pytest
 
 from cador.executors.cgroups import cgroup_mounts
 from cador.executors.containment import available
+from cador.executors.job_folder import Folders
+from cador.executors.outputs import read_outputs
 from cador.executors.process import ProcessExecutor
 from cador.executors.spawner import Spawner, Wanted
 from cador.ports.executor import FolderStep, JobFolder, Limits, Output, StartRefused, StepState
@@ -348,6 +350,17 @@ def test_outputs_over_their_limits_are_told(run: Run) -> None:
         )
 
     run(test)
+
+
+def test_an_output_that_may_not_be_read_is_told() -> None:
+    """Where jobs run as the server does and that is not root."""
+
+    class Closed(Folders):
+        def content(self, key: str, path: str, limit: int) -> tuple[bytes, float] | None:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    folders = Closed(Path("/nowhere"), "test", "boot", None)
+    assert read_outputs(folders, "k-1", ("A",)) == ({}, ("output A: the job left it so that nobody may read it",))
 
 
 def test_removed_whatever_its_folders_permit(run: Run, root: Path) -> None:

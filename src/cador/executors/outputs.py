@@ -22,7 +22,11 @@ def read_outputs(folders: Folders, key: str, names: Iterable[str]) -> tuple[dict
         if "/" in name or name in ("", ".", ".."):
             problems.append(f"output {name}: not a usable name")
             continue
-        content = folders.content(key, f"outputs/{name}", OUTPUT_BYTES + 1024)
+        try:
+            content = folders.content(key, f"outputs/{name}", OUTPUT_BYTES + 1024)
+        except PermissionError:
+            problems.append(f"output {name}: the job left it so that nobody may read it")
+            continue
         if content is None:
             continue
         value = content[0].strip(_NEWLINES)

@@ -23,6 +23,8 @@ MAX_FILES: Final = 20_000
 _DEEPEST: Final = 64
 _CHUNK: Final = 1 << 20
 _PROBLEMS_TOLD: Final = 20
+_NO_WORKSPACE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES})
+"""What a job may have done to its workspace where it runs as the server does: asking again changes nothing."""
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # a pipe or a terminal put in place of a file must not block or take over
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -50,10 +52,16 @@ def collect(
     """Copy what *keeps* name below *workspace* to ``<prefix>/<keep.prefix>/<name>``: a file under its own name, a
     folder with all below it under the names relative to it. *max_bytes* and *max_files*: of all together.
 
-    Blocking. Raises: OSError of the blob store, or when *workspace* itself cannot be opened.
+    Blocking. Raises: OSError of the blob store, or of a machine that can open no folder now.
     """
     collection = _Collection(blobs, max_bytes, max_files)
-    root = os.open(workspace, _FOLDER_FLAGS)
+    try:
+        root = os.open(workspace, _FOLDER_FLAGS)
+    except OSError as error:
+        if error.errno not in _NO_WORKSPACE:
+            raise
+        problem = f"the workspace of the job is not there any more: {_reason(error)}"
+        return Collected((), (problem,), any(keep.required for keep in keeps))
     try:
         collection.owner = os.fstat(root).st_uid
         for keep in keeps:
