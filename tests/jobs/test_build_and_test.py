@@ -408,7 +408,7 @@ def test_a_part_of_the_reports_judges_nothing(world: World, monkeypatch: pytest.
     [plan] = one_test(world, {"test_modules": [{"name": "unit"}]})
     fits = TEST.conclude(plan.plan, {}, True, Artifacts({"junit/a.xml": GOOD}))
     assert (fits.error, fits.result["junit"]["tests"]) == ("", 2)
-    told = "the test reports in report/ are larger than 0 MiB together"
+    told = "the test reports in report/ are more than 0 MiB together"
     for passed in (True, False):
         both = TEST.conclude(plan.plan, {}, passed, Artifacts({"junit/a.xml": GOOD, "junit/b.xml": BAD}))
         assert (both.error or both.lines[0], "junit" in both.result) == (told, False)

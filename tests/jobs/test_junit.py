@@ -1,10 +1,12 @@
 """JUnit reports: what tools really write, what breaks, and when a job fails for it."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cador.jobs.junit import Case, Report, UnreadableReport, merge, merged_xml, read_report, verdict
+from cador.jobs.junit import Case, Report, TooManyCases, UnreadableReport, merge, merged_xml, read_report, verdict
 
 PYTEST = b"""<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite name="pytest" errors="0" failures="1"
  skipped="1" tests="3" time="0.05"><testcase classname="t" name="ok" time="0.001" /><testcase classname="t" name="bad"
@@ -101,3 +103,25 @@ def test_the_merged_report_is_xml_and_says_the_same(written: list[tuple[str, str
 def test_what_is_stored_of_a_case_is_bounded() -> None:
     report = Report([Case("n" * 100_000, "c" * 100_000, 0.0, "failed", "m" * 100_000)])
     assert len(str(report.facts())) < 10_000
+
+
+def test_more_cases_than_memory_should_hold_judge_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cador.jobs.junit.MOST_CASES", 4)
+    two = b'<testsuite><testcase name="a"/><testcase name="b"/></testsuite>'
+    assert len(merge([("a.xml", two), ("b.xml", two)])[0].cases) == 4
+    with pytest.raises(TooManyCases):
+        merge([("a.xml", two), ("b.xml", two), ("c.xml", two)])
+    endless = b"<testsuite>" + b"<testcase/>" * 1_000 + b"no end"
+    with pytest.raises(TooManyCases):
+        merge([("a.xml", endless)])
+
+
+def test_what_was_read_is_not_kept() -> None:
+    """Cases are given away as they come: what is held does not grow with their number."""
+    many = b"<testsuites><testsuite>" + b"<testcase/>" * 20_000 + b"</testsuite></testsuites>"
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in read_report(many)) == 20_000
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import islice
 from typing import Any, Final
 from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import escape, quoteattr
@@ -12,8 +13,14 @@ from defusedxml.ElementTree import iterparse
 
 SHOWN_CASES: Final = 200
 """Cases that are kept with the result: failed ones only. All are in the merged report."""
+MOST_CASES: Final = 250_000
+"""Cases of all reports of a job together: they are held in memory to be judged and merged."""
 _LONGEST_MESSAGE: Final = 2_048
 _OUTCOMES: Final = {"failure": "failed", "error": "error", "skipped": "skipped"}
+
+
+class TooManyCases(Exception):
+    """Judging by a part of them could let failed tests pass."""
 
 
 class UnreadableReport(Exception):
@@ -73,11 +80,17 @@ def read_report(content: bytes) -> Iterator[Case]:
 
     Raises: UnreadableReport.
     """
+    above: list[Element] = []
     try:
-        for _, element in iterparse(BytesIO(content), events=("end",), forbid_dtd=True):
+        for event, element in iterparse(BytesIO(content), events=("start", "end"), forbid_dtd=True):
+            if event == "start":
+                above.append(element)
+                continue
+            above.pop()
             if _name(element) == "testcase":
                 yield _case(element)
-                element.clear()
+                if above:
+                    above[-1].clear()  # what was read is not kept, not even as an empty element
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise UnreadableReport(f"{type(error).__name__}: {error}") from error
 
@@ -151,11 +164,18 @@ def verdict(report: Report, required_percent: int) -> str:
 
 
 def merge(files: Iterable[tuple[str, bytes]]) -> tuple[Report, list[str]]:
-    """Read *files* (name and content) into one report; also a line for each that cannot be read."""
+    """Read *files* (name and content) into one report; also a line for each that cannot be read: no case of it counts.
+
+    Raises: TooManyCases.
+    """
     report, problems = Report(), []
     for name, content in files:
         try:
-            report.cases += list(read_report(content))
+            cases = list(islice(read_report(content), MOST_CASES - len(report.cases) + 1))
         except UnreadableReport as error:
             problems.append(f"{name} is no JUnit report: {error}")
+            continue
+        report.cases += cases
+        if len(report.cases) > MOST_CASES:
+            raise TooManyCases
     return report, problems

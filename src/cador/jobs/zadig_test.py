@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cador.jobs.base import Collected, Conclusion, Doc, Scope
 from cador.jobs.configured import USUAL_RESOURCES, ListedType, Shape
-from cador.jobs.junit import merge, merged_xml, verdict
+from cador.jobs.junit import MOST_CASES, TooManyCases, merge, merged_xml, verdict
 from cador.jobs.sandbox import has_work, image, limits, output_names
 from cador.jobs.steps.archive import compile_results
 from cador.jobs.steps.base import StepParts
@@ -131,8 +131,9 @@ class Testing(ListedType):
             return Conclusion(result=result, error=missing if passed else "", lines=() if passed else (missing,))
         try:
             report, problems = merge(_read(names, collected))
-        except _TooLarge:
-            large = f"the test reports in {folder} are larger than {_LARGEST_REPORT >> 20} MiB together"
+        except (_TooLarge, TooManyCases) as error:
+            most = f"{_LARGEST_REPORT >> 20} MiB" if isinstance(error, _TooLarge) else f"{MOST_CASES} test cases"
+            large = f"the test reports in {folder} are more than {most} together"
             return Conclusion(result=result, error=large if passed else "", lines=() if passed else (large,))
         facts = report.facts()
         error = verdict(report, plan["reports"]["pass_rate"])
