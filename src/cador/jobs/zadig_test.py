@@ -131,8 +131,8 @@ class Testing(ListedType):
             return Conclusion(result=result, error=missing if passed else "", lines=() if passed else (missing,))
         try:
             report, problems = merge(_read(names, collected))
-        except (_TooLarge, TooManyCases) as error:
-            most = f"{_LARGEST_REPORT >> 20} MiB" if isinstance(error, _TooLarge) else f"{MOST_CASES} test cases"
+        except (_TooLarge, TooManyCases) as more:
+            most = f"{_LARGEST_REPORT >> 20} MiB" if isinstance(more, _TooLarge) else f"{MOST_CASES} test cases"
             large = f"the test reports in {folder} are more than {most} together"
             return Conclusion(result=result, error=large if passed else "", lines=() if passed else (large,))
         facts = report.facts()
