@@ -309,8 +309,6 @@ def _reply(route: Route, refs: Mapping[Any, Mapping[str, Any]], examples: Sequen
         schema = _EVENT
     elif route.reply_type != JSON:
         schema = {"type": "string"}
-    elif (returns := route.handler.__annotations__.get("return")) is not None:
-        schema = {"type": "array" if getattr(returns, "__origin__", None) is list else "object"}
     else:
         schema = refs[Success]
     content: dict[str, Any] = {"schema": schema}
