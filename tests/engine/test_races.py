@@ -8,23 +8,24 @@ that takes one connection is in ``tests/simulation``.
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from sqlalchemy import bindparam, select, text
 
 from cador.domain import events as ev
-from cador.domain.commands import Admit, Start
+from cador.domain.commands import Admit, Start, WatchDeadline
 from cador.domain.errors import CadorError
 from cador.domain.replaying import Told, UnknownHistory, replay
 from cador.domain.sharing import QueueLimits
 from cador.domain.task import ApprovalStatus, WorkflowTask
-from cador.engine.handlers import _admit
-from cador.engine.hearing import Claim, Ear, Outcome
+from cador.engine.handlers import _admit, _timer
+from cador.engine.hearing import Claim, Ear, Fenced, Outcome
 from cador.operations.actor import Actor
 from cador.operations.tasks import _cancel
 from cador.operations.workflows import _delete
-from cador.ports.stores import Database, NewApproval, Tx
+from cador.ports.stores import CommandRow, Database, NewApproval, Tx
 from cador.storage import commands, wire
 from cador.storage.admission import AdmissionQueue
 from cador.storage.database import open_database
@@ -183,6 +184,66 @@ async def test_starts_cancels_passes_and_deletes_get_by_each_other(servers: list
             group.create_task(life(number))
     await servers[0].write(_admit, Claim("server-0", LIMITS))
     assert await servers[2].read(deadlocks) == 0
+
+
+async def fire_while_it_ends(servers: list[Database], fire: Callable[[Tx, Claim, CommandRow], Any]) -> int:
+    """The time of a job is up as it ends: one has the timer and wants the task, the other takes the timer back."""
+    one, two, looker = servers
+    await one.write(lambda tx: tx.workflows.add(workflow_row("w")))
+    task_id = (await one.write(submit, Claim("one", LIMITS, starts=1), "w")).value
+    job = (await one.read(lambda tx: tx.tasks.load(task_id))).jobs[0]
+
+    def begin(tx: Tx) -> CommandRow | None:
+        Ear(tx, Claim("one", LIMITS)).hear(task_id, ev.JobStarted(tx.now, job.id, job.attempt, job.recovery))
+        return tx.commands.claim_one(f"{task_id}/{WatchDeadline(job.id, job.attempt, 0).key}", "one")
+
+    row = await one.write(begin)
+    assert row is not None
+    meeting = Meeting(2)
+
+    def expire(tx: Tx) -> None:
+        delete = tx.commands.delete
+
+        def deleted(command_id: int, me: str) -> bool:
+            gone = delete(command_id, me)
+            meeting.come("timer")
+            return gone
+
+        tx.commands.delete = deleted  # type: ignore[method-assign]
+        try:
+            with suppress(Fenced):  # the other was first
+                fire(tx, Claim("one", LIMITS), row)
+        finally:
+            del tx.commands.delete  # type: ignore[attr-defined]
+
+    def end(tx: Tx) -> None:
+        task = tx.tasks.lock(task_id)
+        meeting.come("end")
+        ended = ev.JobEnded(tx.now, job.id, job.attempt, job.recovery, ev.Result.PASSED)
+        Ear(tx, Claim("two", LIMITS)).hear(task_id, ended, locked=task)
+
+    await together(looker, meeting, one.write(expire), two.write(end))
+    task = await looker.read(lambda tx: tx.tasks.load(task_id))
+    assert task.final
+    return await looker.read(deadlocks)
+
+
+async def test_a_timer_waits_for_its_task_before_it_is_taken(servers: list[Database]) -> None:
+    assert await fire_while_it_ends(servers, _timer) == 0
+
+
+async def test_taking_the_timer_first_would_be_a_deadlock(servers: list[Database]) -> None:
+    def settled_first(tx: Tx, claim: Claim, row: CommandRow) -> None:
+        ear = Ear(tx, claim)
+        ear.settle(row)
+        ear.hear(row.task_id, ev.DeadlinePassed(tx.now, int(row.payload["job_id"]), int(row.payload["attempt"])))
+
+    found = await fire_while_it_ends(servers, settled_first)
+    async with asyncio.timeout(DEADLINE_S):
+        while not found:  # the server counts them a moment later
+            await asyncio.sleep(0.05)
+            found = await servers[2].read(deadlocks)
+    assert found == 1
 
 
 # -- the reply of a COMMIT

@@ -94,6 +94,8 @@ def _look_at_queue(tx: Tx, claim: Claim) -> Outcome[None]:
 def _timer(tx: Tx, claim: Claim, row: CommandRow) -> Outcome[None]:
     """Hear what a due timer says, at the time it was due for."""
     ear = Ear(tx, claim)
+    # The task first: whoever holds it may be about to take this very timer back.
+    task = tx.tasks.lock(row.task_id)
     ear.settle(row)
     payload = row.payload
     event: ev.Event
@@ -108,5 +110,5 @@ def _timer(tx: Tx, claim: Claim, row: CommandRow) -> Outcome[None]:
             event = ev.TaskExpired(tx.now, int(payload["round"]))
         case kind:
             raise ValueError(f"unknown kind of command: {kind}")
-    ear.hear(row.task_id, event)
+    ear.hear(row.task_id, event, locked=task)
     return ear.outcome(None)
