@@ -133,3 +133,10 @@ def test_hostile_texts_take_no_longer_than_others(dialect: str) -> None:
         "$a$" * 100_001,
     ):
         assert len(split(text, dialect)) <= 1
+
+
+def test_many_statements_with_a_delimiter_of_ones_own() -> None:
+    """Each ends where a search for the next quote or comment would go on to the end of the text."""
+    count = 200_000
+    assert split("delimiter x\n" + "ax" * count, "mysql") == ["a"] * count
+    assert split("delimiter x\n" + "ax" * 3 + "'x'ax-- x\nbx", "mysql") == ["a", "a", "a", "'x'a", "-- x\nb"]

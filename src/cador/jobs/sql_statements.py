@@ -49,14 +49,18 @@ def _mysql(text: str) -> Iterator[str]:
     first = at = 0
     content = False
     mark = ";"
+    found: re.Match[str] | None = None
+    ahead = False  # whether *found* is what a search from *at* would find: text is not searched twice
     while at < len(text):
-        found = _MYSQL.search(text, at)
+        found = found if ahead else _MYSQL.search(text, at)
+        ahead = False
         stop = found.start() if found else len(text)
         if mark != ";" and (own := text.find(mark, at, stop + len(mark))) >= 0 and own <= stop:
             if content or text[at:own].strip():
                 yield text[first:own].strip()
             first = at = own + len(mark)
             content = False
+            ahead = found is None or found.start() >= at
             continue
         content = content or bool(text[at:stop].strip())
         if found is None:
