@@ -10,12 +10,14 @@ import pytest
 
 from cador.domain.errors import Conflict, Forbidden, Invalid
 from cador.engine import housekeeping
-from cador.operations import projects, resources, workflows
+from cador.operations import projects, resources, system_settings, workflows
 from cador.operations.apply import Order, apply, read_text
 from cador.operations.declarative.documents import FORMS
 from cador.operations.declarative.pipeline import Source, prepare, validate
 from cador.operations.exporting import export
 from cador.operations.first_start import bootstrap_data
+from cador.operations.models.system import LIVE_SETTINGS
+from cador.operations.retention import KEEPING
 from support.rows import start
 from support.world import World
 
@@ -261,3 +263,34 @@ async def test_a_job_takes_a_plugin_by_name(world: World) -> None:
 def test_mistakes_of_plugins(old: str, new: str, fault: str) -> None:
     found = prepare([Source("", PLUGIN.replace(old, new))], environment={"WHOM": "x"}).faults
     assert any(fault in str(one) for one in found), [str(one) for one in found]
+
+
+async def test_limits_and_retention_are_settings_of_files(world: World) -> None:
+    ctx, admin = world.ctx, world.actor()
+    text = "system: { settings: { engine.max_running_tasks: 3, retention.max_days: 30, language: en } }"
+
+    async def set_here() -> dict[str, int]:
+        return {one.name: one.value for one in await system_settings.live_settings(ctx, admin) if one.live}
+
+    done = await apply(ctx, admin, read_text(text))
+    assert {one.action for one in done.results} == {"created"}
+    assert done.warnings == ("Setting/language: takes effect when the server starts again",)
+    assert await set_here() == {"engine.max_running_tasks": 3, "retention.max_days": 30}
+    assert {one.action for one in (await apply(ctx, admin, read_text(text))).results} == {"unchanged"}
+    text = text.replace("tasks: 3", "tasks: 4")
+    done = await apply(ctx, admin, read_text(text), Order(with_diff=True, dry_run=True))
+    assert "-value: '3'\n+value: '4'\n" in "".join(one.diff for one in done.results)
+    assert (await set_here())["engine.max_running_tasks"] == 3
+    done = await apply(ctx, admin, read_text(text.replace("tasks: 4", "tasks: 0")))
+    assert any("must be 1 to" in one.error for one in done.results)
+    done = await apply(ctx, admin, read_text("system: { settings: { language: en } }"), Order(prune=True))
+    assert await set_here() == {}, "the configuration counts again"
+    for bad in ("engine.max_runing: 3", "engine.max_running_tasks: many"):
+        with pytest.raises(Invalid, match=r"setting|whole number"):
+            read_text(f"system: {{ settings: {{ {bad} }} }}")
+    with pytest.raises(Forbidden):
+        await apply(ctx, world.actor("ann"), read_text(text))
+
+
+def test_files_know_all_settings_that_are_changed_while_servers_work() -> None:
+    assert set(LIVE_SETTINGS) == {*system_settings.LIMITS, *KEEPING}

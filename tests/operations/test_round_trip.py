@@ -412,6 +412,9 @@ SAMPLES = {
     ),
 }
 MORE = (
+    ("Setting", "webhook_secret", "", {"value": "s3cret-hook", "is_credential": True}),
+    ("Setting", "engine.max_running_tasks", "", {"value": "8"}),
+    ("Setting", "retention.max_days", "", {"value": "30"}),
     (
         "Environment",
         "dev",

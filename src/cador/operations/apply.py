@@ -33,6 +33,7 @@ from cador.operations.live import (
     store,
     without_defaults,
 )
+from cador.operations.models.system import SETTINGS
 from cador.operations.resources import Doc, Hand
 from cador.operations.sessions import Sessions
 from cador.operations.stored_secrets import APPLIED
@@ -119,7 +120,8 @@ async def apply(
 
 def _late(results: Sequence[Result]) -> Iterator[str]:
     for result in results:
-        if result.kind == "Setting" and result.action in ("created", "updated", "deleted"):
+        changed = result.action in ("created", "updated", "deleted")
+        if result.kind == "Setting" and changed and result.name in SETTINGS:
             yield f"Setting/{result.name}: takes effect when the server starts again"
 
 
@@ -175,8 +177,8 @@ def _apply(
     at: float,
 ) -> Outcome[tuple[Applied, Sequence[Burial]]]:
     ear = Ear(tx, claim)
-    if order.delete or order.prune or any(document.kind == "Workflow" for document in documents):
-        tx.admission.lock()
+    if order.delete or order.prune or any(document.kind in ("Workflow", "Setting") for document in documents):
+        tx.admission.lock()  # before all other locks, see docs/architecture.md
     tx.resources.hold()  # two who apply go one after the other: each sees all that the other wrote
     _check_all(tx, actor, documents, order)  # again: a project that was still to be made may be somebody's by now
     desk = Desk(tx, Hand(actor, ctx.sealer), ctx.types, ear, at, hashes)

@@ -23,6 +23,7 @@ from cador.operations.people import all_users
 from cador.operations.resources import Hand, need_project
 from cador.operations.roles import bindings_of
 from cador.operations.stored_secrets import APPLIED
+from cador.operations.system_settings import set_here
 from cador.ports.stores import Resource, Tx
 
 MOST_TICKETS: Final = 10_000
@@ -132,6 +133,9 @@ def _stubs(tx: Tx, project: str) -> Iterator[tuple[Document, str]]:
         if kind == "Project" or (bool(project) is form.of_system and not form.anywhere):
             continue
         match kind:
+            case "Setting":
+                names = {one.name: one.uid for one in _rows(tx, form.kind, "")} | dict.fromkeys(set_here(tx), "")
+                yield from ((Document(kind, name, "", {}), uid) for name, uid in names.items())
             case "User":
                 yield from ((Document(kind, user.account, "", {}), user.uid) for user in all_users(tx))
             case "RoleBinding":

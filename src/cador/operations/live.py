@@ -22,6 +22,7 @@ from cador.operations import (
     roles,
     services,
     stored_secrets,
+    system_settings,
     tickets,
     workflows,
 )
@@ -38,7 +39,7 @@ from cador.operations.models.groups import GroupBody
 from cador.operations.models.project import ProjectBody
 from cador.operations.models.roles import CollaborationBody, RoleBody
 from cador.operations.models.service import ServiceBody
-from cador.operations.models.system import UserBody
+from cador.operations.models.system import LIVE_SETTINGS, AnySettingBody, UserBody
 from cador.operations.models.ticket import TicketBody
 from cador.operations.references import users_of
 from cador.operations.resources import Hand
@@ -277,6 +278,32 @@ def _remove_project(desk: Desk, document: Document) -> None:
     projects.drop_project(desk.tx, desk.hand, document.name)
 
 
+# -- settings
+
+
+def _read_setting(tx: Tx, document: Document) -> dict[str, Any] | None:
+    if document.name not in LIVE_SETTINGS:
+        return _read_plain(tx, document)
+    value = system_settings.set_here(tx).get(document.name)
+    return {"name": document.name, "value": str(value)} if value is not None else None
+
+
+def _write_setting(desk: Desk, document: Document, body: Doc) -> bool:
+    if document.name not in LIVE_SETTINGS:
+        return _write_plain(desk, document, body)
+    value = int(read_body(AnySettingBody, body).value)
+    if system_settings.set_here(desk.tx).get(document.name) == value:
+        return False
+    system_settings.put_settings(desk.tx, desk.hand, desk.ear, {document.name: value})
+    return True
+
+
+def _remove_setting(desk: Desk, document: Document) -> None:
+    if document.name not in LIVE_SETTINGS:
+        return _remove_plain(desk, document)
+    system_settings.put_settings(desk.tx, desk.hand, desk.ear, {document.name: None})
+
+
 # -- people
 
 
@@ -488,6 +515,7 @@ def _remove_ticket(desk: Desk, document: Document) -> None:
 
 KEEPERS: Final[Mapping[str, Keeper]] = {
     "Project": Keeper(_read_project, _write_project, _remove_project),
+    "Setting": Keeper(_read_setting, _write_setting, _remove_setting),
     "User": Keeper(_read_user, _write_user, _remove_user),
     "Group": Keeper(_read_group, _write_group, _remove_group),
     "Role": Keeper(_read_plain, _write_role, _remove_role),

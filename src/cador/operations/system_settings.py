@@ -11,7 +11,7 @@ from typing import Final
 from cador.domain.errors import Invalid
 from cador.domain.sharing import QueueLimits
 from cador.engine.hearing import Claim, Ear, Outcome
-from cador.engine.housekeeping import Retention
+from cador.engine.housekeeping import Retention, stored_retention
 from cador.operations.actor import SYSTEM, Actor
 from cador.operations.context import Context
 from cador.operations.resources import Hand
@@ -78,14 +78,28 @@ def _change(
     tx: Tx, claim: Claim, hand: Hand, changes: Mapping[str, int | None], retention: Retention
 ) -> Outcome[tuple[LiveSetting, ...]]:  # fmt: skip
     ear = Ear(tx, claim)
-    before = tx.admission.lock()
-    if changes and before is not None:
-        if any(name in LIMITS for name in changes):
-            tx.admission.set_limits(*(changes.get(name, limit.of_gate(before)) for name, limit in LIMITS.items()))
-            ear.admit()
-        keep(tx, {name: value for name, value in changes.items() if name in KEEPING})
-        hand.audit(tx, "change_settings", "", "settings", dict(changes))
+    put_settings(tx, hand, ear, changes)
     return ear.outcome(_told(tx, claim.limits, retention))
+
+
+def put_settings(tx: Tx, hand: Hand, ear: Ear, changes: Mapping[str, object]) -> None:
+    """Set those named, None gives one back to the configuration. Raises: Invalid."""
+    checked = _checked(changes)
+    before = tx.admission.lock()
+    if checked and before is not None:
+        if any(name in LIMITS for name in checked):
+            tx.admission.set_limits(*(checked.get(name, limit.of_gate(before)) for name, limit in LIMITS.items()))
+            ear.admit()
+        keep(tx, {name: value for name, value in checked.items() if name in KEEPING})
+        hand.audit(tx, "change_settings", "", "settings", dict(checked))
+
+
+def set_here(tx: Tx) -> dict[str, int]:
+    """What administrators have set, by name."""
+    gate, stored = tx.admission.gate(), stored_retention(tx)
+    limits = {name: limit.of_gate(gate) for name, limit in LIMITS.items()}
+    found = limits | {name: stored.get(keeping.field) for name, keeping in KEEPING.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _told(tx: Tx, limits: QueueLimits, retention: Retention) -> tuple[LiveSetting, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cador.domain.errors import Invalid
+from cador.domain.secrets import SECRET_KEYS
 from cador.operations.declarative.from_secret import as_written, with_masks
 from cador.operations.declarative.names import names_of, resolve
 from cador.operations.declarative.nodes import NOWHERE, Mark, Misfit, Node, find_mark, plain, unknown_key
@@ -26,7 +27,7 @@ from cador.operations.models.scans import ScanBody, SonarBody
 from cador.operations.models.service import ServiceBody
 from cador.operations.models.storage import StorageBody
 from cador.operations.models.stored_secret import SecretBody
-from cador.operations.models.system import BaseImageBody, SettingBody, UserBody
+from cador.operations.models.system import AnySettingBody, BaseImageBody, UserBody
 from cador.operations.models.templates import BuildTemplateBody, DockerfileTemplateBody, ServiceTemplateBody
 from cador.operations.models.ticket import TicketBody
 from cador.operations.models.view import ViewBody
@@ -59,7 +60,7 @@ class KindForm:
 
 FORMS: Final[Mapping[str, KindForm]] = {
     "Secret": KindForm("secret", SecretBody, anywhere=True),
-    "Setting": KindForm("setting", SettingBody),
+    "Setting": KindForm("setting", AnySettingBody, extra=("is_credential",)),
     "BaseImage": KindForm("baseimage", BaseImageBody, named="label"),
     "CodeHost": KindForm("codehost", CodeHostBody),
     "Registry": KindForm("registry", RegistryBody),
@@ -320,6 +321,8 @@ def body_of(document: Document) -> dict[str, Any]:
     form = document.form
     beside = form.extra if form.model is not None else ()  # keys that are no part of the body
     body = {key: value for key, value in document.spec.items() if key not in beside}
+    if document.kind == "Setting" and document.name in SECRET_KEYS:
+        body["is_credential"] = True
     for key, value in ((form.named, document.name), (form.project, document.project)):
         if key and body.get(key) not in (None, "", value):
             raise document.misfit(f"{key} is {body[key]!r} here but {value!r} in metadata", (key,))

@@ -85,7 +85,7 @@ def shape() -> dict[str, Part]:
         "project": within(PROJECT),
         "system": within(
             {
-                "settings": keyed(shapes.SCALAR, "base_url, language"),
+                "settings": keyed(shapes.SCALAR, "base_url, language, limits and retention"),
                 **{section.key: section.part for section in SYSTEM_SECTIONS},
             },
             "What belongs to no project; needs an administrator's token.",

@@ -175,4 +175,8 @@ def _all_secret(root: Node) -> frozenset[int]:
     found = [top.get("secrets"), (system.mapping or {}).get("secrets") if system is not None else None]
     if kind is not None and kind.value == "Secret" and spec is not None:
         found.append((spec.mapping or {}).get("data"))
+    metadata = top.get("metadata")
+    name = (metadata.mapping or {}).get("name") if metadata is not None else None
+    if kind is not None and kind.value == "Setting" and name is not None and name.value in SECRET_KEYS:
+        found.append(spec)
     return frozenset(id(node) for node in found if node is not None)

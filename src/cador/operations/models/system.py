@@ -11,6 +11,15 @@ from cador.domain.masking import MASK
 from cador.operations.models.body import Body, check_free_name, check_line, require
 
 SETTINGS: Final = ("base_url", "language", "webhook_secret")
+LIVE_SETTINGS: Final = (
+    "engine.max_running_tasks",
+    "engine.max_running_per_project",
+    "engine.max_running_per_user",
+    "retention.max_days",
+    "retention.max_items_per_workflow",
+    "retention.purge_days",
+)
+"""What administrators change while servers work; kept apart, but a file names them beside the others."""
 
 _LANGUAGES: Final = {"zh-cn": "zh", "zh-CN": "zh", "en-us": "en", "en-US": "en"}
 """Longer words for the same."""
@@ -58,6 +67,21 @@ class SettingBody(Body):
 
     def document(self) -> dict[str, Any]:
         return self.model_dump() | ({"is_credential": True} if self.name == "webhook_secret" else {})
+
+
+class AnySettingBody(SettingBody):
+    """Also those that are changed while servers work: whole numbers. What each may be is said where it is set."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> "AnySettingBody":
+        if self.name not in LIVE_SETTINGS:
+            if self.name not in SETTINGS:
+                known = ", ".join((*SETTINGS, *LIVE_SETTINGS))
+                raise Invalid(f"unknown setting {self.name!r}, known are: {known}", place="name")
+            super()._rules()  # type: ignore[operator]  # a validator is a method underneath
+        elif not (self.value.isascii() and self.value.isdigit() and len(self.value) < 10):
+            raise Invalid(f"{self.name} is a whole number", place="value")
+        return self
 
 
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
