@@ -1,10 +1,13 @@
 """Routes of configuration, through the whole application."""
 
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from api.site import PROJECT, Site
+from api.site import PROJECT, Site, site
+from openapi.conformity import as_described
 
 pytestmark = pytest.mark.anyio
 
@@ -14,6 +17,15 @@ READER, MANAGER, STRANGER, RUNNER = (
     "stranger-token-0000",
     "runner-token-000000",
 )
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Site]:
+    async with site(tmp_path) as made:
+        made.client.event_hooks = {"response": [as_described]}
+        yield made
+
+
 MANIFEST = """\
 apiVersion: apps/v1
 kind: Deployment
