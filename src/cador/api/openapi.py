@@ -18,6 +18,7 @@ from starlette.routing import Router
 from cador import __version__
 from cador.api import openapi_jobs, params
 from cador.api.catalogue import Operation
+from cador.api.described import Described
 from cador.api.errors import DEFAULT_FAULTS, LEGACY_PREFIX, OWN_PREFIX
 from cador.api.examples import Example, load_examples
 from cador.api.openapi_page import page
@@ -36,6 +37,22 @@ _EVENT: Final[Mapping[str, Any]] = {
 _REF: Final = "#/components/schemas/{model}"
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _TYPES: Final = {"int": "integer", "bool": "boolean", "": "string"}
+_QUERY: Final[Mapping[str, str]] = {
+    "strict": "true: names that mean nothing refuse the start (6160); false: they are named in `warnings`; absent: as "
+    "the server's setting says.",
+    "viewName": "Only what this view shows.",
+    "pageNum": "From 1; a page behind the last one is empty.",
+    "pageSize": "1 to 1000, 50 when it is absent.",
+    "commitId": "A whole commit id, or what it begins with.",
+    "taskId": "Number of the task in its workflow.",
+    "approve": "Absent is a rejection.",
+    "after": "Id of an event: only later ones.",
+    "at": "RFC 3339 with its zone, or Unix seconds.",
+    "tail": "Begin with so many last lines; 0: from the beginning.",
+    "from": "Byte offset to go on from, as an event's id tells it.",
+    "attempt": "From 1; absent: the newest.",
+}
+"""What there is to say of query parameters, by name."""
 _NUMBERS: Final = frozenset({"number", "taskID", "workflow_task_id", "tail_lines"})
 """Path parameters that are numbers wherever they stand."""
 
@@ -95,7 +112,7 @@ class ContradictingModels(RuntimeError):
     """A programming error: two models of one name."""
 
 
-class StandardError(BaseModel):
+class StandardError(Described):
     """An error of the documents' routes. ``code`` says which operation failed, ``description`` why."""
 
     code: int
@@ -105,7 +122,7 @@ class StandardError(BaseModel):
     type: str
 
 
-class InternalError(BaseModel):
+class InternalError(Described):
     """An error without a code of its own: what is not there, and failures of the server."""
 
     code: int
@@ -127,7 +144,7 @@ class LegacyInternalError(InternalError):
     errorMsg: str
 
 
-class Problem(BaseModel):
+class Problem(Described):
     """An error of the server's own routes (RFC 9457). ``code``: as the documents' routes say it, where there is one."""
 
     type: str
@@ -137,7 +154,7 @@ class Problem(BaseModel):
     code: int | None = None
 
 
-class Success(BaseModel):
+class Success(Described):
     """The answer of routes that have nothing to return."""
 
     message: str
@@ -285,10 +302,13 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
             "required": query.endswith("!"),
             "schema": {"type": "integer"} if number else {"type": _TYPES[kind]},
         }
+        about = [_QUERY[name]] if name in _QUERY else []
         others = [spelling for spelling in _ALIASES.get(name, ()) if spelling != name]
         if others:
-            parameter["description"] = "Deprecated spellings: " + ", ".join(f"`{other}`" for other in others) + "."
+            about.append("Deprecated spellings: " + ", ".join(f"`{other}`" for other in others) + ".")
             parameter["x-deprecated-aliases"] = others
+        if about:
+            parameter["description"] = " ".join(about)
         yield parameter
     if route.body is not None and route.idempotent:
         yield {

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from cador.api import own_models, params
 from cador.api.bodies import validate
 from cador.api.catalogue import Operation
+from cador.api.described import Described
 from cador.api.errors import bad_request
 from cador.api.own import TASK, named_task, step_document, time
 from cador.api.params import PROJECT
@@ -15,18 +16,20 @@ from cador.api.permissions import by_operation
 from cador.api.routing import Call, Routes
 from cador.api.run_body import RunInput
 from cador.api.statuses import job_status, task_detail_status, task_status
+from cador.api.tasks import RemarkBody
 from cador.domain import errors as domain
 from cador.operations.attempts import AttemptView, job_attempts
 from cador.operations.manual_stages import execute_stage, paused_stage
 from cador.operations.retrying import retry_task
 from cador.operations.task_values import Edits, ExecuteRequest, JobInput, RetryRequest
+from cador.operations.tasks import set_remark
 
 ROUTES: Final = Routes("task actions")
 
 _MANUAL: Final = "/openapi/workflows/custom/{workflowKey}/task/{taskID}/manual-exec"
 
 
-class RepoValue(BaseModel):
+class RepoValue(Described):
     """Another source for a variable of type ``repo``; what is left out stays as configured."""
 
     model_config = ConfigDict(strict=True)
@@ -35,7 +38,7 @@ class RepoValue(BaseModel):
     prs: list[int] = []
 
 
-class RetryBody(BaseModel):
+class RetryBody(Described):
     """What runs again, and with what. Nothing: all that did not pass, as it is.
 
     ``jobs``: of what failed only these, also while others still run. ``from``: this job and all that follows it, passed
@@ -52,7 +55,7 @@ class RetryBody(BaseModel):
     inputs: list[RunInput] = []
 
 
-class ExecuteBody(BaseModel):
+class ExecuteBody(Described):
     """``jobs``: names of the stage's jobs that run, the others are skipped; absent: all. ``inputs``: other inputs of
     them, as at a start. Both only where the stage allows it (``modify_params``)."""
 
@@ -63,7 +66,7 @@ class ExecuteBody(BaseModel):
     inputs: list[RunInput] = []
 
 
-class Executor(BaseModel):
+class Executor(Described):
     type: str
     user_id: str
     user_name: str
@@ -71,7 +74,7 @@ class Executor(BaseModel):
     group_name: str
 
 
-class PausedReply(BaseModel):
+class PausedReply(Described):
     """``stage_name``: what waits to be executed, empty when nothing does. ``executors``: who may, empty when everybody
     may who may run the workflow."""
 
@@ -146,6 +149,14 @@ def _attempt(view: AttemptView, log: str, now: float) -> dict[str, Any]:
         "steps": [step_document(step) for step in row.steps],
         "log": f"{log}?attempt={row.attempt}" if log else None,
     }
+
+
+@ROUTES.put(f"{TASK}/remark", by_operation("run_workflow"), body=RemarkBody)
+async def remark(call: Call) -> None:
+    """Change the remark of a task, whatever its status."""
+    key, number = named_task(call)
+    body = await call.parsed(RemarkBody)
+    await set_remark(call.ctx, call.actor, key, number, body.remark)
 
 
 @ROUTES.get(

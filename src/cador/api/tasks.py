@@ -2,11 +2,12 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from cador.api import params
 from cador.api.bodies import validate
 from cador.api.catalogue import RETRY_STATUS, Operation
+from cador.api.described import Described
 from cador.api.detail_models import TaskDocument
 from cador.api.errors import Refusal, bad_request
 from cador.api.params import PROJECT, TASK, WORKFLOW
@@ -24,7 +25,7 @@ ROUTES: Final = Routes("workflow tasks")
 TASK_PATH: Final = "/openapi/workflows/custom/task"
 
 
-class RemarkBody(BaseModel):
+class RemarkBody(Described):
     """``remark``: empty takes it away."""
 
     model_config = ConfigDict(strict=True)
@@ -32,7 +33,7 @@ class RemarkBody(BaseModel):
     remark: str = Field(max_length=LONGEST_REMARK)
 
 
-class RunReply(BaseModel):
+class RunReply(Described):
     """The two ``_name`` values are the keys: the documents' oldest names of them. ``warnings``: what was accepted and
     not used."""
 
@@ -44,7 +45,7 @@ class RunReply(BaseModel):
     warnings: list[str] = []
 
 
-class TaskLine(BaseModel):
+class TaskLine(Described):
     """A task as lists show it. ``status``: created, running, passed, failed, timeout or cancelled. Times: Unix
     seconds, 0 when not reached. ``remark``: only where there is one."""
 
@@ -60,7 +61,7 @@ class TaskLine(BaseModel):
     remark: str = ""
 
 
-class TaskList(BaseModel):
+class TaskList(Described):
     total: int
     workflow_tasks: list[TaskLine]
 
@@ -158,16 +159,6 @@ async def remark(call: Call) -> None:
     await tasks.set_remark(call.ctx, call.actor, call.path_value("workflowKey"), number, body.remark)
 
 
-@ROUTES.put("/api/v1/tasks/{workflow}/{number}/remark", by_operation("run_workflow"), body=RemarkBody)
-async def own_remark(call: Call) -> None:
-    """Change the remark of a task, whatever its status."""
-    number = params.integer(call.path_value("number"))
-    if number is None:
-        raise bad_request("invalid task number")
-    body = await call.parsed(RemarkBody)
-    await tasks.set_remark(call.ctx, call.actor, call.path_value("workflow"), number, body.remark)
-
-
 @ROUTES.delete(
     TASK_PATH,
     by_operation("run_workflow"),
@@ -201,7 +192,7 @@ async def retry(call: Call) -> None:
     await tasks.retry_task(call.ctx, call.actor, key, number, call.need(PROJECT))
 
 
-class ApproveBody(BaseModel):
+class ApproveBody(Described):
     """A vote. Leaving out ``approve`` rejects."""
 
     model_config = ConfigDict(json_schema_extra=params.spelled(WORKFLOW, TASK, params.STAGE))
