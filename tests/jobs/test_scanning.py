@@ -8,6 +8,7 @@ import pytest
 from cador.domain.errors import Invalid, NotStartable
 from cador.domain.workflow import Workflow
 from cador.jobs.base import JobTaskPlan
+from cador.jobs.steps.sonar import properties
 from cador.operations.models.scans import ScanBody
 from cador.ports.executor import Keep
 from jobs.running import TYPES, World, one_job, resource, run_folder, workflow
@@ -266,3 +267,13 @@ class NothingKept:
 
     def open(self, name: str, most: int) -> bytes:
         raise AssertionError(name)
+
+
+def test_properties_are_read_in_one_pass() -> None:
+    """A line of blanks with something behind them was gone over once for each of them."""
+    blanks = " " * 300_000
+    assert properties(f" a.b = x{blanks}y {blanks}\r\nc:\n#d=e\nf\ng = h = i\t") == {
+        "a.b": f"x{blanks}y",
+        "c": "",
+        "g": "h = i",
+    }
