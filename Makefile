@@ -9,8 +9,13 @@ PYTHON ?= python3
 # Compiled once and for all: else every worker and every server of a test compiles all sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 # Each run has a folder for temporary files of its own: pytest closes a shared one to the accounts that jobs run as.
-TESTS := export TMPDIR=$$(mktemp -d /tmp/cador-test.XXXXXX); chmod 755 $$TMPDIR; trap 'rm -rf $$TMPDIR' EXIT; \
+# Quick tests have it in memory, where there is room and programs may be run: they would mostly wait for the disk.
+MEMORY := d=$$(mktemp -d /dev/shm/cador-test.XXXXXX 2>/dev/null) && cp /bin/true $$d && $$d/true \
+  && [ $$(df -Pk $$d | awk 'END {print $$4}') -ge 4000000 ] && echo /dev/shm || echo /tmp; rm -rf "$$d"
+TESTS = export TMPDIR=$$(mktemp -d $1/cador-test.XXXXXX); chmod 755 $$TMPDIR; trap 'rm -rf $$TMPDIR' EXIT; \
   $(BIN)/pytest -q
+QUICK = $(call TESTS,$(shell $(MEMORY))) -m "not real and not docker and not browser" -n 3
+REAL = $(call TESTS,/tmp) -m "real or docker or browser"
 
 .PHONY: help setup demo check test docs bench wheel clean
 
@@ -38,12 +43,12 @@ check: setup ## format, lint, types, layers and the quick tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(TESTS) -m "not real and not docker and not browser" -n 4
+	$(QUICK)
 
 test: setup ## every test this machine can run; what it lacks is named at the end
-	$(TESTS) -m "not real and not docker and not browser" -n 4
-	$(TESTS) -m "real or docker or browser" --ignore=tests/scenarios
-	$(TESTS) -m "real or docker or browser" -n 3 tests/scenarios
+	$(QUICK)
+	$(REAL) --ignore=tests/scenarios
+	$(REAL) -n 3 tests/scenarios
 
 docs: setup ## write the pages that come from the program
 	$(BIN)/python -m cador.cli.docs
