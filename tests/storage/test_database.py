@@ -429,4 +429,4 @@ def test_opening_leaves_no_descriptor_behind(tmp_path: Path) -> None:
     asyncio.run(once("first"))
     before = len(os.listdir("/proc/self/fd"))
     asyncio.run(once("second"))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # fewer when something of an earlier test goes meanwhile

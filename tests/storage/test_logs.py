@@ -671,4 +671,4 @@ def test_no_descriptor_is_kept(tmp_path: Path) -> None:
         writer.sync()
         end(writer)
         logs.read(LogName("shop", 7, "a", attempt), 0, 1_000)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # fewer when something of an earlier test goes meanwhile
