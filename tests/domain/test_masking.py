@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import json
 from urllib.parse import quote, quote_plus
 
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cador.domain.masking import MASK, Masker
+from cador.domain.masking import MASK, Masker, _Few, _Many
 
 text = st.text(st.characters(exclude_characters="*", exclude_categories=("Cs", "Cc", "Zl", "Zp", "Zs")), max_size=30)
 secret = st.text(st.characters(exclude_characters="*", exclude_categories=("Cs", "Cc", "Zl", "Zp", "Zs")), min_size=4)
@@ -135,3 +136,26 @@ def test_any_text_goes_through() -> None:
     masker = Masker(["\ud800abcd", "valuevalue"])
     assert masker.mask_text("\ud800abcd \udcff valuevalue") == f"{MASK} \udcff {MASK}"
     assert masker.mask(b"\xff\xfe valuevalue \x00") == b"\xff\xfe ******** \x00"
+
+
+_WORDS = st.text(alphabet="abc", min_size=4, max_size=9).map(str.encode)
+
+
+@given(st.lists(_WORDS, min_size=1, max_size=30, unique=True), st.text(alphabet="abc", max_size=60).map(str.encode))
+def test_many_patterns_are_found_as_few_are(patterns: list[bytes], text: bytes) -> None:
+    few, many = _Few(patterns), _Many(patterns)
+    assert list(many.everywhere(text)) == list(few.everywhere(text))
+    assert many.somewhere(text) == few.somewhere(text)
+    assert many.open_tail(text) == few.open_tail(text)
+
+
+def test_a_secret_of_thousands_of_lines_is_masked() -> None:
+    """By no regular expression: one of so many alternatives takes a minute to compile, and all the server waits."""
+    lines = [hashlib.sha256(str(number).encode()).hexdigest()[:20] for number in range(5_000)]
+    masker = Masker(["\n".join(lines)])
+    assert isinstance(masker._search, _Many)
+    for number in (0, 999, 1_000, 4_999):
+        assert masker.mask_text(f"a {lines[number]} b") == f"a {MASK} b"
+    assert masker.mask_text(f"a {base64.b64encode(lines[7].encode()).decode()} b") == f"a {MASK} b"
+    assert masker.mask_text("a quiet line") == "a quiet line"
+    assert masker.open_tail(b"x " + lines[4_999][:9].encode()) == 9

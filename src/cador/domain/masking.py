@@ -8,6 +8,7 @@ they would blank ordinary text.
 import base64
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Final
@@ -25,6 +26,13 @@ _URL_REACH: Final = 1_024
 _ENCODED: Final = re.compile(rb"[A-Za-z0-9+/_-]")
 _SHORTEST_INNER: Final = 8
 _WRAPS: Final = (76, 64)
+_FEW: Final = 64
+"""Patterns; one secret has some dozen."""
+_LINES: Final = 1_000
+"""Lines, of all secrets together, that are looked for in all the forms they may be written in; further ones as they
+stand."""
+_LONG: Final = 8_192
+"""Bytes of a value that is looked for as URLs write it."""
 
 
 class Masker:
@@ -33,21 +41,26 @@ class Masker:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         plain: set[bytes] = set()
         inner: set[bytes] = set()
+        lines = 0
         for secret in set(secrets):
-            for value in _values(secret):
-                plain.update(_written_forms(value))
-                inner.update(_inside_base64(value.encode("utf-8", _ERRORS)))
+            for number, value in enumerate(_values(secret)):
+                data = value.encode("utf-8", _ERRORS)
+                plain.add(data)
+                lines += number > 0
+                if number == 0 or lines <= _LINES:
+                    plain.update(_written_forms(value))
+                    inner.update(_inside_base64(data))
         self._inner = frozenset(inner - plain)
         patterns = plain | inner
-        self._patterns = tuple(sorted(patterns, key=lambda p: (-len(p), p)))
-        self._find = re.compile(_alternatives(self._patterns, depth=3)) if patterns else None
-        self._overlapping = re.compile(b"(?=(" + _alternatives(self._patterns, depth=3) + b"))") if patterns else None
+        self._search: _Few | _Many | None = None
+        if patterns:
+            self._search = _Few(patterns) if len(patterns) <= _FEW else _Many(patterns)
         self.reach: int = max(_URL_REACH, max(map(len, patterns), default=0))
         """Bytes: whoever cuts a line must look this far past the cut, see :meth:`mask`."""
 
     def clean(self, text: bytes) -> bool:
         """Whether *text*, of any number of lines, surely needs no masking. Quick: most output is clean."""
-        if self._find is not None and self._find.search(text):
+        if self._search is not None and self._search.somewhere(text):
             return False
         return b"@" not in text or _USER_INFO.search(text) is None
 
@@ -79,23 +92,14 @@ class Masker:
         """Number of bytes at the end of *text* that may be the beginning of a secret: not to be shown yet."""
         url = _OPEN_USER_INFO.search(text, max(0, len(text) - _URL_REACH))
         longest = len(text) - url.start() if url else 0
-        for pattern in self._patterns:
-            last = pattern[:1]
-            start = text.find(last, max(0, len(text) - len(pattern) + 1))
-            while start >= 0 and len(text) - start > longest:
-                if pattern.startswith(text[start:]):
-                    longest = len(text) - start
-                    break
-                start = text.find(last, start + 1)
-        return longest
+        return max(longest, self._search.open_tail(text) if self._search is not None else 0)
 
     def _spans(self, line: bytes) -> Iterator[tuple[int, int]]:
         """Where secrets are: disjoint, in order."""
         found = [match.span() for match in _USER_INFO.finditer(line)]
-        if self._overlapping is not None:
-            for match in self._overlapping.finditer(line):
-                start, end = match.span(1)
-                if match[1] in self._inner:
+        if self._search is not None:
+            for start, end in self._search.everywhere(line):
+                if line[start:end] in self._inner:
                     # the characters beside it hold some bits of the secret too
                     start -= bool(start and _ENCODED.match(line, start - 1))
                     end += bool(_ENCODED.match(line, end))
@@ -111,6 +115,74 @@ class Masker:
             start, end = begin, stop
         if end >= 0:
             yield start, end
+
+
+class _Few:
+    """Finds patterns by a regular expression: quick for a few, but a thousand take a second to compile."""
+
+    def __init__(self, patterns: Iterable[bytes]) -> None:
+        self._patterns = tuple(patterns)
+        self._any = _alternatives(self._patterns, depth=3)
+        self._find = re.compile(self._any)
+
+    def somewhere(self, text: bytes) -> bool:
+        return self._find.search(text) is not None
+
+    def everywhere(self, text: bytes) -> Iterator[tuple[int, int]]:
+        """Where patterns are: at each place the longest, also within one another."""
+        for match in re.finditer(b"(?=(" + self._any + b"))", text):
+            yield match.span(1)
+
+    def open_tail(self, text: bytes) -> int:
+        """The longest end of *text* that is the beginning of a pattern, and not all of it."""
+        longest = 0
+        for pattern in self._patterns:
+            first = pattern[:1]
+            start = text.find(first, max(0, len(text) - len(pattern) + 1))
+            while start >= 0 and len(text) - start > longest:
+                if pattern.startswith(text[start:]):
+                    longest = len(text) - start
+                    break
+                start = text.find(first, start + 1)
+        return longest
+
+
+class _Many:
+    """The same for any number of patterns: looks each place of a text up by its first bytes."""
+
+    def __init__(self, patterns: Iterable[bytes]) -> None:
+        self._sorted = sorted(patterns)
+        self._longest = max(map(len, self._sorted))
+        heads: dict[bytes, list[bytes]] = {}
+        for pattern in sorted(self._sorted, key=len, reverse=True):
+            heads.setdefault(pattern[:SHORTEST], []).append(pattern)
+        self._heads = heads
+
+    def somewhere(self, text: bytes) -> bool:
+        return next(self.everywhere(text), None) is not None
+
+    def everywhere(self, text: bytes) -> Iterator[tuple[int, int]]:
+        heads, width = self._heads, SHORTEST
+        for place in range(len(text) - width + 1):
+            group = heads.get(text[place : place + width])
+            if group is not None:
+                for pattern in group:
+                    if text.startswith(pattern, place):
+                        yield place, place + len(pattern)
+                        break
+
+    def open_tail(self, text: bytes) -> int:
+        for place in range(max(0, len(text) - self._longest + 1), len(text)):
+            head = text[place : place + SHORTEST]
+            if len(head) == SHORTEST and head not in self._heads:
+                continue
+            tail = text[place:]
+            after = bisect_left(self._sorted, tail)
+            if after < len(self._sorted) and self._sorted[after] == tail:
+                after += 1  # all of it: whether it goes on is another pattern's business
+            if after < len(self._sorted) and self._sorted[after].startswith(tail):
+                return len(tail)
+        return 0
 
 
 def _values(secret: str) -> Iterator[str]:
@@ -129,7 +201,8 @@ def _values(secret: str) -> Iterator[str]:
 def _written_forms(value: str) -> Iterator[bytes]:
     data = value.encode("utf-8", _ERRORS)
     yield data
-    for quoted in (quote(data), quote(data, safe=""), quote_plus(data)):
+    # Of a long one each line is looked for, which looks the same in there.
+    for quoted in (quote(data), quote(data, safe=""), quote_plus(data)) if len(data) <= _LONG else ():
         yield quoted.encode()
         yield re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), quoted).encode()
     for ascii_only in (True, False):
