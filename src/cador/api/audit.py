@@ -2,8 +2,7 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel
-
+from cador.api.described import Described
 from cador.api.own import time
 from cador.api.permissions import in_system
 from cador.api.routing import Call, Routes
@@ -14,7 +13,7 @@ _SEES: Final = in_system(audit.GET_LOG)
 _MOST: Final = 1000
 
 
-class AuditEntry(BaseModel):
+class AuditEntry(Described):
     """``hash`` covers this entry and the hash of the one before it."""
 
     id: int
@@ -27,14 +26,14 @@ class AuditEntry(BaseModel):
     hash: str
 
 
-class AuditPage(BaseModel):
+class AuditPage(Described):
     """``next_before``: for the next page, null on the last one."""
 
     entries: list[AuditEntry]
     next_before: int | None
 
 
-class AuditVerdict(BaseModel):
+class AuditVerdict(Described):
     """``ok``: every entry is as it was written and none is missing; else ``broken`` says what is wrong."""
 
     ok: bool

@@ -3,11 +3,10 @@
 import asyncio
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from cador.api.bodies import parse_definition
 from cador.api.catalogue import DISPLAY_NAME_TAKEN, KEY_PATTERN, NO_DOCUMENTS, WORKFLOW_EXISTS, Operation
 from cador.api.definition_shapes import workflow_document, workflow_line
+from cador.api.described import Described
 from cador.api.detail_models import WorkflowDocument
 from cador.api.errors import Faults, Refusal, bad_request
 from cador.api.own_models import Linted
@@ -53,7 +52,7 @@ def _create_not_found(error: domain.NotFound) -> Refusal:
     return Refusal(Operation.LINT_WORKFLOW, NO_DOCUMENTS)  # the project
 
 
-class WorkflowLine(BaseModel):
+class WorkflowLine(Described):
     workflow_key: str
     workflow_name: str
     update_by: str
@@ -61,11 +60,11 @@ class WorkflowLine(BaseModel):
     type: str
 
 
-class WorkflowList(BaseModel):
+class WorkflowList(Described):
     workflows: list[WorkflowLine]
 
 
-class StageBody(BaseModel):
+class StageBody(Described):
     """``approval``: asks people before the stage begins. ``parallel``: all its jobs run at the same time."""
 
     name: str
@@ -74,7 +73,7 @@ class StageBody(BaseModel):
     jobs: list[dict[str, Any]]
 
 
-class WorkflowBody(BaseModel):
+class WorkflowBody(Described):
     """A definition, JSON or YAML. ``concurrency_limit``: -1 any number of tasks at once, 0 none (not executable).
     ``workflow_type``: ``custom`` or ``product``; both are run and looked at alike."""
 

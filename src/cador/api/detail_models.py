@@ -5,10 +5,12 @@ Source: API documents, "Get Workflow Task Details", "Get Workflow Details".
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from cador.api.described import Described
 
 
-class Variable(BaseModel):
+class Variable(Described):
     """A workflow variable. The value of a credential is ``********``."""
 
     name: str
@@ -19,7 +21,7 @@ class Variable(BaseModel):
     is_credential: bool = False
 
 
-class ApproveUser(BaseModel):
+class ApproveUser(Described):
     """``reject_or_approve``: empty before the vote, ``approve`` or ``reject``."""
 
     user_name: str
@@ -29,7 +31,7 @@ class ApproveUser(BaseModel):
     operation_time: int
 
 
-class NativeApproval(BaseModel):
+class NativeApproval(Described):
     """``timeout``: minutes. ``needed_approvers``: votes. ``reject_or_approve``: what came of it, empty while open."""
 
     timeout: int
@@ -50,13 +52,13 @@ class StageApproval(NativeApproval):
     native_approval: NativeApproval | None = None
 
 
-class ManualUser(BaseModel):
+class ManualUser(Described):
     type: str
     user_id: str
     user_name: str
 
 
-class ManualExec(BaseModel):
+class ManualExec(Described):
     """Who may execute a stage by hand, empty: all who may run the workflow; and who has. Spelled as clients know it."""
 
     enabled: bool
@@ -66,12 +68,12 @@ class ManualExec(BaseModel):
     manual_exector_name: str
 
 
-class TaskName(BaseModel):
+class TaskName(Described):
     workflow: str
     number: int
 
 
-class Start(BaseModel):
+class Start(Described):
     """When a task may start, in Unix seconds. ``sure``: ``good`` or ``rough``."""
 
     at: int
@@ -79,7 +81,7 @@ class Start(BaseModel):
     samples: int
 
 
-class Queue(BaseModel):
+class Queue(Described):
     """Why a task waits. ``blocking``: numbers of tasks of its own workflow; ``blocked_by``: all that may be seen."""
 
     position: int
@@ -90,7 +92,7 @@ class Queue(BaseModel):
     expected_start: Start | None
 
 
-class JobTask(BaseModel):
+class JobTask(Described):
     """``spec``: what its type shows. Times: Unix seconds, 0 when not reached."""
 
     name: str
@@ -103,7 +105,7 @@ class JobTask(BaseModel):
     spec: dict[str, Any] | None
 
 
-class StageTask(BaseModel):
+class StageTask(Described):
     """``approval``, ``manual_exec``: only where somebody is asked."""
 
     name: str
@@ -117,7 +119,7 @@ class StageTask(BaseModel):
     error: str = ""
 
 
-class TaskDocument(BaseModel):
+class TaskDocument(Described):
     """``status``: created, running, passed, failed, timeout or cancelled; ``status_detail`` is finer. ``queue``: only
     while it waits for its turn. Times: Unix seconds, 0 when not reached."""
 
@@ -141,14 +143,14 @@ class TaskDocument(BaseModel):
     queue: Queue | None = None
 
 
-class StageDocument(BaseModel):
+class StageDocument(Described):
     name: str
     parallel: bool = False
     approval: dict[str, Any] | None = None
     jobs: list[dict[str, Any]] | None
 
 
-class WorkflowDocument(BaseModel):
+class WorkflowDocument(Described):
     """A definition, credentials masked. ``warnings``: what it names and the server does not know."""
 
     model_config = ConfigDict(extra="allow")

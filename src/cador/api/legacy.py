@@ -8,11 +8,12 @@ import json
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import Field
 
 from cador.api import params
 from cador.api.bodies import validate
 from cador.api.catalogue import NO_ENVIRONMENT, RETRY_NO_TASK, RETRY_PASSED, Operation, Text
+from cador.api.described import Described, DescribedRoot
 from cador.api.errors import LEGACY_PREFIX, Refusal, bad_request
 from cador.api.lenient import LenientBody, Listed
 from cador.api.params import WORKFLOW
@@ -38,7 +39,7 @@ _OLDEST: Final = "x-api-key"
 _SERVICE_TYPES: Final = ("", "k8s", "helm")
 
 
-class CommitTask(BaseModel):
+class CommitTask(Described):
     """``status``: created, running, passed, failed, timeout or cancelled. Times: Unix seconds, 0 when not reached."""
 
     task_id: int
@@ -49,7 +50,7 @@ class CommitTask(BaseModel):
     url: str
 
 
-class CommitTasks(RootModel[list[CommitTask]]):
+class CommitTasks(DescribedRoot[list[CommitTask]]):
     """Newest first."""
 
 
@@ -152,17 +153,17 @@ async def cancel(call: Call) -> Any:
     return _success(call)
 
 
-class TargetRepo(BaseModel):
+class TargetRepo(Described):
     repo_name: str
     branch: str
     pr: int
 
 
-class TargetBuild(BaseModel):
+class TargetBuild(Described):
     repos: list[TargetRepo]
 
 
-class TargetLine(BaseModel):
+class TargetLine(Described):
     """``name``: the service. ``service_type``: k8s or helm."""
 
     name: str
@@ -170,7 +171,7 @@ class TargetLine(BaseModel):
     build: TargetBuild
 
 
-class ImageLine(BaseModel):
+class ImageLine(Described):
     """``registry_repo``: address and namespace of the registry."""
 
     image: str
@@ -178,7 +179,7 @@ class ImageLine(BaseModel):
     registry_repo: str
 
 
-class FunctionTestReport(BaseModel):
+class FunctionTestReport(Described):
     tests: int
     successes: int
     failures: int
@@ -187,12 +188,12 @@ class FunctionTestReport(BaseModel):
     detail_url: str
 
 
-class ReportLine(BaseModel):
+class ReportLine(Described):
     test_name: str
     function_test_report: FunctionTestReport
 
 
-class TargetsReply(BaseModel):
+class TargetsReply(Described):
     """``targets``: a line for each module that is built; ``images``: of builds that have passed."""
 
     workflow_name: str

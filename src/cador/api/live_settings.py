@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pydantic import BaseModel, RootModel
-
+from cador.api.described import Described, DescribedRoot
 from cador.api.permissions import SYSTEM_ADMIN
 from cador.api.routing import Call, Routes
 from cador.operations import system_settings
@@ -14,11 +13,11 @@ ROUTES: Final = Routes("server")
 PATH: Final = "/api/v1/settings"
 
 
-class Change(RootModel[dict[str, int | None]]):
+class Change(DescribedRoot[dict[str, int | None]]):
     """Values by name of the setting; null gives one back to the configuration. What is not named stays."""
 
 
-class ShownSetting(BaseModel):
+class ShownSetting(Described):
     """``value``: what counts now; ``configured``: what the configuration of the server says; ``live``: it was set
     here. 0 is no limit for the caps of a project and a user, and for ever for how long tasks are kept."""
 
@@ -28,7 +27,7 @@ class ShownSetting(BaseModel):
     live: bool
 
 
-class SettingList(BaseModel):
+class SettingList(Described):
     settings: list[ShownSetting]
 
 

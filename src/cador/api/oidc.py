@@ -2,10 +2,11 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
 from cador.api.catalogue import Operation
+from cador.api.described import Described
 from cador.api.errors import Refusal, bad_request
 from cador.api.own import LoginReply, time
 from cador.api.permissions import NOBODY
@@ -20,7 +21,7 @@ _PATH: Final = "/api/v1/auth/oidc"
 _SECRET: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
-class CodeBody(BaseModel):
+class CodeBody(Described):
     """``code``: as it came to the loopback address. ``verifier``: what the challenge was made of."""
 
     code: str = Field(max_length=4096)

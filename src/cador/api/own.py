@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 from starlette.responses import Response
 
 from cador import __version__
 from cador.api import own_models
 from cador.api.catalogue import Operation
+from cador.api.described import Described
 from cador.api.errors import Refusal, bad_request
 from cador.api.params import integer
 from cador.api.permissions import LOGGED_IN, NOBODY, by_operation
@@ -38,14 +39,14 @@ _DOWNLOAD: Final[Mapping[str, str]] = {
 """An artifact is what some job wrote: a browser must neither show it as a page of ours nor run it."""
 
 
-class LoginBody(BaseModel):
+class LoginBody(Described):
     model_config = ConfigDict(strict=True)
 
     account: str
     password: str
 
 
-class DecisionBody(BaseModel):
+class DecisionBody(Described):
     """``ignore``: go on as if the job had passed; false: let the failure stand."""
 
     model_config = ConfigDict(strict=True)
@@ -53,7 +54,7 @@ class DecisionBody(BaseModel):
     ignore: bool
 
 
-class Me(BaseModel):
+class Me(Described):
     """``roles``: by project."""
 
     uid: str
@@ -65,7 +66,7 @@ class Me(BaseModel):
     scopes: list[str]
 
 
-class ProjectPermissions(BaseModel):
+class ProjectPermissions(Described):
     """``workflows``: what single workflows are shared for, beside ``actions``, which holds for all."""
 
     roles: list[str]
@@ -73,7 +74,7 @@ class ProjectPermissions(BaseModel):
     workflows: dict[str, list[str]]
 
 
-class Permissions(BaseModel):
+class Permissions(Described):
     """``admin``: everything, in every project; ``projects`` names those with a role of one's own. ``scopes``,
     ``limited_to_projects``: limits of the token, empty without any."""
 
@@ -84,7 +85,7 @@ class Permissions(BaseModel):
     projects: dict[str, ProjectPermissions]
 
 
-class LoginReply(BaseModel):
+class LoginReply(Described):
     """``token``: for ``Authorization: Bearer``; shown this once."""
 
     token: str

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from cador.api.described import Described
 from cador.api.detail_models import TaskName, Variable
 
 
-class Person(BaseModel):
+class Person(Described):
     user_id: str
     user_name: str
 
@@ -20,7 +21,7 @@ class Voter(Person):
     at: str | None
 
 
-class OwnApproval(BaseModel):
+class OwnApproval(Described):
     """``status``: empty before anybody is asked, then ``waiting``, ``approve``, ``reject``, ``timeout`` or
     ``cancelled``. ``needed``: votes."""
 
@@ -34,7 +35,7 @@ class OwnApproval(BaseModel):
     voters: list[Voter]
 
 
-class Manual(BaseModel):
+class Manual(Described):
     """A stage that somebody lets begin. ``executors``: null when all may who may run the workflow."""
 
     modify_params: bool
@@ -42,7 +43,7 @@ class Manual(BaseModel):
     executed_by: str
 
 
-class Step(BaseModel):
+class Step(Described):
     """One step of an attempt, with what else is known of it."""
 
     model_config = ConfigDict(extra="allow")
@@ -54,7 +55,7 @@ class Step(BaseModel):
     ended_at: str | None
 
 
-class OwnAttempt(BaseModel):
+class OwnAttempt(Described):
     attempt: int
     status: str
     error: str
@@ -63,7 +64,7 @@ class OwnAttempt(BaseModel):
     steps: list[Step]
 
 
-class JobBasics(BaseModel):
+class JobBasics(Described):
     name: str
     display_name: str
     type: str
@@ -87,7 +88,7 @@ class OwnJob(JobBasics):
     attempts: list[OwnAttempt]
 
 
-class StageBasics(BaseModel):
+class StageBasics(Described):
     name: str
     parallel: bool
     status: str
@@ -102,7 +103,7 @@ class OwnStage(StageBasics):
     jobs: list[OwnJob]
 
 
-class Notification(BaseModel):
+class Notification(Described):
     """Whom a notification of this task tells of which ``events``; not how it reaches them."""
 
     type: str
@@ -111,7 +112,7 @@ class Notification(BaseModel):
     recipients: dict[str, Any]
 
 
-class OwnStart(BaseModel):
+class OwnStart(Described):
     """When a task may start. ``sure``: ``good`` or ``rough``; ``samples``: past tasks that it stands on."""
 
     at: str
@@ -119,7 +120,7 @@ class OwnStart(BaseModel):
     samples: int
 
 
-class OwnQueue(BaseModel):
+class OwnQueue(Described):
     """``position``: from 1. ``blocking``: numbers of tasks of its own workflow; ``blocked_by``: all that may be seen
     of others, too."""
 
@@ -131,7 +132,7 @@ class OwnQueue(BaseModel):
     expected_start: OwnStart | None
 
 
-class TaskBasics(BaseModel):
+class TaskBasics(Described):
     workflow: str
     project: str
     number: int
@@ -164,18 +165,18 @@ class OwnTask(TaskBasics):
     queue: OwnQueue | None
 
 
-class Artifact(BaseModel):
+class Artifact(Described):
     """``path``: below ``artifacts/`` of the task. ``size``: bytes."""
 
     path: str
     size: int
 
 
-class ArtifactList(BaseModel):
+class ArtifactList(Described):
     artifacts: list[Artifact]
 
 
-class Edit(BaseModel):
+class Edit(Described):
     """A value that was changed; that of a credential is ``********``."""
 
     name: str
@@ -191,13 +192,13 @@ class ComparedAttempt(OwnAttempt):
     log: str | None
 
 
-class Attempts(BaseModel):
+class Attempts(Described):
     job: str
     type: str
     attempts: list[ComparedAttempt]
 
 
-class Event(BaseModel):
+class Event(Described):
     """``about``: the job or stage, empty: the task. ``who``: the person. ``data``: the event as it is stored."""
 
     id: int
@@ -209,7 +210,7 @@ class Event(BaseModel):
     data: dict[str, Any]
 
 
-class Events(BaseModel):
+class Events(Described):
     """``next``: ``after`` of the following page. ``over``: nothing follows."""
 
     events: list[Event]
@@ -230,7 +231,7 @@ class PastTask(TaskBasics):
     stages: list[PastStage]
 
 
-class Wait(BaseModel):
+class Wait(Described):
     """One reason why something does not run; what it does not use is left out. ``hidden``: how many tasks more are in
     the way than may be seen. ``missing``: votes."""
 
@@ -245,14 +246,14 @@ class Wait(BaseModel):
     limit: int = 0
 
 
-class JobWhy(BaseModel):
+class JobWhy(Described):
     name: str
     stage: str
     status: str
     reasons: list[Wait]
 
 
-class Why(BaseModel):
+class Why(Described):
     """``reasons``: empty for what runs; the first is what holds it now. ``position``: in the queue, null outside."""
 
     workflow: str
@@ -265,19 +266,19 @@ class Why(BaseModel):
     jobs: list[JobWhy]
 
 
-class Version(BaseModel):
+class Version(Described):
     name: str
     version: str
 
 
-class Readiness(BaseModel):
+class Readiness(Described):
     """``checks``: ``ok``, or what is wrong."""
 
     ready: bool
     checks: dict[str, str]
 
 
-class Linted(BaseModel):
+class Linted(Described):
     """``warnings``: what the definition names and the server does not know."""
 
     message: str

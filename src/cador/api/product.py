@@ -5,11 +5,12 @@ There is one kind of workflow and one key space: every route here takes the key 
 
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from cador.api import params
 from cador.api.bodies import validate
 from cador.api.catalogue import Operation
+from cador.api.described import Described, DescribedRoot
 from cador.api.errors import Refusal, bad_request
 from cador.api.lenient import LenientBody, Listed
 from cador.api.params import PROJECT, WORKFLOW, respelled
@@ -95,7 +96,7 @@ class ProductRunBody(LenientBody):
 IMAGE: Final = params.Name((), ("image", "image_name"))
 
 
-class ProductTask(BaseModel):
+class ProductTask(Described):
     """A task as lists of product workflows show it. Times: Unix seconds, 0 when not reached."""
 
     workflow_key: str
@@ -108,7 +109,7 @@ class ProductTask(BaseModel):
     status: str
 
 
-class ProductTasks(RootModel[list[ProductTask]]):
+class ProductTasks(DescribedRoot[list[ProductTask]]):
     """Newest first."""
 
 

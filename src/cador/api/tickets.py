@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel, RootModel
-
 from cador.api.catalogue import NO_DOCUMENTS, Operation
+from cador.api.described import Described, DescribedRoot
 from cador.api.errors import Refusal
 from cador.api.params import PROJECT
 from cador.api.permissions import by_operation, in_query
@@ -20,17 +19,17 @@ _PATH: Final = "/openapi/ticket/approval"
 _MOST_SHOWN: Final = 200
 
 
-class Created(BaseModel):
+class Created(Described):
     code: int = 1
     message: str = "success"
 
 
-class UsedBy(BaseModel):
+class UsedBy(Described):
     workflow_key: str
     task_id: int
 
 
-class ShownTicket(BaseModel):
+class ShownTicket(Described):
     id: str
     project_key: str
     approval_id: str
@@ -44,7 +43,7 @@ class ShownTicket(BaseModel):
     used_by: UsedBy | None
 
 
-class TicketList(RootModel[list[ShownTicket]]):
+class TicketList(DescribedRoot[list[ShownTicket]]):
     """Newest first."""
 
 

@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel, RootModel
-
 from cador.api.catalogue import NO_DOCUMENTS, Operation, Text
+from cador.api.described import Described, DescribedRoot
 from cador.api.errors import Refusal
 from cador.api.params import PROJECT, text_of
 from cador.api.permissions import in_body, in_query
@@ -24,12 +23,12 @@ _NO_VIEW: Final = Refusal(
 )
 
 
-class ShownMember(BaseModel):
+class ShownMember(Described):
     workflow_key: str
     workflow_type: str
 
 
-class ShownView(BaseModel):
+class ShownView(Described):
     name: str
     project_key: str
     workflows: list[ShownMember]
@@ -37,11 +36,11 @@ class ShownView(BaseModel):
     update_by: str
 
 
-class ViewList(RootModel[list[ShownView]]):
+class ViewList(DescribedRoot[list[ShownView]]):
     pass
 
 
-class NewView(BaseModel):
+class NewView(Described):
     """All workflows that are listed are shown."""
 
     project_key: str

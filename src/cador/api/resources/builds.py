@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from cador.api.catalogue import Operation
+from cador.api.described import Described
 from cador.api.errors import bad_request
 from cador.api.params import PROJECT
 from cador.api.permissions import in_query, in_query_or_body
@@ -26,7 +25,7 @@ class BuildLine(Line):
     target_services: list[TargetBody]
 
 
-class BuildRepository(BaseModel):
+class BuildRepository(Described):
     """``source``: the type of the code host."""
 
     source: str
@@ -41,13 +40,13 @@ class BuildRepository(BaseModel):
     hidden: bool
 
 
-class BuildEnvironment(BaseModel):
+class BuildEnvironment(Described):
     basic_image_id: str
     basic_image_label: str
     installs: list[Entry]
 
 
-class BuildOutput(BaseModel):
+class BuildOutput(Described):
     name: str
 
 
@@ -55,7 +54,7 @@ class PostBuildShown(PostBuild):
     docker_build: DockerBuild | None = None
 
 
-class BuildDetail(BaseModel):
+class BuildDetail(Described):
     """``template_name``: the build template that everything but repositories and values is of; empty: none."""
 
     project_key: str

@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from cador.api.catalogue import Operation
+from cador.api.described import Described
 from cador.api.params import PROJECT
 from cador.api.permissions import LOGGED_IN, in_system
 from cador.api.resources.kinds import list_of
@@ -23,7 +22,7 @@ _CHANGE_FAULTS: Final = {
 }
 
 
-class Cluster(BaseModel):
+class Cluster(Described):
     """``status``: ``normal``, or ``unknown`` with the reason; ``local``: the server's own machine or cluster."""
 
     cluster_id: str
@@ -42,7 +41,7 @@ class Cluster(BaseModel):
     executor: str
 
 
-class MadeCluster(BaseModel):
+class MadeCluster(Described):
     """``agent_cmd``: empty, there are no agents: clusters are reached by their kubeconfig."""
 
     cluster: Cluster

@@ -5,10 +5,10 @@ import functools
 import json
 from typing import Any, Final
 
-from pydantic import BaseModel, RootModel
 from starlette.responses import Response
 
 from cador.api.catalogue import NO_DOCUMENTS
+from cador.api.described import Described, DescribedRoot
 from cador.api.errors import Refusal, bad_request
 from cador.api.params import PROJECT
 from cador.api.permissions import NOBODY, by_operation
@@ -26,11 +26,11 @@ def _no_documents(error: Exception) -> Refusal:
     return bad_request(NO_DOCUMENTS)
 
 
-class Declaration(RootModel[dict[str, Any]]):
+class Declaration(DescribedRoot[dict[str, Any]]):
     """A document of ``cador.yaml``; the YAML form may hold several."""
 
 
-class Applied(BaseModel):
+class Applied(Described):
     """``action``: created, updated, unchanged, deleted or failed (``error`` says why). ``diff``: where asked for."""
 
     kind: str
@@ -41,7 +41,7 @@ class Applied(BaseModel):
     diff: Any = None
 
 
-class ApplyReply(BaseModel):
+class ApplyReply(Described):
     results: list[Applied]
     warnings: list[str]
 

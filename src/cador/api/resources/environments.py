@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from cador.api.catalogue import Operation
+from cador.api.described import Described
 from cador.api.errors import bad_request
 from cador.api.params import PROJECT, Name, text_of
 from cador.api.permissions import Permission, in_query, in_query_or_body
@@ -41,7 +40,7 @@ _PRODUCT: Final = ("product_name", *PROJECT.body)
 """Where images are changed, the project is called so."""
 
 
-class ServiceInEnvironment(BaseModel):
+class ServiceInEnvironment(Described):
     service_name: str
     deploy_strategy: str
     containers: list[ContainerBody]
@@ -52,7 +51,7 @@ class ServiceInEnvironment(BaseModel):
     type: str
 
 
-class EnvironmentLine(BaseModel):
+class EnvironmentLine(Described):
     """``status``: ``unknown`` with the reason as long as this server does not look into clusters."""
 
     env_key: str
@@ -67,7 +66,7 @@ class EnvironmentLine(BaseModel):
     update_time: int
 
 
-class EnvironmentDetail(BaseModel):
+class EnvironmentDetail(Described):
     project_key: str
     env_key: str
     update_by: str
@@ -84,7 +83,7 @@ class EnvironmentDetail(BaseModel):
     status_reason: str
 
 
-class ServiceState(BaseModel):
+class ServiceState(Described):
     service_name: str
     variables: list[ServiceVariable]
     images: list[str]
@@ -96,7 +95,7 @@ class ServiceState(BaseModel):
     deploy_strategy: str
 
 
-class EnvironmentState(BaseModel):
+class EnvironmentState(Described):
     """What became of an environment when services were added."""
 
     env_name: str

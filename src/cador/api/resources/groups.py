@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from cador.api.catalogue import NO_DOCUMENTS
+from cador.api.described import Described
 from cador.api.errors import Refusal, bad_request
 from cador.api.permissions import SYSTEM_ADMIN
 from cador.api.routing import Call, Routes
@@ -29,7 +28,7 @@ def _refused(error: Exception) -> Refusal:
 _FAULTS: Final = {NotFound: _no_group, AlreadyExists: _refused, Conflict: _refused}
 
 
-class GroupLine(BaseModel):
+class GroupLine(Described):
     id: str
     name: str
     description: str
@@ -37,12 +36,12 @@ class GroupLine(BaseModel):
     user_total: int
 
 
-class GroupList(BaseModel):
+class GroupList(Described):
     group_list: list[GroupLine]
     total: int
 
 
-class GroupMember(BaseModel):
+class GroupMember(Described):
     uid: str
     account: str
     name: str

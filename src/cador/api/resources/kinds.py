@@ -8,9 +8,10 @@ Secrets are written only: shown as ``********``, and sent back like that (or lef
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import BaseModel, RootModel, create_model
+from pydantic import BaseModel, create_model
 
 from cador.api.catalogue import Operation
+from cador.api.described import Described, DescribedRoot
 from cador.api.errors import Refusal, bad_request
 from cador.api.params import PROJECT
 from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, Permission, in_query, in_system
@@ -67,7 +68,7 @@ def shown_model(model: type[Body], **extra: Any) -> type[Body]:
 
 def list_of(model: type[BaseModel]) -> type[BaseModel]:
     """A reply that is a bare list."""
-    return create_model(f"{model.__name__}List", __base__=RootModel[list[model]])  # type: ignore[valid-type]
+    return create_model(f"{model.__name__}List", __base__=DescribedRoot[list[model]])  # type: ignore[valid-type]
 
 
 def shown(resource: Resource) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def register(routes: Routes, one: SystemKind) -> None:
 
     if one.brief:
         fields = {"id": (str, ...), **{name: (model.model_fields[name].annotation, ...) for name in one.brief}}
-        line = create_model(f"{model.__name__.removesuffix('Body')}Brief", **fields)  # type: ignore[call-overload]
+        line = create_model(f"{model.__name__.removesuffix('Body')}Brief", __base__=Described, **fields)  # type: ignore[call-overload]
 
         @routes.get(
             f"{one.path}/project",

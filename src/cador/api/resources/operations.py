@@ -3,10 +3,10 @@
 from typing import Any, Final
 
 import msgspec
-from pydantic import BaseModel
 
 from cador import __version__
 from cador.api.catalogue import Operation
+from cador.api.described import Described
 from cador.api.params import DEFAULT_SIZE, LARGEST_SIZE, PROJECT
 from cador.api.permissions import LOGGED_IN, in_system
 from cador.api.routing import Call, Routes
@@ -19,7 +19,7 @@ _METHODS: Final = {"create": "新增", "add": "新增", "delete": "删除", "rem
 _METHODS_EN: Final = {"新增": "create", "删除": "delete", "更新": "update"}
 
 
-class OperationEntry(BaseModel):
+class OperationEntry(Described):
     """``function``: the action; ``request_body``: JSON of what was stored, secrets masked; ``status``: 200."""
 
     username: str
@@ -35,14 +35,14 @@ class OperationEntry(BaseModel):
     created_at: int
 
 
-class OperationLog(BaseModel):
+class OperationLog(Described):
     """``total``: counted up to 10,000."""
 
     operation_logs: list[OperationEntry]
     total: int
 
 
-class CliUser(BaseModel):
+class CliUser(Described):
     uid: str
     name: str
     account: str
@@ -50,7 +50,7 @@ class CliUser(BaseModel):
     admin: bool
 
 
-class CliContext(BaseModel):
+class CliContext(Described):
     user: CliUser
     edition: str
     license_status: str

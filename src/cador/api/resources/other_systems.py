@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from cador.api.catalogue import Operation
+from cador.api.described import Described
 from cador.api.permissions import SYSTEM_ADMIN, by_operation
 from cador.api.resources.kinds import list_of, said
 from cador.api.routing import Call, Routes
@@ -22,7 +23,7 @@ _WRITERS: Final = by_operation(*other_systems.WRITES)
 _FAULTS: Final = {NotFound: Operation.GET_PROJECT_MANAGEMENT, NotReached: said}
 
 
-class TapdProject(BaseModel):
+class TapdProject(Described):
     """As TAPD tells it; empty what it does not."""
 
     id: str
@@ -36,7 +37,7 @@ class TapdProject(BaseModel):
     created: str
 
 
-class TapdIteration(BaseModel):
+class TapdIteration(Described):
     """As TAPD tells it; empty what it does not. ``id`` is what jobs name in ``iteration_ids``."""
 
     id: str

@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel, RootModel
-
 from cador.api.catalogue import Operation
+from cador.api.described import Described, DescribedRoot
 from cador.api.errors import bad_request
 from cador.api.params import PROJECT, integer
 from cador.api.permissions import SYSTEM_ADMIN, by_operation
@@ -20,7 +19,7 @@ ROUTES: Final = Routes("people")
 USERS: Final = "/openapi/users"
 
 
-class UserBrief(BaseModel):
+class UserBrief(Described):
     """``last_login_time``: Unix seconds, 0 for never."""
 
     uid: str
@@ -36,12 +35,12 @@ class UserShown(UserBrief):
     admin: bool
 
 
-class UserList(BaseModel):
+class UserList(Described):
     users: list[UserBrief]
     total_count: int
 
 
-class TokenShown(BaseModel):
+class TokenShown(Described):
     """Times: Unix seconds; ``expire_time`` 0: never."""
 
     id: int
@@ -55,7 +54,7 @@ class TokenShown(BaseModel):
     last_used_time: int
 
 
-class TokenList(RootModel[list[TokenShown]]):
+class TokenList(DescribedRoot[list[TokenShown]]):
     pass
 
 
@@ -70,7 +69,7 @@ class TokenOfSomebody(TokenShown):
     account: str
 
 
-class TokenPage(BaseModel):
+class TokenPage(Described):
     """``next_before``: for the next page; null on the last one."""
 
     tokens: list[TokenOfSomebody]

@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from cador.api.catalogue import Operation
+from cador.api.described import Described
 from cador.api.errors import bad_request
 from cador.api.params import PROJECT
 from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, in_query, in_system
@@ -61,19 +60,19 @@ async def change_variables(call: Call) -> None:
     await projects.change(call.ctx, call.actor, call.need(PROJECT), asked)
 
 
-class ProjectLine(BaseModel):
+class ProjectLine(Described):
     project_name: str
     project_key: str
     description: str
     deploy_type: str
 
 
-class ProjectList(BaseModel):
+class ProjectList(Described):
     total: int
     projects: list[ProjectLine]
 
 
-class ProjectShown(BaseModel):
+class ProjectShown(Described):
     """``weight``: only where it was given."""
 
     project_name: str

@@ -6,9 +6,10 @@ Source: API documents, "Tests", "Scans"; creating tests, and changing, listing a
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from cador.api.catalogue import Operation
+from cador.api.described import Described
 from cador.api.errors import bad_request
 from cador.api.params import PROJECT, integer
 from cador.api.permissions import in_query, in_query_or_body
@@ -72,7 +73,7 @@ register(
 )
 
 
-class TestInput(BaseModel):
+class TestInput(Described):
     """A variable as the documents show it; ``value`` of a credential is `********`."""
 
     __test__ = False
@@ -231,7 +232,7 @@ async def _started(
     return {"task_id": number, "workflow_key": key}
 
 
-class RunShown(BaseModel):
+class RunShown(Described):
     """``status``: as that of any task. Times: Unix seconds, 0 as long as there is none."""
 
     task_id: int
@@ -243,7 +244,7 @@ class RunShown(BaseModel):
     status: str
 
 
-class TestCase(BaseModel):
+class TestCase(Described):
     """``time``: seconds; ``failure``, ``error``: what it said, empty where it passed."""
 
     __test__ = False
@@ -254,7 +255,7 @@ class TestCase(BaseModel):
     error: str
 
 
-class TestReport(BaseModel):
+class TestReport(Described):
     """``test_cases``: the first thousand."""
 
     __test__ = False
@@ -302,7 +303,7 @@ async def test_run(call: Call) -> dict[str, Any]:
     return {"test_name": call.path_value("name"), **_task(run), "test_report": report}
 
 
-class RepositoryOfScan(BaseModel):
+class RepositoryOfScan(Described):
     """As it was checked out."""
 
     source: str

@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from cador.api.catalogue import NO_DOCUMENTS
+from cador.api.described import Described
 from cador.api.errors import Refusal, bad_request
 from cador.api.params import PROJECT
 from cador.api.permissions import LOGGED_IN, by_operation, in_query
@@ -47,12 +46,12 @@ def _namespace(call: Call) -> str:
 # -- roles
 
 
-class Rule(BaseModel):
+class Rule(Described):
     action: str
     alias: str
 
 
-class Subject(BaseModel):
+class Subject(Described):
     """What something can be done to. ``alias``: in the language of the request."""
 
     resource: str
@@ -60,7 +59,7 @@ class Subject(BaseModel):
     rules: list[Rule]
 
 
-class RoleLine(BaseModel):
+class RoleLine(Described):
     """``namespace``: a project, or `*`; ``type``: `system` (built in) or `custom`."""
 
     id: int
@@ -70,7 +69,7 @@ class RoleLine(BaseModel):
     type: str
 
 
-class VerbsOf(BaseModel):
+class VerbsOf(Described):
     """``verbs``: actions done to ``resource``."""
 
     resource: str
@@ -81,20 +80,20 @@ class RoleShown(RoleLine):
     rules: list[VerbsOf]
 
 
-class BoundUser(BaseModel):
+class BoundUser(Described):
     identity_type: str
     uid: str
     account: str
     username: str
 
 
-class BoundGroup(BaseModel):
+class BoundGroup(Described):
     group_id: str
     name: str
     user_infos: list[BoundUser]
 
 
-class BindingShown(BaseModel):
+class BindingShown(Described):
     """``binding_type``: `user` or `group`, and there is what is called so."""
 
     binding_type: str

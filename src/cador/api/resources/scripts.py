@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import BaseModel, create_model
+from pydantic import create_model
 
 from cador.api.catalogue import Operation
+from cador.api.described import Described
 from cador.api.params import PROJECT, text_of
 from cador.api.permissions import in_query, in_query_or_body
 from cador.api.routing import Call, Routes
@@ -17,7 +18,7 @@ from cador.ports.stores import Resource
 NO_PROJECT: Final = "project key cannot be empty"
 
 
-class Line(BaseModel):
+class Line(Described):
     """What a list says of each."""
 
     name: str
@@ -52,7 +53,8 @@ async def body_of(call: Call) -> tuple[str, dict[str, Any]]:
 
 def register(routes: Routes, one: Script) -> None:
     model = resources.KINDS[one.kind].model
-    page_model = create_model(f"{one.line.__name__}s", total=(int, ...), **{one.listed: (list[one.line], ...)})  # type: ignore[call-overload,name-defined]
+    fields: dict[str, Any] = {"total": (int, ...), one.listed: (list[one.line], ...)}  # type: ignore[name-defined]
+    page_model = create_model(f"{one.line.__name__}s", __base__=Described, **fields)
 
     @routes.post(
         one.path,

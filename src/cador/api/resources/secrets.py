@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pydantic import BaseModel
-
+from cador.api.described import Described
 from cador.api.params import PROJECT
 from cador.api.permissions import by_operation
 from cador.api.routing import Call, Routes
@@ -19,7 +18,7 @@ ONE: Final = f"{PATH}/{{name}}"
 _MAY: Final = by_operation("admin_project")
 
 
-class SecretShown(BaseModel):
+class SecretShown(Described):
     """``data``: each value is ``********``."""
 
     name: str
@@ -31,7 +30,7 @@ class SecretShown(BaseModel):
     update_at: str
 
 
-class SecretList(BaseModel):
+class SecretList(Described):
     items: list[SecretShown]
 
 

@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from cador.api.catalogue import Operation
+from cador.api.described import Described
 from cador.api.errors import bad_request
 from cador.api.params import PROJECT
 from cador.api.permissions import Permission, in_body, in_query, in_query_or_body
@@ -21,7 +20,7 @@ from cador.operations.service_loading import CannotLoad
 ROUTES: Final = Routes("services")
 
 
-class Module(BaseModel):
+class Module(Described):
     """A container of one of the workloads. ``image_name``: of its image, without registry and tag."""
 
     name: str
@@ -29,7 +28,7 @@ class Module(BaseModel):
     image_name: str
 
 
-class ServiceLine(BaseModel):
+class ServiceLine(Described):
     """``source``: `spock` (its own YAML), `repo` or `template`."""
 
     service_name: str
@@ -44,7 +43,7 @@ class ModuleShown(Module):
     type: str
 
 
-class ServiceDetail(BaseModel):
+class ServiceDetail(Described):
     service_name: str
     source: str
     type: str

@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from cador.api.catalogue import NO_DOCUMENTS, Operation
+from cador.api.described import Described
 from cador.api.errors import Refusal, bad_request
 from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, in_system
 from cador.api.resources.kinds import list_of
@@ -31,7 +30,7 @@ def _same_alias(error: Exception) -> Refusal:
 _FAULTS: Final = {NotFound: _no_documents, AlreadyExists: _same_alias}
 
 
-class CodeHost(BaseModel):
+class CodeHost(Described):
     """Secrets are left out; ``alias`` is the older word for ``name``; ``ready``: always `2`."""
 
     id: int
@@ -51,14 +50,14 @@ class CodeHost(BaseModel):
     updated_at: int
 
 
-class CodeHostBrief(BaseModel):
+class CodeHostBrief(Described):
     id: int
     alias: str
     type: str
     address: str
 
 
-class Registry(BaseModel):
+class Registry(Described):
     """``region``: of ECR. ``is_default``: what environments take that name none."""
 
     registry_id: str
