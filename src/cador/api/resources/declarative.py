@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -19,6 +20,8 @@ from cador.operations.declarative.schema import schema
 from cador.operations.exporting import export
 
 ROUTES: Final = Routes("declarative")
+_READERS: Final = ThreadPoolExecutor(2, thread_name_prefix="reader")
+"""A large text takes seconds and some 200 MB to read: no more than two at once, whoever sends how many."""
 YAML_TYPE: Final = "application/yaml; charset=utf-8"
 
 
@@ -31,7 +34,8 @@ class Declaration(DescribedRoot[dict[str, Any]]):
 
 
 class Applied(Described):
-    """``action``: created, updated, unchanged, deleted or failed (``error`` says why). ``diff``: where asked for."""
+    """``action``: created, updated, unchanged, deleted, kept (``error`` says what uses it, so it was not pruned) or
+    error. ``diff``: where asked for."""
 
     kind: str
     name: str
@@ -69,7 +73,7 @@ async def apply_documents(call: Call) -> dict[str, Any]:
         set_name=call.value("set") or DEFAULT_SET,
         with_diff=call.flag("diff") or False,
     )
-    prepared = await asyncio.to_thread(read_text, text)  # a large text takes seconds
+    prepared = await asyncio.get_running_loop().run_in_executor(_READERS, read_text, text)
     done = await apply(call.ctx, call.actor, prepared, order, sessions=call.sessions)
     return {
         "results": [
