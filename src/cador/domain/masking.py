@@ -26,8 +26,8 @@ _URL_REACH: Final = 1_024
 _ENCODED: Final = re.compile(rb"[A-Za-z0-9+/_-]")
 _SHORTEST_INNER: Final = 8
 _WRAPS: Final = (76, 64)
-_FEW: Final = 64
-"""Patterns; one secret has some dozen."""
+_FEW: Final = 256
+"""Patterns; one secret has a dozen or two."""
 _LINES: Final = 1_000
 """Lines, of all secrets together, that are looked for in all the forms they may be written in; further ones as they
 stand."""
