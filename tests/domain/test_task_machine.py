@@ -179,6 +179,11 @@ def test_lost_execution_is_repeated_once():
     assert d.task.jobs[0].error == "interrupted by server restart"
 
 
+def test_what_is_lost_for_a_reason_is_not_repeated():
+    d = admitted(job(1)).start(1).end(1, ev.Result.LOST, "its end was lost")
+    assert (d.jobs(), d.task.jobs[0].error, d.said(Start)) == (["failed"], "its end was lost", [])
+
+
 def test_what_is_not_repeatable_fails_when_it_is_lost():
     d = admitted(job(1, repeatable=False)).start(1).end(1, ev.Result.LOST)
     assert d.jobs() == ["failed"]

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from cador.domain.errors import Unavailable
 from cador.engine.following import FETCH_S
 from cador.ports.logs import LogName
+from engine.test_engine import wrapped
 from support import virtual_loop
 from support.world import World, describe
 
@@ -125,5 +127,35 @@ def test_a_job_that_is_not_run_again_has_a_complete_log_with_the_reason(tmp_path
         await completed(world)
         assert said(world)[0] == "it began"
         assert said(world)[-1].startswith("lost executor")
+
+    play(tmp_path, act)
+
+
+def test_a_job_that_was_judged_and_is_gone_is_not_run_again(tmp_path: Path) -> None:
+    """Its log was completed, its end could not be told, and its machine lost it: another run had nowhere to write."""
+
+    async def act(world: World) -> None:
+        assert world.scripted is not None
+        db = wrapped(world)
+        await world.restart()
+        away = asyncio.Event()
+
+        async def die(fn: Any) -> None:
+            if fn.__name__ == "_ended":
+                away.set()
+                raise Unavailable("database: away")
+
+        db.before = die
+        async with asyncio.timeout(2000.0):
+            await away.wait()
+        await world.kill()
+        assert world.logs.complete(NAME)
+        world.scripted.runs.clear()
+        db.before = None
+        await world.boot()
+        detail = await world.done("flow", 1, within_s=2000.0)
+        row = detail.stages[0].jobs[0].row
+        assert (row.status, row.error, row.recovery) == ("failed", "interrupted by server restart", 0)
+        assert said(world) == ["it began", "it ends"]
 
     play(tmp_path, act)

@@ -41,7 +41,8 @@ class Result(StrEnum):
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
     LOST = "lost"
-    """Nobody knows what became of it: the executor or its host died."""
+    """Nobody knows what became of it: the executor or its host died. With an error it is not run again, for the reason
+    given."""
     BROKEN = "broken"
     """Nobody knows whether it ran, or an internal error ended it: no error policy applies."""
 

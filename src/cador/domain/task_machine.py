@@ -101,7 +101,8 @@ def _job_ended(change: Change, event: ev.JobEnded) -> None:
     if job is None or job.recovery != event.recovery or job.status not in ACTIVE:
         return
     change.commands.append(Forget(WatchDeadline(job.id, job.attempt, 0).key))
-    if event.result is ev.Result.LOST and not job.stopping and job.repeatable and job.recovery < RECOVERIES:
+    lost = event.result is ev.Result.LOST and not event.error and not job.stopping
+    if lost and job.repeatable and job.recovery < RECOVERIES:
         again = change.put(move(job, Cause.LOSE, JobStatus.PREPARE, recovery=job.recovery + 1, deadline_at=None))
         change.commands.append(Start(again.id, again.attempt, again.recovery))
         return

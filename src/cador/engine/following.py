@@ -16,6 +16,7 @@ from cador.domain.errors import CadorError, Invalid, NotFound, Unavailable
 from cador.domain.masking import Masker
 from cador.domain.naming import commits_of
 from cador.domain.task import WorkflowTask
+from cador.domain.task_machine import INTERRUPTED
 from cador.engine.afterwards import Afterwards
 from cador.engine.hearing import Claim, Ear, Fenced, Outcome
 from cador.engine.outside import AGAIN_S, Outside, loop_time
@@ -117,7 +118,9 @@ class Follower:
                 room.free()
                 await self._close(executor, followed, adopted=adopted)
             except Gone:
-                await self.tell_lost(row, "")
+                # A log that is complete says how it ended, and only that could not be told: it is not run again with
+                # nowhere to write.
+                await self.tell_lost(row, "", judged=self._logs.complete(prepared.log_name))
                 return
             except Unreachable as error:
                 if reach.away_s(loop_time()) > self._outside.lost_after_s:
@@ -272,12 +275,13 @@ class Follower:
 
     # -- without an end of its own
 
-    async def tell_lost(self, row: ExecutionRow, reason: str) -> None:
-        """Hear that an execution is over and nobody followed it to its end. Waits until the database takes it."""
+    async def tell_lost(self, row: ExecutionRow, reason: str, *, judged: bool = False) -> None:
+        """Hear that an execution is over and nobody followed it to its end. *judged*: somebody did, and could not tell.
+        Waits until the database takes it."""
         at = self._outside.clock.now()
         while True:
             try:
-                await self._engine.transact(_lost, row, at, reason)
+                await self._engine.transact(_lost, row, at, reason, judged)
             except Unavailable:
                 await asyncio.sleep(AGAIN_S)
             except (NotFound, Fenced):
@@ -363,14 +367,15 @@ def _ended(
 
 
 @brief
-def _lost(tx: Tx, claim: Claim, row: ExecutionRow, at: float, reason: str) -> Outcome[None]:
-    """The execution is gone, or unknown for too long (*reason*: then it is not run again)."""
+def _lost(tx: Tx, claim: Claim, row: ExecutionRow, at: float, reason: str, judged: bool) -> Outcome[None]:
+    """The execution is gone, or unknown for too long (*reason*), or *judged*: then it is not run again."""
     ear = Ear(tx, claim)
     if not _ours(tx, row):
         return ear.outcome(None)
     tx.executions.delete(row.key)
     result = ev.Result.BROKEN if reason else ev.Result.LOST
-    ear.hear(row.task_id, ev.JobEnded(at, row.job_id, row.attempt, row.recovery, result, reason))
+    error = reason or (INTERRUPTED if judged else "")
+    ear.hear(row.task_id, ev.JobEnded(at, row.job_id, row.attempt, row.recovery, result, error))
     return ear.outcome(None)
 
 
