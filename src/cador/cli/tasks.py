@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from cador.cli.client import Client, connect, segment
 from cador.cli.follow import follow
 from cador.cli.logs import log_lines
-from cador.cli.options import Json, Project, Task, group
+from cador.cli.options import Json, Limit, Project, Task, group
 from cador.cli.output import FAILED, USAGE, Failure, console, moment, result, result_json, say, table
 from cador.cli.task_actions import attempts, execute, retry
 from cador.cli.task_names import find_task, project_of, task_detail
@@ -34,7 +34,7 @@ def list_(
     /,
     *,
     project: Project = "",
-    limit: Annotated[int, Parameter(help="How many, the newest first.")] = 20,
+    limit: Limit = 20,
     json: Json = False,
 ) -> int:
     """The newest tasks of a workflow.

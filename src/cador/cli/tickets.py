@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cador.cli.client import Client, connect
-from cador.cli.options import Json, Project, Yes, group
+from cador.cli.options import Json, Limit, Project, Yes, group
 from cador.cli.output import USAGE, Failure, moment, result_json, say, table
 from cador.cli.task_names import project_or_only
 from cador.cli.terminal import confirm
@@ -100,7 +100,7 @@ def create(
 def list_(
     *,
     project: Project = "",
-    limit: Annotated[int, Parameter(help="How many, the newest first.")] = 50,
+    limit: Limit = 50,
     json: Json = False,
 ) -> int:
     """Tickets of a project, newest first.
