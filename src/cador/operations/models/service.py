@@ -13,7 +13,6 @@ from cador.operations.models.yaml_shape import NODES, TooDeep, TooLarge, shape_o
 
 WORKLOADS: Final = frozenset({"Deployment", "StatefulSet", "Job", "CronJob", "DaemonSet", "CloneSet"})
 MAX_ALIASES: Final = 1_000
-_PLACEHOLDER: Final = re.compile(r"\{\{[^\n]*?\}\}")
 _CONTROL_LINE: Final = re.compile(r"^\s*\{\{-?\s*(if|else|end|range|with|define|block|/\*)[^\n]*\}\}\s*$")
 
 
@@ -165,13 +164,18 @@ def image_name(image: str) -> str:
 def _protect(text: str) -> tuple[str, list[str]]:
     """*text* with placeholders as harmless words of letters, and what each stands for. Lines keep their numbers."""
     kept: list[str] = []
+    lines = ["" if _CONTROL_LINE.match(line) else _protected(line, kept) for line in text.split("\n")]
+    return "\n".join(lines), kept
 
-    def word(match: re.Match[str]) -> str:
-        kept.append(match[0])
-        return f"\ue000{len(kept) - 1}\ue001"
 
-    lines = ["" if _CONTROL_LINE.match(line) else line for line in text.split("\n")]
-    return _PLACEHOLDER.sub(word, "\n".join(lines)), kept
+def _protected(line: str, kept: list[str]) -> str:
+    """*line* with its placeholders put into *kept*; none of it is looked at twice, however many there begin."""
+    parts, at = [], 0
+    while (start := line.find("{{", at)) >= 0 and (end := line.find("}}", start + 2)) >= 0:
+        parts += [line[at:start], f"\ue000{len(kept)}\ue001"]
+        at = end + 2
+        kept.append(line[start:at])
+    return "".join([*parts, line[at:]])
 
 
 def _word(value: Any, kept: list[str]) -> str:
