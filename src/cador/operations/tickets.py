@@ -167,6 +167,7 @@ async def create_ticket(ctx: Context, actor: Actor, body: Doc) -> Ticket:
     actor.need(TICKET, new.project)
 
     def write(tx: Tx) -> Ticket:
+        tx.resources.hold()  # the project must not go meanwhile
         need_project(tx, new.project)
         made = replace(new, create_at=tx.now)
         if not tx.tickets.add(made):

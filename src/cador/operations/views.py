@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cador.domain.errors import AlreadyExists, Invalid, NotFound
+from cador.operations import resources
 from cador.operations.actor import Actor
 from cador.operations.context import Context
 from cador.operations.models.body import read_body
@@ -91,13 +92,13 @@ async def create_view(ctx: Context, actor: Actor, project: str, body: Doc) -> No
     document = read_body(ViewBody, body).document()
     document["workflow_list"] = [{**member, "enabled": True} for member in document["workflow_list"]]
 
-    def write(tx: Tx) -> None:
+    def write(tx: Tx, hand: Hand) -> None:
         need_project(tx, project)
         if tx.resources.find(KIND, project, document["name"]) is not None:
             raise AlreadyExists(KIND, document["name"], project=project)
-        put_new(tx, Hand(actor, ctx.sealer), KIND, project, document["name"], document)
+        put_new(tx, hand, KIND, project, document["name"], document)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 async def change_view(ctx: Context, actor: Actor, project: str, name: str, body: Doc) -> None:
@@ -107,31 +108,30 @@ async def change_view(ctx: Context, actor: Actor, project: str, name: str, body:
     """
     changes = read_body(ViewChange, body).document()["workflow_list"]
 
-    def write(tx: Tx) -> None:
-        found = tx.resources.find(KIND, project, name, lock=True)
+    def write(tx: Tx, hand: Hand) -> None:
+        found = tx.resources.find(KIND, project, name)
         if found is None:
             raise NotFound(KIND, name)
         if len({change["workflow_key"] for change in changes}) < len(changes):
             raise NamedTwice("workflow name duplicated")
         members = _merged(found.document, changes)
-        hand = Hand(actor, ctx.sealer)
         if not put_over(tx, hand, found, {**found.document, "workflow_list": members}):
             # Who looked at it last and when is told even when nothing is different now.
             tx.resources.replace(replace(found, updated_by=actor.name, update_at=tx.now))
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 async def delete_view(ctx: Context, actor: Actor, project: str, name: str) -> None:
     """Workflows are not touched. Raises: NotFound("view")."""
 
-    def write(tx: Tx) -> None:
+    def write(tx: Tx, hand: Hand) -> None:
         found = tx.resources.find(KIND, project, name)
         if found is None:
             raise NotFound(KIND, name)
-        drop(tx, Hand(actor, ctx.sealer), found)
+        drop(tx, hand, found)
 
-    await ctx.db.write(write)
+    await resources.change(ctx, actor, write)
 
 
 def _enabled(document: Doc) -> list[str]:
