@@ -146,6 +146,19 @@ async def test_a_commit_that_fails_is_only_its_own_callers_business(sqlite_datab
     assert await sqlite_database.read(get, "a", "b") == ["x", "x"]
 
 
+async def test_why_a_read_failed_is_told_though_its_transaction_is_over(sqlite_database: SqliteDatabase) -> None:
+    """As after an error of the disk, with which SQLite ends the transaction itself."""
+
+    def ruin(tx: Any) -> None:
+        driver(tx.connection).execute("ROLLBACK")
+        raise Conflict("the reason")
+
+    for reading in (ruin, brief(slow(ruin))):
+        with pytest.raises(Conflict, match="the reason"):
+            await sqlite_database.read(reading)
+        assert await sqlite_database.read(get, "nothing") == [None]
+
+
 async def test_all_that_was_given_is_done_before_the_end(sqlite_database: SqliteDatabase) -> None:
     writes = [asyncio.ensure_future(sqlite_database.write(put if n % 2 else slow(put), f"n{n}")) for n in range(20)]
     await asyncio.sleep(0)

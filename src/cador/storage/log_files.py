@@ -303,7 +303,8 @@ def read_sealed(path: Path, frame: Callable[[Sealed, int], bytes]) -> Sealed | N
 
 
 def seal(target: Path, blocks: Iterable[bytes], raw_end: int) -> None:
-    """Write a log in its complete form. *blocks*: the whole text in any pieces. Durable when this returns.
+    """Write a log in its complete form. *blocks*: the whole text in any pieces. The content is durable when this returns,
+    the name with what is made durable on that disk next: an embedded database's commit that tells the end of the job.
 
     Raises: OSError: nothing changed.
     """
@@ -345,7 +346,7 @@ def create(path: Path, flags: int) -> int:
 
 
 def write_new(path: Path, parts: Iterable[bytes]) -> None:
-    """Put a file in the place of *path*: all of it, durable, or nothing. Raises: OSError."""
+    """Put a file in the place of *path*: all of it or nothing, durable as with :func:`seal`. Raises: OSError."""
     partial = path.with_suffix(".tmp")
     fd = _create(partial)
     try:

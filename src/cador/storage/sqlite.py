@@ -232,10 +232,16 @@ def read(stores: Stores, work: Work, clock: Callable[[], float]) -> None:
         try:
             work.attempt(stores, clock())
         finally:
-            raw.execute("ROLLBACK")
+            _leave(raw)
     except sqlite3.Error as error:
         work.fail(error)
     _explain(work)
+
+
+def _leave(raw: sqlite3.Connection) -> None:
+    """End a transaction that only read. An error of the disk may have ended it already, and is what is to be told."""
+    if raw.in_transaction:
+        raw.execute("ROLLBACK")
 
 
 def _explain(work: Work) -> None:
@@ -348,7 +354,7 @@ class SqliteDatabase(ThreadedDatabase):
         try:
             return fn(Transaction(self._here, self._clock()), *args, **kwargs)
         finally:
-            raw.execute("ROLLBACK")
+            _leave(raw)
 
     async def close(self) -> None:
         if self._closed:
