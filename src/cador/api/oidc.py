@@ -8,7 +8,8 @@ from starlette.responses import RedirectResponse, Response
 from cador.api.catalogue import Operation
 from cador.api.described import Described
 from cador.api.errors import Refusal, bad_request
-from cador.api.own import LoginReply, time
+from cador.api.login import LoginReply
+from cador.api.own import time
 from cador.api.permissions import NOBODY
 from cador.api.routing import Call, Routes, json_response
 from cador.domain.errors import CadorError, NotFound

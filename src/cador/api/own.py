@@ -1,5 +1,7 @@
-"""Routes of the server's own, under ``/api/v1``: problem details, RFC 3339 times. The command line and the web pages
-use them beside the documents' routes."""
+"""A task as the server's own routes under ``/api/v1`` show it: problem details, RFC 3339 times.
+
+The command line and the web pages use them beside the documents' routes.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -9,22 +11,18 @@ from urllib.parse import quote
 from pydantic import ConfigDict
 from starlette.responses import Response
 
-from cador import __version__
 from cador.api import own_models
-from cador.api.catalogue import Operation
 from cador.api.described import Described
-from cador.api.errors import Refusal, bad_request
+from cador.api.errors import bad_request
 from cador.api.params import integer
-from cador.api.permissions import LOGGED_IN, NOBODY, by_operation
+from cador.api.permissions import by_operation
 from cador.api.routing import Call, Routes
 from cador.api.statuses import job_status, task_detail_status, task_status
 from cador.api.streams import bytes_answer
 from cador.api.task_shapes import param_document, queue_document
 from cador.operations import tasks
-from cador.operations.actions import PROJECT_ADMIN, ROLE_ACTIONS, SYSTEM, SYSTEM_ACTIONS
 from cador.operations.artifacts import find_artifact
 from cador.operations.notify_inputs import recipients_of
-from cador.operations.sessions import NotAuthenticated, TooManyAttempts
 from cador.operations.task_values import ApprovalView, AttemptRow, JobView, StageView, TaskDetail
 
 ROUTES: Final = Routes("server")
@@ -39,13 +37,6 @@ _DOWNLOAD: Final[Mapping[str, str]] = {
 """An artifact is what some job wrote: a browser must neither show it as a page of ours nor run it."""
 
 
-class LoginBody(Described):
-    model_config = ConfigDict(strict=True)
-
-    account: str
-    password: str
-
-
 class DecisionBody(Described):
     """``ignore``: go on as if the job had passed; false: let the failure stand."""
 
@@ -54,123 +45,11 @@ class DecisionBody(Described):
     ignore: bool
 
 
-class Me(Described):
-    """``roles``: by project."""
-
-    uid: str
-    account: str
-    name: str
-    email: str
-    admin: bool
-    roles: dict[str, list[str]]
-    scopes: list[str]
-
-
-class ProjectPermissions(Described):
-    """``workflows``: what single workflows are shared for, beside ``actions``, which holds for all."""
-
-    roles: list[str]
-    actions: list[str]
-    workflows: dict[str, list[str]]
-
-
-class Permissions(Described):
-    """``admin``: everything, in every project; ``projects`` names those with a role of one's own. ``scopes``,
-    ``limited_to_projects``: limits of the token, empty without any."""
-
-    admin: bool
-    scopes: list[str]
-    limited_to_projects: list[str]
-    system: list[str]
-    projects: dict[str, ProjectPermissions]
-
-
-class LoginReply(Described):
-    """``token``: for ``Authorization: Bearer``; shown this once."""
-
-    token: str
-    expires_at: str
-    user: dict[str, str]
-
-
 def time(at: float | None) -> str | None:
     """RFC 3339 in UTC with milliseconds; None when not reached."""
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@ROUTES.get("/api/v1/version", NOBODY, reply=own_models.Version)
-async def version(call: Call) -> Any:
-    """Version of this server."""
-    return {"name": "cador", "version": __version__}
-
-
-def _wrong_login(error: NotAuthenticated) -> Refusal:
-    return Refusal(Operation.UNAUTHORIZED, str(error))
-
-
-def _too_many(error: TooManyAttempts) -> Refusal:
-    return Refusal(Operation.TOO_MANY, str(error), headers={"Retry-After": str(int(error.retry_after_s) + 1)})
-
-
-@ROUTES.post(
-    "/api/v1/login",
-    NOBODY,
-    faults={NotAuthenticated: _wrong_login, TooManyAttempts: _too_many},
-    body=LoginBody,
-    reply=LoginReply,
-)
-async def log_in(call: Call) -> Any:
-    """Log in by password: a token that ends by itself."""
-    body = await call.parsed(LoginBody)
-    login = await call.sessions.log_in(body.account, body.password, call.address)
-    user = {"uid": login.user.uid, "account": login.user.account, "name": login.user.name}
-    return {"token": login.token, "expires_at": time(login.expires_at), "user": user}
-
-
-@ROUTES.post("/api/v1/logout", LOGGED_IN)
-async def log_out(call: Call) -> None:
-    """End the session of the token that this request carries. API tokens stay: they are deleted one by one."""
-    await call.sessions.log_out(call.actor)
-
-
-@ROUTES.get("/api/v1/me", LOGGED_IN, reply=Me)
-async def me(call: Call) -> Any:
-    """Who I am and what I may do."""
-    actor = call.actor
-    return {
-        "uid": actor.uid,
-        "account": actor.account,
-        "name": actor.name,
-        "email": actor.email,
-        "admin": actor.admin,
-        "roles": {project: list(roles) for project, roles in actor.roles.items()},
-        "scopes": list(actor.scopes),
-    }
-
-
-@ROUTES.get("/api/v1/me/permissions", LOGGED_IN, reply=Permissions)
-async def my_permissions(call: Call) -> Any:
-    """What I may do, by my roles and those of my groups, within the limits of this token."""
-    actor = call.actor
-    return {
-        "admin": actor.admin,
-        "scopes": list(actor.scopes),
-        "limited_to_projects": list(actor.projects),
-        "system": sorted(action for action in (*SYSTEM_ACTIONS, SYSTEM) if actor.may(action)),
-        "projects": {
-            project: {
-                "roles": list(actor.roles.get(project, ())),
-                "actions": sorted(action for action in ROLE_ACTIONS[PROJECT_ADMIN] if actor.may(action, project)),
-                "workflows": {
-                    key: sorted(action for action in actions if actor.carries(action, project))
-                    for key, actions in actor.shared.get(project, {}).items()
-                },
-            }
-            for project in sorted(actor.places())
-        },
-    }
 
 
 @ROUTES.get(TASK, by_operation("get_workflow"), reply=own_models.OwnTask)
