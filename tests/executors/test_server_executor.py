@@ -260,6 +260,24 @@ def test_what_nobody_follows_any_more_is_broken_off(deeds: Deeds) -> None:
     play(test)
 
 
+def test_what_nobody_ever_follows_is_forgotten_with_its_arguments(deeds: Deeds) -> None:
+    async def test() -> None:
+        executor = executor_of(deeds, forgotten_s=0.01)
+        await executor.start("k-1", call("endless", password="s3cr3t"))
+        async with asyncio.timeout(30.0):
+            while await executor.existing():  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.005)
+        assert deeds.began == []
+        executor._forgotten_s = 600.0
+        await executor.start("k-1", call("endless"))
+        followed = asyncio.get_running_loop().create_task(hear(executor, "k-1"))
+        await until(executor, "k-1", b"begun\n")
+        await executor.stop("k-1", "k-1", "cancel", 1.0)
+        await followed
+
+    play(test)
+
+
 def test_a_server_that_ends_waits_for_what_may_not_be_repeated(deeds: Deeds) -> None:
     async def test() -> None:
         executor = executor_of(deeds)

@@ -51,11 +51,14 @@ class ServerExecutor:
         place: str,
         clock: Callable[[], float],
         unattended_s: float = 30.0,
+        forgotten_s: float = 600.0,
     ) -> None:
         """*place*: of this server; the next one that is started on the same data has the same, and finds nothing here.
-        *clock*: Unix seconds."""
+        *clock*: Unix seconds. *forgotten_s*: after so long what was started and nobody ever followed is forgotten: its
+        server was fenced in between, and another one has it."""
         self.place = place
         self.unattended_s = unattended_s
+        self._forgotten_s = forgotten_s
         self._actions, self._clock = actions, clock
         self._runs: dict[str, _Run] = {}
         self._tombstones: OrderedDict[str, str] = OrderedDict()
@@ -75,7 +78,8 @@ class ServerExecutor:
             action = self._actions.get(job.action.name)
             if action is None:
                 raise StartRefused(f"this server knows no action {job.action.name}")
-            self._runs[key] = _Run(key, job.action, action, Masker(job.secrets))
+            run = self._runs[key] = _Run(key, job.action, action, Masker(job.secrets))
+            run.unattended = asyncio.get_running_loop().call_later(self._forgotten_s, self._give_up, run)
         return key
 
     async def follow(self, key: str, ref: str, after: int) -> AsyncIterator[Output | StepMark | End]:
