@@ -804,6 +804,21 @@ async def test_a_project_begins_with_services_and_environments_or_not_at_all(ser
     assert left == []
 
 
+async def test_nobody_takes_over_what_was_let_to_a_project_that_is_gone(server: Site) -> None:
+    maker = await with_role(server, "maker", "*", "create_project")
+    path, query = "/openapi/projects/project", {"projectKey": "vault", "isDelete": "true"}
+    body = {"project_name": "Vault", "project_key": "vault", "project_type": "yaml"}
+    await ok(await server.post(path, json=body))
+    database = {"name": "vault", "type": "mysql", "host": "db.example.com", "port": 1, "username": "u", "password": "p",
+                "projects": ["vault"]}  # fmt: skip
+    await ok(await server.post("/openapi/system/dbinstance", json=database))
+    await ok(await server.call("DELETE", path, params=query))
+    refused(await server.post(path, maker, json=body), 6060,
+            "something of the system is let to project vault: its administrators may create it")  # fmt: skip
+    await ok(await server.post(path, maker, json={**body, "project_key": "free", "project_name": "Free"}))
+    await ok(await server.post(path, json=body))
+
+
 # -- the operation log
 
 

@@ -23,7 +23,8 @@ def store(tx: Tx, hand: Hand, document: dict[str, Any], *, new: bool = False) ->
     Its weight is what it has beside other projects: without one in the document it stays, and only administrators of
     the system change it.
 
-    Raises: AlreadyExists: *new* and it is there. Forbidden: the weight.
+    Raises: AlreadyExists: *new* and it is there. Forbidden: the weight. Conflict: what is let to it already is not for
+    everybody who may create projects.
     """
     key = document["project_key"]
     document = {**document, "deploy_type": DEPLOY_TYPES[document["project_type"]]}
@@ -37,14 +38,33 @@ def store(tx: Tx, hand: Hand, document: dict[str, Any], *, new: bool = False) ->
     if old is not None:
         changed = put_over(tx, hand, old, document)
         return need_project(tx, key), changed
+    _check_unnamed(tx, hand.actor, key)
     project = put_new(tx, hand, "project", "", key, document)
     if tx.people.user(hand.actor.uid) is not None:
         tx.people.set_roles(hand.actor.uid, key, [PROJECT_ADMIN])
     return project, True
 
 
+_LETS: Final = (
+    ("cluster", "project_names"),
+    ("codehost", "projects"),
+    ("database", "projects"),
+    ("secret", "projects"),
+    ("storage", "projects"),
+)
+"""What of the system names the projects that may use it."""
+
+
+def _check_unnamed(tx: Tx, actor: Actor, key: str) -> None:
+    """A key that something is let to belonged to a project that is gone, or was meant for one to come."""
+    if actor.may(SYSTEM):
+        return
+    if any(key in (one.document.get(field) or ()) for kind, field in _LETS for one in tx.resources.list_kind(kind, "")):
+        raise Conflict(f"something of the system is let to project {key}: its administrators may create it")
+
+
 async def create(ctx: Context, actor: Actor, body: Doc) -> None:
-    """Raises: Invalid, AlreadyExists."""
+    """Raises: Invalid, AlreadyExists, Conflict."""
     document = read_body(ProjectBody, body).document()
 
     def write(tx: Tx, hand: Hand) -> None:

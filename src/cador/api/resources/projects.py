@@ -17,7 +17,12 @@ ROUTES: Final = Routes("projects")
 PATH: Final = "/openapi/projects/project"
 
 
-@ROUTES.post(PATH, in_system("create_project"), faults={AlreadyExists: Operation.CREATE_PROJECT}, body=ProjectBody)
+@ROUTES.post(
+    PATH,
+    in_system("create_project"),
+    faults=dict.fromkeys((AlreadyExists, Conflict), Operation.CREATE_PROJECT),
+    body=ProjectBody,
+)
 async def create(call: Call) -> None:
     """Create a project; who creates it becomes its administrator."""
     await projects.create(call.ctx, call.actor, await call.object())
