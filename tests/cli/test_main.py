@@ -80,6 +80,9 @@ def test_every_command_has_help_with_an_example(called: Called, name: str) -> No
     code, out, err = called(name, "--help")
     assert (code, err) == (0, "")
     assert f"$ cador {name}" in out
+    assert "[default: False]" not in out
+    for line in out.partition("─ Commands ─")[2].partition("╰")[0].splitlines()[1:]:
+        assert line.strip("│ ").count(" ") > 1, f"{line} has no summary"
 
 
 @pytest.mark.parametrize(

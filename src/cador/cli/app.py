@@ -5,7 +5,7 @@ import sys
 from io import TextIOWrapper
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from cador.cli.commands import COMMANDS
 from cador.cli.output import FAILED, INTERRUPTED, USAGE, Failure, say
@@ -20,10 +20,16 @@ def build() -> App:
         version_flags=(),
         help_format="plaintext",
         result_action="return_value",
+        default_parameter=Parameter(show_default=_worth_saying),
     )
     for name, (group, _, place) in COMMANDS.items():
         app.command(f"cador.cli.{place}", name=name, group=group)
     return app
+
+
+def _worth_saying(default: object) -> str | None:
+    """A default as help shows it; that a switch is off and a text empty goes without saying."""
+    return str(default) if default else None
 
 
 def run(words: list[str]) -> int:

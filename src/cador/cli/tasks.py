@@ -14,8 +14,11 @@ from cador.cli.logs import log_lines
 from cador.cli.options import Json, Limit, Project, Task, group
 from cador.cli.output import FAILED, USAGE, Failure, console, moment, result, result_json, say, table
 from cador.cli.task_actions import attempts, execute, retry
+from cador.cli.task_history import events, show_at
 from cador.cli.task_names import find_task, project_of, task_detail
+from cador.cli.task_report import report
 from cador.cli.task_view import open_approvals, render, span
+from cador.cli.task_why import why
 
 app = group(
     "task",
@@ -89,8 +92,6 @@ def show(
     if at:
         if watch:
             raise Failure("--at is about the past, --watch about what comes", USAGE)
-        from cador.cli.task_history import show_at
-
         show_at(client, workflow, number, at, json=json)
         return 0
     if watch and not json:
@@ -243,9 +244,9 @@ def vote(client: Client, workflow: str, number: int, stage: str, comment: str, *
 app.command(retry)
 app.command(execute)
 app.command(attempts)
-app.command("cador.cli.task_why:why", name="why")
-app.command("cador.cli.task_history:events", name="events")
-app.command("cador.cli.task_report:report", name="report")
+app.command(why)
+app.command(events)
+app.command(report)
 
 
 @app.command
