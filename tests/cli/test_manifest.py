@@ -3,12 +3,14 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cador.cli.apply import convert, validate
+from cador.cli.apply import convert, delete, validate
 from cador.cli.manifest import read_documents, variables_from
 from cador.cli.output import Failure
+from support.http_peer import Asked, peer, reply
 
 PROJECT = "project: { key: shop }\n"
 
@@ -206,3 +208,27 @@ def test_what_cannot_be_text_is_one_line(tmp_path: Path) -> None:
         read_documents([Path("/dev/zero")], {})
     with pytest.raises(Failure, match="Is a directory"):
         variables_from(tmp_path, [], {})
+
+
+def test_what_is_deleted_is_named_by_the_same_variables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOST", raising=False)
+    head = "apiVersion: cador.dev/v1\nkind: CodeHost\nmetadata: { name: 'x-${HOST}' }\n"
+    main = write(tmp_path, "b.yaml", f"{head}spec: {{ type: other, address: '${{URL}}' }}\n")
+    with pytest.raises(Failure) as caught:
+        delete(file=[main], yes=True)
+    assert "HOST" in capsys.readouterr().err + caught.value.message
+
+    def answer(asked: Asked, handler: Any) -> None:
+        one = {"kind": "CodeHost", "name": "x-git", "project": "", "action": "deleted", "error": ""}
+        reply(handler, 200, {"results": [one], "warnings": []})
+
+    with peer(answer) as server:
+        monkeypatch.setenv("CADOR_URL", server.url)
+        monkeypatch.setenv("CADOR_TOKEN", "t")
+        assert delete(file=[main], set_=["HOST=git"], yes=True) == 0
+    assert capsys.readouterr().out == "codehost/x-git deleted\n"
+    (asked,) = server.asked
+    assert asked.path == "/openapi/apply?delete=true"
+    assert json.loads(asked.body)[0]["metadata"]["name"] == "x-git"
