@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.site import PROJECT, Site, site
+from api.site import ADMIN, PROJECT, Site, site
 from cador.operations.resources import KINDS, LOCAL_CLUSTER
 from cador.operations.sessions import token_hash
 from cador.ports.stores import Token, Tx, User
@@ -398,6 +398,10 @@ FAULTS: Mapping[str, tuple[tuple[dict[str, Any], str], ...]] = {
         ({"namespace": ""}, "namespace is required"),
         ({"namespace": "Not_One"}, "namespace consists of up to 63 lower-case letters, digits and hyphens"),
         ({"env_key": "production"}, "env key cannot be production"),
+        ({"env_configs": [{"name": "c", "common_env_cfg_type": "ConfigMap", "yaml_data": "a: 1"}]},
+         "env_configs cannot be given: this server does not connect to clusters yet"),
+        ({"sub_env": {"enable": True, "base_env": "dev"}},
+         "sub_env cannot be enabled: this server does not connect to clusters yet"),
         ({"global_variables": [{"key": "A"}, {"key": "A"}]}, 'global_variables[1] duplicates key "A"'),
         ({"services": [{"service_name": ""}]}, "service name cannot be empty"),
         ({"services": [{"service_name": "web", "deploy_strategy": "x"}]},
@@ -657,7 +661,12 @@ async def test_a_code_host_of_some_projects_is_none_of_the_others(server: Site) 
     reply = await server.post("/openapi/workflows/custom/task", json=run)
     refused(reply, 6160)
     assert f"code host {ident} not found" in reply.text
+    for token, sees in ((MANAGER, False), (STRANGER, False), (ADMIN, True)):
+        known = [one["alias"] for one in await ok(await server.get("/api/v1/codehosts", token))]
+        assert ("git" in known, "theirs" in known) == (True, sees)
     await ok(await server.call("PUT", f"{path}/{ident}", json={**host, "projects": ["other", PROJECT]}))
+    assert "theirs" in (await server.get("/api/v1/codehosts", READER)).text
+    assert "theirs" not in (await server.get("/api/v1/codehosts", STRANGER)).text
     await ok(await server.post("/openapi/build", json=build))
 
 

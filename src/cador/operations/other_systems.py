@@ -55,6 +55,16 @@ async def usable_by(ctx: Context, kind: str, project: str) -> list[Resource]:
     return [found for found in await resources.list_kind(ctx, kind) if seen_by(found, project)]
 
 
+async def known_to(ctx: Context, actor: Actor, kind: str) -> list[Resource]:
+    """Those of a kind of the system that one of the actor's projects may use, by name; administrators know all."""
+    everything = actor.may(SYSTEM)
+    return [
+        found
+        for found in await resources.list_kind(ctx, kind)
+        if everything or any(seen_by(found, project) for project in ("", *actor.places()))
+    ]
+
+
 async def check(ctx: Context, actor: Actor, kind: str, body: Doc) -> None:
     """Try out what *body* says. Raises: Invalid: it could not be stored or tried; NotReached; Unavailable."""
     document = await _complete(ctx, actor, kind, body)

@@ -9,7 +9,7 @@ from cador.api.permissions import LOGGED_IN, SYSTEM_ADMIN, in_system
 from cador.api.resources.kinds import list_of
 from cador.api.routing import Call, Routes
 from cador.domain.errors import AlreadyExists, NotFound
-from cador.operations import resources
+from cador.operations import other_systems, resources
 from cador.operations.models.codehost import CodeHostBody
 from cador.operations.models.registry import RegistryBody
 from cador.ports.stores import Resource
@@ -86,10 +86,10 @@ async def list_code_hosts(call: Call) -> list[dict[str, Any]]:
 
 @ROUTES.get("/api/v1/codehosts", LOGGED_IN, reply=list_of(CodeHostBrief))
 async def look_up_code_hosts(call: Call) -> list[dict[str, Any]]:
-    """Ids and addresses of the code hosts, for scripts that write definitions."""
+    """Ids and addresses of the code hosts that the caller's projects may use, for scripts that write definitions."""
     return [
         {"id": host.id, "alias": host.name, "type": host.document["type"], "address": host.document["address"]}
-        for host in await resources.list_kind(call.ctx, "codehost")
+        for host in await other_systems.known_to(call.ctx, call.actor, "codehost")
     ]
 
 

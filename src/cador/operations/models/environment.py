@@ -1,6 +1,7 @@
 """Kinds ``environment`` and ``production_environment``: where a project's services run, and what runs there."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
@@ -68,6 +69,18 @@ class EnvironmentBody(Body):
     registry_id: str = ""
     global_variables: list[GlobalVariable] = Field(default_factory=list)
     services: list[EnvironmentService] = Field(default_factory=list, max_length=_MOST_SERVICES)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_clusters(cls, value: Any) -> Any:
+        """What would be lost is refused."""
+        if isinstance(value, Mapping):
+            base = value.get("sub_env")
+            if value.get("env_configs"):
+                raise Invalid("env_configs cannot be given: this server does not connect to clusters yet")
+            if isinstance(base, Mapping) and base.get("enable"):
+                raise Invalid("sub_env cannot be enabled: this server does not connect to clusters yet")
+        return value
 
     @model_validator(mode="after")
     def _rules(self) -> "EnvironmentBody":
