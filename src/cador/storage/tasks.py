@@ -268,6 +268,8 @@ class Tasks:
         return task_id
 
     def find_row(self, workflow_key: str, number: int) -> TaskRow | None:
+        if not 0 < number <= _MOST:
+            return None
         row = self._lane.row(sql.FIND_ROW, {"workflow_key": workflow_key, "number": number})
         return _task_row(row) if row is not None else None
 
