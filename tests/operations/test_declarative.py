@@ -227,6 +227,13 @@ def test_bombs_and_sizes() -> None:
     assert len(plain(read_stream(large + "b: {<<: [" + "*a, " * 3_000 + "]}")[0])["b"]) == 3_000
 
 
+@pytest.mark.parametrize("number", [1, 100_000])
+def test_references_that_nobody_closes_are_read_once(number: int) -> None:
+    """Not to the end of the text from each of them, which took hours."""
+    (fault,) = faults("project: { key: demo, description: '" + "${A:-" * number + "${B}}'}")
+    assert "this is no reference: '${A:-$" in fault
+
+
 def test_aliases_of_aliases_are_nested() -> None:
     """However flat they are written: whoever walks the tree must not go too deep."""
     head = "apiVersion: cador.dev/v1\nkind: Workflow\nmetadata: {name: a, project: b}\nspec:\n  x:\n"

@@ -34,8 +34,10 @@ LITERALS_REFUSED: Final = SECRET_KEYS - {"secret", "token"}
 _USER_KEYED: Final = frozenset({"env", "inputs", "parameters", "params", "variables"})
 """Maps whose keys are variables."""
 
-_REFERENCE: Final = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-?])([^}]*))?\}|(\{))")
-_WHOLE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?::?\?[^}]*)?\}\Z")
+# What stands for a variable that is not set ends before the next reference: else a text of references that nobody closes
+# would be read to its end once for each.
+_REFERENCE: Final = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*+)(?:(:?[-?])((?:[^}$]|\$(?!\{))*+))?\}|(\{))")
+_WHOLE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*+(?::?\?[^}]*+)?\}\Z")
 
 Missing = Callable[[str, str, Node], str]
 """Called with the reference as written, the key it stands under and its node; returns what to put there, or raises."""
