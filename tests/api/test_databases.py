@@ -41,16 +41,17 @@ async def test_a_workflow_from_creation_to_deletion(tmp_path: Path, database_url
 
 
 NAMES = {**dict.fromkeys(("workflow", "workflowKey", "workflow_id", "pipelineName"), "w"), "job": "say"}
-FAR = (1 << 31, 1 << 40, (1 << 63) - 1, -(1 << 40))
+FAR = (1 << 31, -(1 << 40))
 
 
-async def test_numbers_beyond_every_row_are_nobodys_failure(tmp_path: Path, database_url: str) -> None:  # noqa: F811
+@pytest.mark.postgres
+async def test_numbers_beyond_every_row_are_nobodys_failure(tmp_path: Path, postgres_url: str) -> None:  # noqa: F811
     """Columns of PostgreSQL have a size, and refuse to be compared with what does not fit."""
     wrong = []
-    async with site(tmp_path, url=database_url) as server:
+    async with site(tmp_path, url=postgres_url) as server:
         await server.create("w")
         for route in (route for group in ROUTES for route in group.routes):
-            if route.permission.where is Where.NOBODY:
+            if route.permission.where is Where.NOBODY or not ("{" in route.paths[0] or ":int" in str(route.query)):
                 continue
             typed = [entry.partition(":")[0] for entry in route.query if entry.rstrip("!").endswith(":int")]
             for number in FAR:
