@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
 class Both:
     """Calls of either client, awaited."""
 
-    def __init__(self, url: str, token: str, *, awaited: bool) -> None:
-        self.client: Any = AsyncClient(url, token) if awaited else Client(url, token)
+    def __init__(self, url: str, token: str, *, awaited: bool, **options: Any) -> None:
+        self.client: Any = AsyncClient(url, token, **options) if awaited else Client(url, token, **options)
         self.awaited = awaited
 
     async def __call__(self, choose: Callable[[Any], Callable[..., Any]], *args: Any, **kwargs: Any) -> Any:
@@ -308,6 +309,18 @@ async def test_only_what_may_be_repeated_is(awaited: bool) -> None:
     starts = [asked for asked in server.asked if asked.path == "/openapi/workflows/custom/task"]
     assert len(starts) == 3
     assert len({asked.headers["idempotency-key"] for asked in starts}) == 1
+
+
+async def test_a_silent_server_is_asked_once(awaited: bool) -> None:
+    over = threading.Event()
+
+    with peer(lambda asked, handler: over.wait(30)) as server:
+        both = Both(server.url, "t", awaited=awaited, timeout_s=0.2)
+        with pytest.raises(Unreachable) as caught:
+            await both(lambda c: c.server.me)
+        over.set()
+        await both.close()
+    assert (caught.value.sent, caught.value.silent, len(server.asked)) == (True, True, 1)
 
 
 async def test_a_stream_goes_on_where_it_broke_off(awaited: bool) -> None:

@@ -98,7 +98,7 @@ class AsyncClient(Groups[Async]):
                 async with self._open(request, self._timeout_s) as response:
                     return answer(request, response.status_code, await response.aread(), _kind(response))
             except Unreachable as error:
-                if not error.sent or not request.may_repeat or attempt == ATTEMPTS:
+                if not request.again_after(error, attempt):
                     raise
                 await asyncio.sleep(RETRY_S * 2 ** (attempt - 1))
         raise AssertionError("unreachable")
@@ -156,7 +156,8 @@ class AsyncClient(Groups[Async]):
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise Unreachable(str(error) or type(error).__name__, error, sent=False) from error
         except httpx2.TransportError as error:
-            raise Unreachable(str(error) or type(error).__name__, error) from error
+            silent = isinstance(error, httpx2.TimeoutException)
+            raise Unreachable(str(error) or type(error).__name__, error, silent=silent) from error
 
 
 def _kind(response: httpx2.Response) -> str:

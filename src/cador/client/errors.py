@@ -10,12 +10,15 @@ class ClientError(Exception):
 class Unreachable(ClientError):
     """The server did not answer, or broke off. ``reason``: what the network said, where it said something.
 
-    ``sent``: the request may have reached the server.
+    ``sent``: the request may have reached the server. ``silent``: nothing came for as long as the client waits, so it
+    is not asked again.
     """
 
-    def __init__(self, message: str, reason: Exception | None = None, *, sent: bool = True) -> None:
+    def __init__(
+        self, message: str, reason: Exception | None = None, *, sent: bool = True, silent: bool = False
+    ) -> None:
         super().__init__(message)
-        self.reason, self.sent = reason, sent
+        self.reason, self.sent, self.silent = reason, sent, silent
 
 
 class OddReply(ClientError):

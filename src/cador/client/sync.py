@@ -126,7 +126,7 @@ class Client(Groups[Sync]):
                 exchange = self.open(request, self._timeout_s)
                 return answer(request, exchange.response.status, self._whole(exchange), _kind(exchange.response))
             except Unreachable as error:
-                if not error.sent or not request.may_repeat or attempt == ATTEMPTS:
+                if not request.again_after(error, attempt):
                     raise
                 time.sleep(RETRY_S * 2 ** (attempt - 1))
         raise AssertionError("unreachable")
@@ -193,7 +193,8 @@ class Client(Groups[Sync]):
             data = exchange.response.read()
         except (HTTPException, OSError) as error:
             exchange.close()
-            raise Unreachable(f"{self.url} broke off: {error}", error) from error
+            silent = isinstance(error, TimeoutError)
+            raise Unreachable(f"{self.url} broke off: {error}", error, silent=silent) from error
         if exchange.response.will_close:
             exchange.close()
             return data
@@ -223,7 +224,8 @@ class Client(Groups[Sync]):
             return Exchange(connection.getresponse(), connection, wire)
         except (HTTPException, OSError) as error:
             connection.close()
-            raise Unreachable(str(error) or type(error).__name__, error) from error
+            silent = isinstance(error, TimeoutError)
+            raise Unreachable(str(error) or type(error).__name__, error, silent=silent) from error
 
     def _connection(self, timeout_s: float) -> HTTPConnection:
         """A kept connection that the server has not closed meanwhile, or a new one."""

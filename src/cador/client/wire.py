@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from cador import __version__
-from cador.client.errors import ApiError, OddReply
+from cador.client.errors import ApiError, OddReply, Unreachable
 
 T = TypeVar("T")
 
@@ -69,9 +69,10 @@ class Request:
     repeatable: bool = False
     text: bool = False
 
-    @property
-    def may_repeat(self) -> bool:
-        return self.repeatable or self.method in _SAFE
+    def again_after(self, error: Unreachable, attempt: int) -> bool:
+        """Whether it is sent once more when *error* came in place of a reply, for the *attempt*-th time."""
+        may = self.repeatable or self.method in _SAFE
+        return may and error.sent and not error.silent and attempt < ATTEMPTS
 
     def target(self, prefix: str = "") -> str:
         """Path and query. *prefix*: path of the server's address."""
