@@ -34,8 +34,8 @@ LITERALS_REFUSED: Final = SECRET_KEYS - {"secret", "token"}
 _USER_KEYED: Final = frozenset({"env", "inputs", "parameters", "params", "variables"})
 """Maps whose keys are variables."""
 
-# What stands for a variable that is not set ends before the next reference: else a text of references that nobody closes
-# would be read to its end once for each.
+# What stands for a variable that is not set ends before the next reference: else a text of references that nobody
+# closes would be read to its end once for each.
 _REFERENCE: Final = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*+)(?:(:?[-?])((?:[^}$]|\$(?!\{))*+))?\}|(\{))")
 _WHOLE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*+(?::?\?[^}]*+)?\}\Z")
 
