@@ -12,6 +12,7 @@ from cador.domain.variables import (
     ROOTS,
     JobFacts,
     TaskFacts,
+    bounded,
     creation_variables,
     credentials,
     expand_inputs,
@@ -173,6 +174,23 @@ def test_params_in_a_circle_cannot_start() -> None:
         creation_variables(WORKFLOW, ring, FACTS)
 
 
+def test_params_that_lead_on_and_on_cannot_start() -> None:
+    chain = params(*((f"p{n}", f"{{{{.workflow.params.p{n + 1}}}}}") for n in range(3_000)), ("p3000", "x"))
+    with pytest.raises(NotStartable, match=r"^workflow params reference each other more than 100 deep: p0 -> \.\.\.$"):
+        creation_variables(WORKFLOW, chain, FACTS)
+
+
+def test_values_that_grow_with_each_reference_cannot_start() -> None:
+    """Sixty lines of this are longer than any memory."""
+    double = params(*((f"p{n}", f"{{{{.workflow.params.p{n + 1}}}}}" * 2) for n in range(60)), ("p60", "x" * 100))
+    with pytest.raises(NotStartable, match=r"^the values of references are longer than 32 MiB together$"):
+        creation_variables(WORKFLOW, double, FACTS)
+    lookup = bounded({"workflow.params.a": "x" * (1 << 20)}.get)
+    assert len(render(["{{.workflow.params.a}}"] * 16, lookup)[0]) == 16
+    with pytest.raises(NotStartable, match="32 MiB"):
+        render(["{{.workflow.params.a}}"] * 17, lookup)
+
+
 def test_what_a_caller_typed_in_is_text() -> None:
     typed = params(("a", "{{.project}}"))
     table = creation_variables(WORKFLOW, typed, FACTS, given={"a"})
@@ -269,7 +287,7 @@ def test_all_and_any() -> None:
 
 
 def test_inputs_of_plugins() -> None:
-    assert expand_inputs({"args": ["echo $(inputs.A) $(inputs.B) $(A)"]}, {"A": "$(inputs.B)"}) == {
+    assert expand_inputs({"args": ["echo $(inputs.A) $(inputs.B) $(A)"]}, {"A": "$(inputs.B)"}.get) == {
         "args": ["echo $(inputs.B) $(inputs.B) $(A)"]
     }
 

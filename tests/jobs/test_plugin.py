@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cador.domain.errors import Invalid, InvalidDefinition
+from cador.domain.errors import Invalid, InvalidDefinition, NotStartable
 from cador.jobs.base import JobTaskPlan
 from cador.jobs.rules import check_workflow
 from jobs.running import TYPES, Ended, World, one_job, run_folder
@@ -159,6 +159,13 @@ def test_secrets_are_known_and_failures_are_told(world: World, tmp_path: Path) -
     assert "no-such-program-here" in missing.log
     with pytest.raises(Invalid, match="NUL"):
         world.compile("plugin", planned(world, cmds=["echo", "\0"]))
+
+
+def test_inputs_that_become_longer_than_anybody_means(world: World) -> None:
+    plan = planned(world, {"WHO": "x" * 1_000_000}, args=["$(inputs.WHO)"] * 40)
+    assert TYPES["plugin"].view(plan.plan, {}, {}, False)["args"] == ["$(inputs.WHO)"] * 40
+    with pytest.raises(NotStartable, match="longer than 32 MiB together"):
+        world.compile("plugin", plan)
 
 
 class NothingCollected:

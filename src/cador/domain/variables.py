@@ -38,6 +38,9 @@ _OPENING: Final = re.compile(r"\{(?=\{|[ \t]*\Z)|\A\{(?=[ \t]*\.)")
 """Braces of a value that are, or with a neighbour could be, part of the opening of a reference."""
 _REFERENCE_OR_GUARDED: Final = re.compile(_REFERENCE.pattern + "|" + re.escape(_GUARDED))
 _INPUT: Final = re.compile(r"\$\(inputs\.([^()\s]+)\)")
+_DEEPEST: Final = 100
+MOST_PUT_IN: Final = 32 << 20
+"""Characters that are put in for references, of a start or of a job."""
 _NO_TEXT: Final = frozenset({"repo", "file"})
 """Types of workflow variables that have no value as text."""
 
@@ -55,6 +58,24 @@ def protect(value: str) -> str:
 def plain(doc: Any) -> Any:
     """*doc* as people should see it between the two passes: without protection."""
     return _walk(doc, "", lambda text, place: text.replace(_GUARDED, "{"))
+
+
+def bounded(lookup: Lookup) -> Lookup:
+    """*lookup* for one start, or for one job: a few lines can refer to a large value very often, and to each other.
+
+    What it returns raises NotStartable: all values together are longer than anybody means.
+    """
+    left = MOST_PUT_IN
+
+    def found(path: str) -> str | None:
+        nonlocal left
+        value = lookup(path)
+        left -= len(value or "")
+        if left < 0:
+            raise NotStartable(f"the values of references are longer than {MOST_PUT_IN >> 20} MiB together")
+        return value
+
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +153,8 @@ def _walk(doc: Any, place: str, change: Callable[[str, str], str]) -> Any:
 def settle(table: Mapping[str, str], what: str = "variables") -> dict[str, str]:
     """Resolve references among the entries of a creation table, in dependency order.
 
-    Raises: NotStartable: entries refer to each other; the message names the whole cycle by their last segments.
+    Raises: NotStartable: entries refer to each other; the message names the whole cycle by their last segments. Or one
+    leads to another for longer than anybody follows.
     """
     done: dict[str, str] = {}
     trail: list[str] = []
@@ -145,11 +167,16 @@ def settle(table: Mapping[str, str], what: str = "variables") -> dict[str, str]:
         if path in trail:
             cycle = [*trail[trail.index(path) :], path]
             raise NotStartable(f"{what} reference each other: " + " -> ".join(p.rpartition(".")[2] for p in cycle))
+        if len(trail) == _DEEPEST:
+            raise NotStartable(
+                f"{what} reference each other more than {_DEEPEST} deep: {trail[0].rpartition('.')[2]} -> ..."
+            )
         trail.append(path)
-        done[path] = render_text(table[path], value)
+        done[path] = render_text(table[path], put_in)
         trail.pop()
         return done[path]
 
+    put_in = bounded(value)
     for path in table:
         value(path)
     return done
@@ -315,9 +342,14 @@ def may_run(policy: ExecutePolicy, render: Callable[[str], str]) -> bool:
 # -- the two other syntaxes
 
 
-def expand_inputs(doc: Any, inputs: Mapping[str, str]) -> Any:
+def expand_inputs(doc: Any, lookup: Lookup) -> Any:
     """``$(inputs.X)`` of plugins, in every string of *doc*; unknown names stay."""
-    return _walk(doc, "", lambda text, place: _INPUT.sub(lambda match: inputs.get(match[1], match[0]), text))
+
+    def value(match: re.Match[str]) -> str:
+        found = lookup(match[1])
+        return match[0] if found is None else found
+
+    return _walk(doc, "", lambda text, place: _INPUT.sub(value, text))
 
 
 def expand_shell_names(text: str, env: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from cador.domain import events as ev
 from cador.domain.errors import CadorError, Invalid
 from cador.domain.masking import Masker
 from cador.domain.task import JOB_FINAL, JobStatus, TaskStatus, WorkflowTask
-from cador.domain.variables import JobFacts, Lookup, job_variables, may_run, render, render_text
+from cador.domain.variables import JobFacts, Lookup, bounded, job_variables, may_run, render, render_text
 from cador.domain.workflow import ExecutePolicy
 from cador.jobs.base import Catalogue, CodeHostAccess, Conclusion, JobType, Run
 from cador.jobs.server import seen_by
@@ -319,7 +319,7 @@ def _lookup(loaded: Loaded, opener: "_Opener") -> Lookup:
     """Values of references at the start of a job: what earlier jobs made, and credentials."""
     table = job_variables(loaded.earlier)
     secret = loaded.snapshot.get("secret_variables", {})
-    return lambda path: opener.open(secret[path]) if path in secret else table.get(path)
+    return bounded(lambda path: opener.open(secret[path]) if path in secret else table.get(path))
 
 
 def _allows(loaded: Loaded, lookup: Lookup) -> bool:

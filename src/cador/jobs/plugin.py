@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from cador.domain.errors import Invalid, InvalidDefinition
+from cador.domain.errors import Invalid, InvalidDefinition, NotStartable
 from cador.domain.masking import MASK
-from cador.domain.variables import expand_inputs
+from cador.domain.variables import Lookup, bounded, expand_inputs
 from cador.domain.workflow import Job, Workflow
 from cador.jobs.base import Collected, Conclusion, Doc, JobTaskPlan, Run, Scope
 from cador.jobs.environment import RESERVED
@@ -103,6 +103,7 @@ class Plugin(SandboxType):
     def compile(self, plan: Doc, run: Run) -> JobFolder:
         inputs = objects(plan["inputs"])
         values = {text(item.get("name")): run.open(_value(item)) for item in inputs}
+        lookup = bounded(values.get)
         hidden = [values[text(item.get("name"))] for item in inputs if item.get("is_credential") is True]
         if not plan["cmds"]:
             raise Invalid(ENTRYPOINT)
@@ -119,9 +120,9 @@ class Plugin(SandboxType):
         for name, template in _variables(plan):
             value = run.open(template)
             if _RESULTS.search(value) and _VARIABLE.fullmatch(name):
-                lines.append(f"export {name}={_word(value, values)}")
-            env[name] = str(expand_inputs(value, values))
-        lines.append("exec " + " ".join(_word(word, values) for word in words))
+                lines.append(f"export {name}={_word(value, lookup)}")
+            env[name] = str(expand_inputs(value, lookup))
+        lines.append("exec " + " ".join(_word(word, lookup) for word in words))
         if any("\0" in one for one in (*lines, *env.values())):
             raise Invalid("a value of the plugin holds a NUL character")
         # dash drops variables whose names it could not set itself
@@ -147,7 +148,11 @@ class Plugin(SandboxType):
             for item in objects(plan.get("inputs"))
         }
         shown = {key: value for key, value in plan.items() if key != "limits"}
-        return {**shown, **{key: expand_inputs(plan[key], values) for key in ("args", "cmds", "envs")}}
+        lookup = bounded(values.get)
+        try:
+            return {**shown, **{key: expand_inputs(plan[key], lookup) for key in ("args", "cmds", "envs")}}
+        except NotStartable:  # it never ran: as it is written
+            return shown
 
 
 def _properties(spec: Doc) -> Mapping[str, Any]:
@@ -179,10 +184,10 @@ def _variables(plan: Doc) -> Iterator[tuple[str, str]]:
             yield name, text(item.get("value"))
 
 
-def _word(template: str, values: Mapping[str, str]) -> str:
+def _word(template: str, lookup: Lookup) -> str:
     """*template* with its inputs put in, as one word of the shell that nothing in it can change; the results folder of
     containers becomes that of the job. Only where the definition names it: in a value it is text like any other."""
-    return '"$RESULTS_DIR"'.join(quote(str(expand_inputs(part, values))) for part in _RESULTS.split(template))
+    return '"$RESULTS_DIR"'.join(quote(str(expand_inputs(part, lookup))) for part in _RESULTS.split(template))
 
 
 PLUGIN: Final = Plugin()

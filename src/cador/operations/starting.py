@@ -14,7 +14,9 @@ import msgspec
 from cador.domain.errors import Invalid, NotStartable
 from cador.domain.naming import commits_of, unique
 from cador.domain.variables import (
+    Lookup,
     TaskFacts,
+    bounded,
     creation_variables,
     credentials,
     plain,
@@ -123,6 +125,7 @@ def draft_task(
     )
     given = frozenset(str(entry.get("name", "")) for entry in request.parameters) | typed
     table = creation_variables(workflow, params, facts, given=given)
+    lookup = bounded(table.get)
     chosen = _chosen(workflow, request.inputs, unknown)
     scope = Scope(
         catalogue=ground.catalogue,
@@ -144,7 +147,7 @@ def draft_task(
             jobs[job.name] = _updated(job, chosen[job.name], types, replace(scope, jobs=jobs, plans=expanded))
         for job in ran:
             updated = jobs[job.name]
-            spec, _ = render(updated.spec, table.get)
+            spec, _ = render(updated.spec, lookup)
             breakpoints = tuple(dict.fromkeys((*job.breakpoints, *chosen[job.name].breakpoints)))
             updated = jobs[job.name] = replace(updated, spec=spec, breakpoints=breakpoints)
             if breakpoints:
@@ -267,10 +270,10 @@ def new_jobs(draft: Draft) -> tuple[tuple[NewJob, ...], dict[str, str]]:
                 secrets[path] = value
             elif value:
                 table.setdefault(path, value if references(value) else protect(value))
-    table = settle(table)
+    lookup = bounded(settle(table).get)
     names = unique([plan.name for _, _, _, plan in draft.plans])
     jobs = tuple(
-        _new_job(index, job, job_type, plan, name, table)
+        _new_job(index, job, job_type, plan, name, lookup)
         for (index, job, job_type, plan), name in zip(draft.plans, names, strict=True)
     )
     return jobs, secrets
@@ -306,10 +309,10 @@ def _new_job(
     job_type: JobType,
     plan: JobTaskPlan,
     name: str,
-    table: Mapping[str, str],
+    lookup: Lookup,
 ) -> NewJob:
-    spec, _ = render(plan.plan, table.get)
-    policy = _policy_doc(job.execute_policy, table)
+    spec, _ = render(plan.plan, lookup)
+    policy = _policy_doc(job.execute_policy, lookup)
     envelope: dict[str, Any] = {"spec": spec, "info": dict(plan.info)}
     if policy is not None:
         envelope["policy"] = policy
@@ -334,10 +337,10 @@ def _new_job(
     )
 
 
-def _policy_doc(policy: ExecutePolicy, table: Mapping[str, str]) -> dict[str, Any] | None:
+def _policy_doc(policy: ExecutePolicy, lookup: Lookup) -> dict[str, Any] | None:
     if not policy.rules:
         return None
-    rules, _ = render([list(rule) for rule in policy.rules], table.get)
+    rules, _ = render([list(rule) for rule in policy.rules], lookup)
     return {"type": policy.type, "match_rule": policy.match_rule, "rules": rules}
 
 
