@@ -249,6 +249,13 @@ async def test_roles(database: Database) -> None:
         "p": ("project-admin", "read-only"), "q": ("read-only",),
     }  # fmt: skip
     assert (await database.read(lambda tx: tx.people.bindings("p"))).keys() == {"id-1", "id-2"}
+    token = Token(0, "id-1", "ci", "digest", "cdr_ab", 1.0)
+    await database.write(lambda tx: (tx.people.add_token(token), tx.people.add_token(replace(token, hash="other"))))
+    caller = await database.read(lambda tx: tx.people.caller("digest"))
+    assert caller is not None
+    assert (caller[0].hash, caller[1].account, caller[3]) == (
+        "digest", "ann", {"p": ("project-admin", "read-only"), "q": ("read-only",)},
+    )  # fmt: skip
     await database.write(lambda tx: tx.people.set_roles("id-1", "p", []))
     assert await database.read(lambda tx: tx.people.roles("id-1")) == {"q": ("read-only",)}
     with pytest.raises(NotFound):

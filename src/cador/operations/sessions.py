@@ -166,8 +166,8 @@ def _look_up(tx: Tx, policies: Policies, digest: str) -> tuple[Actor, Token] | N
     found = tx.people.caller(digest)
     if found is None:
         return None
-    token, user, version = found
-    return policies.load(tx, version).actor(user, tx.people.roles(user.uid), token), token
+    token, user, version, roles = found
+    return policies.load(tx, version).actor(user, roles, token), token
 
 
 def _touch(tx: Tx, used: Mapping[int, float]) -> None:

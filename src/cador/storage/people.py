@@ -86,7 +86,9 @@ _SESSIONS: Final = delete(t).where(t.c.uid == bindparam("of_uid"), t.c.kind == "
 END_SESSIONS: Final = _SESSIONS.where(t.c.id != bindparam("but"))
 END_OLD_SESSIONS: Final = END_SESSIONS.where(t.c.expires_at <= bindparam("ended"))
 
-ROLES: Final = select(b.c.project, b.c.role).where(b.c.uid == bindparam("uid")).order_by(b.c.project, b.c.role)
+_ROLES: Final = select(b.c.project, b.c.role).order_by(b.c.project, b.c.role)
+ROLES: Final = _ROLES.where(b.c.uid == bindparam("uid"))
+ROLES_OF_CALLER: Final = _ROLES.join_from(b, t, b.c.uid == t.c.uid).where(t.c.hash == bindparam("digest"))
 BINDINGS: Final = select(b.c.uid, b.c.role).where(b.c.project == bindparam("project")).order_by(b.c.uid, b.c.role)
 UNBIND: Final = delete(b).where(b.c.uid == bindparam("of_uid"), b.c.project == bindparam("of_project"))
 BIND: Final = insert(b).values(uid=bindparam("uid"), project=bindparam("project"), role=bindparam("role"))
@@ -194,15 +196,16 @@ class People:
         found = self.caller(digest)
         return found[:2] if found is not None else None
 
-    def caller(self, digest: str) -> tuple[Token, User, int] | None:
-        row = self._lane.row(CALLER, {"digest": digest})
-        if row is None:
+    def caller(self, digest: str) -> tuple[Token, User, int, Mapping[str, tuple[str, ...]]] | None:
+        found, roles = self._lane.rows_of_all((CALLER, ROLES_OF_CALLER), {"digest": digest})
+        if not found:
             return None
+        (row,) = found
         width = len(_TOKEN)
         token, user = list(row[:width]), row[width:-1]
         for number in _LISTS:
             token[number] = tuple(json_of(token[number]))
-        return Token(*token), User(*user), row[-1]
+        return Token(*token), User(*user), row[-1], _grouped(roles)
 
     def tokens(self, uid: str) -> list[Token]:
         return [_token(row) for row in self._connection.execute(TOKENS, {"uid": uid})]

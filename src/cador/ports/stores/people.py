@@ -63,8 +63,9 @@ class PeopleStore(Protocol):
 
     def by_token_hash(self, digest: str) -> tuple[Token, User] | None: ...
 
-    def caller(self, digest: str) -> tuple[Token, User, int] | None:
-        """The same with the version of the configuration (``ResourceStore.version``), in one query."""
+    def caller(self, digest: str) -> tuple[Token, User, int, Mapping[str, tuple[str, ...]]] | None:
+        """The same with the version of the configuration (``ResourceStore.version``) and the roles of the user (see
+        :meth:`roles`), all at once: every request asks."""
 
     def tokens(self, uid: str) -> list[Token]: ...
 
