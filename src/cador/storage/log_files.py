@@ -303,8 +303,8 @@ def read_sealed(path: Path, frame: Callable[[Sealed, int], bytes]) -> Sealed | N
 
 
 def seal(target: Path, blocks: Iterable[bytes], raw_end: int) -> None:
-    """Write a log in its complete form. *blocks*: the whole text in any pieces. The content is durable when this returns,
-    the name with what is made durable on that disk next: an embedded database's commit that tells the end of the job.
+    """Write a log in its complete form. *blocks*: the whole text in any pieces. The content is durable when this
+    returns, the name with what is made durable on that disk next: an embedded database's commit of the job's end.
 
     Raises: OSError: nothing changed.
     """
