@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from api.kinds import ENVIRONMENT, FIRST, MANIFEST, ROWS, changed, place, removed
 from sqlalchemy import text
 
 from api.site import ADMIN, Site, definition, site
 from api.test_access import routes_of
-from api.test_resources_kinds import ENVIRONMENT, FIRST, MANIFEST, ROWS, changed, place, removed
 from cador.api.routing import Route
 from cador.operations import audit
 from support.world import PROJECT

@@ -9,11 +9,11 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 import structlog
+from api.kinds import FIRST, ROWS, changed, place
 from structlog.testing import capture_logs
 
 from api.site import Site, definition, site
 from api.test_access import routes_of
-from api.test_resources_kinds import FIRST, ROWS, changed, place
 from cador.domain.secrets import SECRET_KEYS
 from cador.operations.resources import KINDS
 from support.world import PROJECT
