@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from api.kinds import ENVIRONMENT, FIRST, MANIFEST, ROWS, changed, place, removed
 from sqlalchemy import text
 
+from api.kinds import ENVIRONMENT, FIRST, MANIFEST, ROWS, changed, place, removed
 from api.site import ADMIN, Site, definition, site
 from api.test_access import routes_of
 from cador.api.routing import Route

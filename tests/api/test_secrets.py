@@ -9,9 +9,9 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 import structlog
-from api.kinds import FIRST, ROWS, changed, place
 from structlog.testing import capture_logs
 
+from api.kinds import FIRST, ROWS, changed, place
 from api.site import Site, definition, site
 from api.test_access import routes_of
 from cador.domain.secrets import SECRET_KEYS
@@ -102,7 +102,7 @@ MORE: tuple[tuple[str, str, Mapping[str, str], dict[str, Any]], ...] = (
 
 
 def test_every_credential_field_of_every_kind_is_planted() -> None:
-    """A kind or a field that is new needs a value in the table of ``test_resources_kinds``, or in ``MORE`` here."""
+    """A kind or a field that is new needs a value in the table of ``kinds``, or in ``MORE`` here."""
     bodies: dict[str, list[Any]] = {}
     for row in ROWS:
         bodies.setdefault(row.kind, []).append(planted(copy.deepcopy(dict(row.body))))
