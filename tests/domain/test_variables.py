@@ -191,6 +191,11 @@ def test_values_that_grow_with_each_reference_cannot_start() -> None:
         render(["{{.workflow.params.a}}"] * 17, lookup)
 
 
+def test_paths_that_grow_with_each_name_are_refused() -> None:
+    with pytest.raises(NotStartable, match="32 MiB"):
+        expand_shell_names("$A", {"A": "$B" * 1_000, "B": "x" * 100_000})
+
+
 def test_what_a_caller_typed_in_is_text() -> None:
     typed = params(("a", "{{.project}}"))
     table = creation_variables(WORKFLOW, typed, FACTS, given={"a"})

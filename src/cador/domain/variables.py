@@ -356,14 +356,15 @@ def expand_shell_names(text: str, env: Mapping[str, str]) -> str:
     """``$K``, ``${K}``, ``%K%`` and ``$env:K`` in fields of the configuration (paths, build arguments), not in scripts.
 
     Longest name first, so that ``$SERVICE_NAME`` is not taken for ``$SERVICE``; at most two passes, for nested values.
-    Unknown names stay.
+    Unknown names stay. Raises: NotStartable: the values are longer than :data:`MOST_PUT_IN` together.
     """
     names = "|".join(re.escape(name) for name in sorted(filter(None, env), key=len, reverse=True))
     if not names:
         return text
     pattern = re.compile(rf"\$\{{({names})\}}|\$env:({names})|\$({names})|%({names})%")
+    lookup = bounded(env.get)
     for _ in range(2):
-        text, count = pattern.subn(lambda match: env[next(group for group in match.groups() if group)], text)
+        text, count = pattern.subn(lambda match: lookup(next(filter(None, match.groups()))) or "", text)
         if not count:
             break
     return text
