@@ -294,3 +294,10 @@ async def test_limits_and_retention_are_settings_of_files(world: World) -> None:
 
 def test_files_know_all_settings_that_are_changed_while_servers_work() -> None:
     assert set(LIVE_SETTINGS) == {*system_settings.LIMITS, *KEEPING}
+
+
+def test_the_faults_of_a_text_are_told_within_bounds() -> None:
+    with pytest.raises(Invalid) as caught:
+        read_text("{" + ", ".join(f"k{number}: 1" for number in range(1_000)) + "}")
+    lines = str(caught.value).splitlines()
+    assert (len(lines), lines[-1]) == (201, "and 800 more")

@@ -41,6 +41,7 @@ from cador.operations.workflows import finish_removal
 from cador.ports.stores import Resource, Tx, User
 
 DEFAULT_SET: Final = "default"
+SHOWN_FAULTS: Final = 200
 NOT_APPLIED: Final = "not applied: another object of this apply is wrong"
 
 
@@ -90,11 +91,13 @@ class _TakeBack(Exception):
 def read_text(text: str) -> Prepared:
     """Documents of a request's body: no environment, no files. A secret that is one ``${NAME}`` stays what is stored.
 
-    Raises: Invalid: every fault, a line each.
+    Raises: Invalid: the faults, a line each.
     """
     prepared = prepare([Source("", text)], unset_secret=MASK)
     if prepared.faults:
-        raise Invalid("\n".join(dict.fromkeys(str(fault) for fault in prepared.faults)))
+        lines = list(dict.fromkeys(str(fault) for fault in prepared.faults))
+        more = [f"and {len(lines) - SHOWN_FAULTS} more"] if len(lines) > SHOWN_FAULTS else []
+        raise Invalid("\n".join([*lines[:SHOWN_FAULTS], *more]))
     return prepared
 
 
