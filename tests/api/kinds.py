@@ -142,6 +142,17 @@ ROWS = (
 )  # fmt: skip
 TEMPLATES = "/api/v1/templates"
 ROWS += (
+    Row("scan", "/openapi/quality/codescan",
+        {"name": "row", "project_key": PROJECT, "scanner_type": "other", "image_name": "ubuntu 22.04", "script": "true",
+         "repo_info": SCRIPT["repo_info"], "parameters": SCRIPT["parameters"]},
+        ("script", "false"), secrets=("parameters.0.default_value",), codes=(6535, 400, 6536, 400), query=IN_PROJECT,
+        change_by_list=True, whole=False),
+    Row("sonar", "/openapi/system/sonar",
+        {"system_identity": "row", "server_address": "https://sonar.example.com", "token": "planted-sonar"},
+        ("server_address", "https://sonar2.example.com"), named="system_identity", secrets=("token",)),
+    Row("storage", "/openapi/system/storage",
+        {"name": "row", "endpoint": "https://s3.example.com", "bucket": "bucket", "ak": "a", "sk": "planted-sk"},
+        ("bucket", "other"), secrets=("sk",), codes=(6632, 6634, 6634, 6634)),
     Row("plugin", "/api/v1/plugins", {"name": "row", "version": "1", "cmds": ["true"], "category": "test"},
         ("version", "2"), codes=(409, 404, 404, 404)),
     Row("dockerfiletemplate", f"{TEMPLATES}/dockerfile", {"name": "row", "dockerfile_text": "FROM scratch"},

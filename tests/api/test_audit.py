@@ -118,7 +118,6 @@ async def test_every_writing_route_leaves_an_entry(server: Site) -> None:
         write.judge("DELETE", path, await removed(server, row), before, await write.newest())
     await _services(write)
     await _environments(write)
-    await _scans(write)
     await _templates(write)
     await _people(write)
     await _workflows(write)
@@ -154,26 +153,6 @@ async def _environments(write: Scribe) -> None:
         services = {"service_list": [{"service_name": "web", "variable_kvs": [{"key": "x", "value": "1"}]}]}
         await write("PUT", f"{path}/aud/services", services, params=OWN)
         await write("DELETE", f"{path}/aud", params={**OWN, "is_delete": "false"})
-
-
-async def _scans(write: Scribe) -> None:
-    for path, named, body, change in (
-        ("/openapi/system/sonar", "system_identity",
-         {"system_identity": "q", "server_address": "https://q.example.com", "token": "t0ken"},
-         {"server_address": "https://r.example.com"}),
-        ("/openapi/system/storage", "name",
-         {"name": "q", "endpoint": "https://s3.example.com", "bucket": "bucket", "ak": "a", "sk": "secret"},
-         {"bucket": "other"}),
-    ):  # fmt: skip
-        await write("POST", path, body)
-        await write("PUT", f"{path}/{body[named]}", {**body, **change})
-        await write("DELETE", f"{path}/{body[named]}")
-    repo = {"codehost_name": "git", "repo_namespace": "s", "repo_name": "w", "branch": "main"}
-    body = {"name": "scan", "project_key": PROJECT, "scanner_type": "other", "script": "true",
-            "image_name": "ubuntu 22.04", "repo_info": [repo]}  # fmt: skip
-    await write("POST", "/openapi/quality/codescan", body)
-    await write("PUT", "/openapi/quality/codescan", {**body, "script": "false"})
-    await write("DELETE", "/openapi/quality/codescan/scan", params=OWN)
 
 
 async def _templates(write: Scribe) -> None:

@@ -44,7 +44,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site
         yield made
 
 
-ELSEWHERE = {"scan", "sonar", "storage", "view"}
+ELSEWHERE = {"view"}
 """Kinds with tests of their own."""
 
 

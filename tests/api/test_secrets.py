@@ -88,14 +88,6 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site
 
 
 MORE: tuple[tuple[str, str, Mapping[str, str], dict[str, Any]], ...] = (
-    ("sonar", "/openapi/system/sonar", {},
-     {"system_identity": "q", "server_address": "https://q.example.com", "token": PLANTED}),
-    ("storage", "/openapi/system/storage", {},
-     {"name": "q", "endpoint": "https://s3.example.com", "bucket": "bucket", "ak": "a", "sk": PLANTED}),
-    ("scan", "/openapi/quality/codescan", {},
-     {"name": "scan", "project_key": PROJECT, "scanner_type": "other", "script": "true", "image_name": "ubuntu 22.04",
-      "repo_info": [{"codehost_name": "git", "repo_namespace": "s", "repo_name": "w", "branch": "main"}],
-      "parameters": [{"key": "P", "type": "string", "default_value": PLANTED, "is_credential": True}]}),
     ("codehost", "/openapi/system/codehost", {},
      {"name": "oauth", "type": "gitlab", "address": "https://g.example.com", "access_token": PLANTED}),
 )  # fmt: skip
