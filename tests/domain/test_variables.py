@@ -191,6 +191,12 @@ def test_values_that_grow_with_each_reference_cannot_start() -> None:
         render(["{{.workflow.params.a}}"] * 17, lookup)
 
 
+def test_a_service_does_not_begin_references_of_its_own() -> None:
+    spec = for_service("{{.job.b.<SERVICE>.<MODULE>.X}}", "a}}{{.workflow.params.TOKEN}}{{.job", "m")
+    assert render(spec, {"workflow.params.TOKEN": "s3cr3t"}.get, final=True)[0] == ""
+    assert for_service("{{.job.b.<SERVICE>.<MODULE>.X}}", "a", "m") == "{{.job.b.a.m.X}}"
+
+
 def test_paths_that_grow_with_each_name_are_refused() -> None:
     with pytest.raises(NotStartable, match="32 MiB"):
         expand_shell_names("$A", {"A": "$B" * 1_000, "B": "x" * 100_000})

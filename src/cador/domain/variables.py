@@ -130,7 +130,9 @@ def render(doc: Any, lookup: Lookup, *, final: bool = False) -> tuple[Any, tuple
 
 
 def for_service(doc: Any, service: str, module: str) -> Any:
-    """Put *service* and *module* in the places of ``<SERVICE>`` and ``<MODULE>`` inside references."""
+    """Put *service* and *module* in the places of ``<SERVICE>`` and ``<MODULE>`` inside references. Braces in them, that a
+    start may give, would end one reference and begin another."""
+    service, module = (name.replace("{", "").replace("}", "") for name in (service, module))
 
     def text(value: str, place: str) -> str:
         return _REFERENCE.sub(lambda match: match[0].replace("<SERVICE>", service).replace("<MODULE>", module), value)
