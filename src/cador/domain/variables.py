@@ -130,8 +130,8 @@ def render(doc: Any, lookup: Lookup, *, final: bool = False) -> tuple[Any, tuple
 
 
 def for_service(doc: Any, service: str, module: str) -> Any:
-    """Put *service* and *module* in the places of ``<SERVICE>`` and ``<MODULE>`` inside references. Braces in them, that a
-    start may give, would end one reference and begin another."""
+    """Put *service* and *module* in the places of ``<SERVICE>`` and ``<MODULE>`` inside references. Braces in
+    them, which may come with a start, would end one reference and begin another: they are left out."""
     service, module = (name.replace("{", "").replace("}", "") for name in (service, module))
 
     def text(value: str, place: str) -> str:
