@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -81,12 +81,13 @@ async def test_a_head_that_trickles_ends_the_connection() -> None:
         await gone(server)
 
 
-async def gone(server: uvicorn.Server) -> None:
-    async def look() -> None:
-        while server.server_state.connections:  # noqa: ASYNC110 - nothing tells when it is so
-            await asyncio.sleep(0.01)
+async def until(reached: Callable[[], bool]) -> None:
+    while not reached():  # noqa: ASYNC110 - nothing tells when it is so
+        await asyncio.sleep(0.01)
 
-    await within(look())
+
+async def gone(server: uvicorn.Server) -> None:
+    await within(until(lambda: not server.server_state.connections))
 
 
 async def test_a_second_request_has_its_own_time() -> None:
@@ -125,6 +126,7 @@ async def test_a_client_that_never_reads_is_let_go() -> None:
     async with serving() as (server, port):
         plug = socket.create_connection(("127.0.0.1", port))
         plug.sendall(REQUEST.replace(b"/", b"/much", 1))
+        await within(until(lambda: bool(server.server_state.connections)))
         await gone(server)
         plug.close()
 
