@@ -134,3 +134,21 @@ async def test_who_decides_nothing_learns_nothing(server: Site) -> None:
     assert (await said(reader, "quiet/1/jobs/say"))[0] == 403
     assert (await said(reader, "quiet/1/jobs/none"))[0] == 404
     assert (await said(reader, "quiet/9/jobs/say"))[0] == 404
+
+
+async def test_nothing_sealed_is_taken_from_outside(server: Site) -> None:
+    """Whoever got hold of a sealed secret would have it opened by a job of their own."""
+    params = [{"name": "P", "type": "string", "value": "x"}]
+    await server.create("opens", "exit 1", params=params)
+    token = server.world.ctx.sealer.seal("of somebody else", "workflow/other")
+    body: dict[str, Any] = {"workflow_key": "opens", "project_key": PROJECT, "inputs": [{"job_name": "say"}]}
+    said = "a sealed secret cannot be sent: send its value"
+    for change in (
+        {"parameters": [{"name": "P", "value": token}]},
+        {"inputs": [{"job_name": "say", "parameters": {"kv": [{"key": "WHO", "value": token}]}}]},
+    ):
+        reply = await server.post("/openapi/workflows/custom/task", json={**body, **change})
+        assert (reply.status_code, reply.json()["description"]) == (400, said), reply.text
+    await server.done("opens", await server.run("opens"))
+    reply = await server.post("/api/v1/tasks/opens/1/retry", json={"parameters": {"P": token}})
+    assert (reply.status_code, reply.json()["detail"]) == (400, said)

@@ -24,6 +24,7 @@ from cador.operations.actor import Actor
 from cador.operations.commits import freeze_commits
 from cador.operations.context import Context
 from cador.operations.input_edits import edits_of, merged, shown
+from cador.operations.resources import refuse_sealed
 from cador.operations.starting import DECIDERS, Draft, Ground, draft_task, filled, new_jobs, repos_at, snapshot_of
 from cador.operations.task_values import Edits, JobInput, StartRequest
 from cador.operations.tickets import check_reach
@@ -134,6 +135,7 @@ def behind(original: Original, begun: frozenset[int]) -> bool:
 async def redraft(ctx: Context, original: Original, edits: Edits) -> Redraft:
     """Raises: Invalid: a value does not fit, or would change which jobs the task has. NotStartable: a configuration
     that the jobs need is not as it was."""
+    refuse_sealed((edits.parameters, [entry.parameters for entry in edits.inputs]), ctx.sealer)
     row, snapshot = original.row, original.snapshot
     request = snapshot["request"]
     workflow = _workflow(original)

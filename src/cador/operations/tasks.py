@@ -31,6 +31,7 @@ from cador.operations.commits import freeze_commits
 from cador.operations.context import Context
 from cador.operations.finding import find_task, row_in
 from cador.operations.groups import entries_of, people_named
+from cador.operations.resources import refuse_sealed
 from cador.operations.retrying import not_executable, retry_task
 from cador.operations.starting import Draft, Ground, draft_task, new_task, with_number
 from cador.operations.task_values import Ballot, Started, StartRequest
@@ -89,6 +90,7 @@ async def start_allowed(ctx: Context, actor: Actor, request: StartRequest) -> St
     """
     if refusal := ctx.refuse_starts():
         raise NotStartable(refusal)
+    refuse_sealed((request.parameters, [entry.parameters for entry in request.inputs]), ctx.sealer)
     for again in (False, True):
         ground, repeated = await ctx.db.read(_ground, ctx.catalogues, request, actor.uid)
         if repeated is not None:
