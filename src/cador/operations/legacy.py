@@ -14,6 +14,7 @@ from cador.operations.built_images import BuiltImage, images_of
 from cador.operations.context import Context
 from cador.operations.finding import find_task
 from cador.operations.product import BUILD, DEPLOY, ByTargets, RepoChoice
+from cador.operations.seeing import visible_places
 from cador.operations.task_values import Started, StartRequest
 from cador.operations.tasks import start_task
 from cador.ports.stores import JobRow, TaskFilter, TaskRow, Tx
@@ -46,21 +47,12 @@ async def tasks_of_commit(ctx: Context, actor: Actor, commit: str) -> list[TaskR
     def read(tx: Tx) -> list[TaskRow]:
         if actor.may("get_workflow"):
             return list(tx.commits.tasks_of(commit, None, MOST_TASKS))
-        whole, some = _visible(tx, actor)
+        whole, some = visible_places(tx, actor)
         rows = tx.commits.tasks_of(commit, whole | set(some), MOST_LOOKED_AT if some else MOST_TASKS)
         seen = [row for row in rows if row.project in whole or row.workflow_key in some[row.project]]
         return seen[:MOST_TASKS]
 
     return await ctx.db.read(read)
-
-
-def _visible(tx: Tx, actor: Actor) -> tuple[set[str], dict[str, frozenset[str]]]:
-    """Projects all of whose workflows *actor* may look at; and of which other projects at which workflows."""
-    public = {p.name for p in tx.resources.list_kind("project", "") if p.document.get("is_public") is True}
-    places = actor.places() | public | set(actor.projects)
-    whole = {project for project in places if actor.may("get_workflow", project, public=project in public)}
-    some = {project: actor.some_of("get_workflow", project) for project in places - whole}
-    return whole, {project: workflows for project, workflows in some.items() if workflows}
 
 
 # -- start
