@@ -124,11 +124,10 @@ async def test_a_head_without_end_is_refused() -> None:
 
 async def test_a_client_that_never_reads_is_let_go() -> None:
     async with serving() as (server, port):
-        plug = socket.create_connection(("127.0.0.1", port))
-        plug.sendall(REQUEST.replace(b"/", b"/much", 1))
-        await within(until(lambda: bool(server.server_state.connections)))
-        await gone(server)
-        plug.close()
+        with socket.create_connection(("127.0.0.1", port)) as plug:
+            plug.sendall(REQUEST.replace(b"/", b"/much", 1))
+            await within(until(lambda: bool(server.server_state.connections)))
+            await gone(server)
 
 
 async def test_a_client_that_reads_slowly_is_served() -> None:
