@@ -47,6 +47,11 @@ def test_a_suffix_never_takes_a_name_somebody_has() -> None:
     assert unique(["a", "a", "a-2", "a"]) == ["a", "a-3", "a-2", "a-4"]
 
 
+def test_very_many_of_one_name_are_told_apart_in_one_pass() -> None:
+    made = unique(["a"] * 50_000)
+    assert (made[0], made[-1], len(set(made))) == ("a", "a-50000", 50_000)
+
+
 @pytest.mark.parametrize(
     ("repo", "tag"),
     [

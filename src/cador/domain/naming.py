@@ -27,13 +27,15 @@ def unique(names: Iterable[str]) -> list[str]:
     wanted = list(names)
     taken = set(wanted)
     seen: set[str] = set()
+    reached: dict[str, int] = {}
     result = []
     for name in wanted:
-        chosen, number = name, 1
+        chosen, number = name, reached.get(name, 1)
         while chosen in seen or (number > 1 and chosen in taken):
             number += 1
             suffix = f"-{number}"
             chosen = name[: JOB_NAME_LIMIT - len(suffix)].rstrip("-") + suffix
+        reached[name] = number
         seen.add(chosen)
         result.append(chosen)
     return result

@@ -40,6 +40,8 @@ from cador.ports.tickets import Ticket
 
 DECIDERS: Final = "deciders"
 """In the plan of a job task: ids of who may decide about its failure."""
+MOST_JOB_TASKS: Final = 5_000
+"""Of one task: a list of services is quickly written."""
 APPROVAL_MINUTES: Final = 60
 """Time of an approval that names none."""
 _DONE: Final = re.compile(r", (?:ignored|left out|the given value is not used)$")
@@ -154,6 +156,8 @@ def draft_task(
                 warnings.append(f"job {job.name}: breakpoints are kept, but nothing stops at them")
             expanded[job.name] = types[job.type].expand(updated, replace(scope, jobs=jobs, plans=expanded))
         plans = [(jobs[job.name], plan) for job in ran for plan in expanded[job.name]]
+        if (count := len(draft.plans) + len(plans)) > MOST_JOB_TASKS:
+            raise NotStartable(f"{count} job tasks are more than the {MOST_JOB_TASKS} that a task may have")
         if plans:
             index = len(draft.stages)
             draft.stages.append(stage)
