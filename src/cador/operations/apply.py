@@ -22,8 +22,8 @@ from cador.operations.declarative.documents import Document, body_of, record_nam
 from cador.operations.declarative.from_secret import FromSecret, at
 from cador.operations.declarative.merging import merge, shape_of
 from cador.operations.declarative.pipeline import Prepared, Source, dump_all, prepare
+from cador.operations.desk import Desk
 from cador.operations.live import (
-    Desk,
     check_allowed,
     clear_body,
     document_of,

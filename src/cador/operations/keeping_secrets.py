@@ -1,13 +1,15 @@
 """Secrets that declarative files name: kept, changed, removed. Their values are never shown."""
 
 from dataclasses import replace
+from functools import partial
 
 from cador.domain.errors import NotFound
 from cador.domain.secrets import mask_credentials
 from cador.engine.hearing import Claim, Ear, Outcome
 from cador.operations.actor import Actor
 from cador.operations.context import Context
-from cador.operations.live import Desk
+from cador.operations.desk import Desk
+from cador.operations.live import refill
 from cador.operations.models.body import read_body
 from cador.operations.models.stored_secret import SecretBody, body_of
 from cador.operations.resources import Doc, Hand, change, need_project
@@ -53,7 +55,7 @@ def _put(tx: Tx, claim: Claim, ctx: Context, actor: Actor, project: str, new: Se
     tx.admission.lock()
     tx.resources.hold()
     hand = Hand(actor, ctx.sealer)
-    store(tx, hand, project, new, Desk(tx, hand, ctx.types, ear, at, {}).refill)
+    store(tx, hand, project, new, partial(refill, Desk(tx, hand, ctx.types, ear, at, {})))
     return ear.outcome(None)
 
 
