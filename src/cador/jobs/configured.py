@@ -84,11 +84,13 @@ def made_by_another(
 
     Raises: NotStartable: there is no such job."""
     modules = referred_services(job, scope)
-    known = {pair(entry) for entry in entries}
+    known: dict[tuple[str, str], list[Object]] = {}
+    for entry in entries:
+        known.setdefault(pair(entry), []).append(entry)
     for module in modules:
         if module.pair not in known:
             scope.warn(f"job {job.name}: {module.service}/{module.module} has no {lacks}, left out")
-    chosen = [entry for module in modules for entry in entries if pair(entry) == module.pair]
+    chosen = [entry for module in modules for entry in known.get(module.pair, ())]
     return chosen, {module.pair: module.repos for module in modules} if job.spec.get("ref_repos") is True else {}
 
 
