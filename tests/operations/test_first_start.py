@@ -8,7 +8,7 @@ import pytest
 from cador.domain.errors import Invalid
 from cador.operations.first_start import bootstrap_data, installation_id
 from cador.operations.sessions import NotAuthenticated, Sessions
-from cador.ports.stores import Tx
+from cador.ports.stores import Token, Tx, User
 from support.world import World
 
 pytestmark = pytest.mark.anyio
@@ -76,6 +76,21 @@ async def test_given_token_and_password(world: World) -> None:
     with pytest.raises(NotAuthenticated):
         await sessions.log_in("admin", "Replace-me-1")
     await sessions.log_in("admin", "Replace-me-2")
+
+
+async def test_a_given_token_works_whatever_it_was_before(world: World) -> None:
+    text = "once-a-limited-token-of-zoe"
+    await bootstrap_data(world.ctx)
+
+    def before(tx: Tx) -> None:
+        tx.people.add_user(User("zoe", "zoe", "Zoe"))
+        row = Token(id=0, uid="zoe", name="old", hash=token_hash(text), prefix="", create_at=1.0, expires_at=2.0)
+        tx.people.add_token(row)
+
+    await world.db.write(before)
+    await bootstrap_data(world.ctx, admin_token=text)
+    actor = await Sessions(world.ctx).actor(text)
+    assert (actor.account, actor.limited) == ("admin", False)
 
 
 @pytest.mark.parametrize("options", [{"admin_token": "short"}, {"admin_password": "weak"}])

@@ -96,9 +96,15 @@ def _make(tx: Tx, hand: Hand, given: str | None, fresh: str, password_hash: str)
 
 
 def _give_token(tx: Tx, hand: Hand, admin: User, text: str) -> None:
-    """The given token works; one given at an earlier start no longer does."""
-    if tx.people.by_token_hash(token_hash(text)) is not None:
-        return
+    """The given token works; one given at an earlier start no longer does, nor does what that text was good for
+    before."""
+    known = tx.people.by_token_hash(token_hash(text))
+    if known is not None:
+        token, user = known
+        limited = token.scopes or token.projects or token.expires_at is not None
+        if user.uid == admin.uid and not limited:
+            return
+        tx.people.delete_token(user.uid, token.id)
     for token in tx.people.tokens(admin.uid):
         if token.name == GIVEN_TOKEN_NAME:
             tx.people.delete_token(admin.uid, token.id)
