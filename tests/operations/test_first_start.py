@@ -7,7 +7,7 @@ import pytest
 
 from cador.domain.errors import Invalid
 from cador.operations.first_start import bootstrap_data, installation_id
-from cador.operations.sessions import NotAuthenticated, Sessions
+from cador.operations.sessions import NotAuthenticated, Sessions, token_hash
 from cador.ports.stores import Token, Tx, User
 from support.world import World
 
