@@ -8,13 +8,12 @@ import pytest
 from api.site import definition, site
 from cador.api.app import ROUTES
 from cador.api.permissions import Where
-from support.databases import database_url, postgres_server, postgres_url, sqlite_url  # noqa: F401 - fixtures
 from support.world import PROJECT
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_workflow_from_creation_to_deletion(tmp_path: Path, database_url: str) -> None:  # noqa: F811
+async def test_a_workflow_from_creation_to_deletion(tmp_path: Path, database_url: str) -> None:
     async with site(tmp_path, url=database_url) as server:
         key = {"projectKey": PROJECT}
         await server.create("w")
@@ -45,7 +44,7 @@ FAR = (1 << 31, -(1 << 40))
 
 
 @pytest.mark.postgres
-async def test_numbers_beyond_every_row_are_nobodys_failure(tmp_path: Path, postgres_url: str) -> None:  # noqa: F811
+async def test_numbers_beyond_every_row_are_nobodys_failure(tmp_path: Path, postgres_url: str) -> None:
     """Columns of PostgreSQL have a size, and refuse to be compared with what does not fit."""
     wrong = []
     async with site(tmp_path, url=postgres_url) as server:

@@ -46,6 +46,8 @@ def anyio_backend() -> str:
 _ROOM_BYTES: Final = 8 << 30
 """A database of its own for each of hundreds of tests, 8 MB each."""
 _ENDS_S: Final = 20.0
+_NUMBERS: Final = itertools.count(1)
+"""Of this process's databases."""
 
 
 def _in_memory() -> str | None:
@@ -89,7 +91,6 @@ class PostgresServer:
         self._folder = folder or _new_folder()
         self._server = get_server(self._folder / "data", cleanup_mode=None if folder else "stop")
         self._names = f"test_{os.environ.get('PYTEST_XDIST_WORKER', '')}"
-        self._numbers = itertools.count(1)
         prepared = self._folder / "prepared"
         if not prepared.exists():
             self._execute("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
@@ -103,7 +104,7 @@ class PostgresServer:
 
     def create(self, template: str = "template_cador") -> str:
         """A new database; returns its URL."""
-        name = f"{self._names}_{next(self._numbers)}"
+        name = f"{self._names}_{next(_NUMBERS)}"
         self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
