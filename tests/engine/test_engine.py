@@ -10,12 +10,9 @@ import pytest
 
 from cador.domain.errors import Conflict, Unavailable
 from cador.engine import engine as engine_module
-from cador.engine.housekeeping import Retention
 from cador.executors.scripted import Script
 from cador.operations import tasks, workflows
 from cador.operations.task_values import JobInput, StartRequest
-from cador.ports.executor import Harvest, Unreachable
-from cador.ports.logs import LogName
 from cador.ports.peers import Replica
 from cador.ports.stores import Tx
 from cador.storage.errors import OutcomeUnknown
@@ -721,123 +718,5 @@ def test_a_dispatcher_that_stumbles_goes_on(tmp_path: Path) -> None:
         world.engine.wake()
         detail = await world.done(KEY, number)
         assert detail.row.status == "passed"
-
-    play(tmp_path, act)
-
-
-# -- what cannot be started
-
-
-@pytest.mark.parametrize("how", ["refused", "not prepared"])
-def test_the_error_policy_counts_for_a_job_that_cannot_be_started(how: str, tmp_path: Path) -> None:
-    async def act(world: World) -> None:
-        world.scripts = {"refused": Script(start_error="not on this machine")}
-        envs = [{"key": "TEST_JOB", "value": how}]
-        one = job("a", properties={"envs": envs}, error_policy={"policy": "ignore_error"})
-        if how == "not prepared":
-            spec = {"upload_detail": [{"file_path": "/outside", "dest_path": "/"}]}
-            one["spec"]["steps"].append({"name": "keep", "type": "archive", "spec": spec})
-        await world.define(flow([one], [job("b", "exit 0")]))
-        await world.boot()
-        detail = await world.done(KEY, await world.start(KEY))
-        first = detail.stages[0].jobs[0].row
-        assert (detail.row.status, first.status) == ("passed", "unstable"), describe(detail)
-        assert first.error in ("not on this machine", "file_path must be relative to the workspace: /outside")
-
-    play(tmp_path, act)
-
-
-def test_what_another_machine_has_to_carry_out_is_no_failed_try(tmp_path: Path) -> None:
-    """However often it was offered to others: when its machine fails to start it once, it is tried again."""
-
-    async def act(world: World) -> None:
-        await world.define(flow([job("a", "exit 0")]))
-        world.max_jobs = 0
-        await world.boot()
-        world.engine._peers.place = "scripted"  # type: ignore[misc]
-        number = await world.start(KEY)
-
-        def elsewhere(tx: Any) -> None:
-            tx.replicas.add(Replica("there", "another:boot", "", world.clock(), world.clock()))
-            tx.connection.exec_driver_sql("UPDATE command SET place = 'another:boot'")
-
-        def tries(tx: Any) -> list[int]:
-            return [row[0] for row in tx.connection.exec_driver_sql("SELECT tries FROM command WHERE kind = 'start'")]
-
-        await world.db.write(elsewhere)
-        world.max_jobs = 5
-        world.engine.wake()
-        await asyncio.sleep(20.0)
-        assert await world.db.read(tries) == [0]
-        await world.cancel(KEY, number)
-
-    play(tmp_path, act)
-
-
-def test_a_server_that_was_frozen_while_it_closed_a_job_leaves_its_artifacts_alone(tmp_path: Path) -> None:
-    async def act(world: World) -> None:
-        one = job("a", "exit 0")
-        spec = {"upload_detail": [{"file_path": "made.txt", "dest_path": "/"}]}
-        one["spec"]["steps"].append({"name": "keep", "type": "archive", "spec": spec})
-        await world.define(flow([one]))
-        await world.boot()
-        closed = asyncio.Event()
-
-        class Frozen(Surprising):
-            async def harvest(self, key: str, ref: str) -> Harvest:
-                world.blobs.put_bytes(f"tasks/{KEY}/1/a/archive/made.txt", b"of the server that goes on")
-                world.engine._peers.holds = lambda: False  # type: ignore[method-assign]
-                closed.set()
-                return Harvest({}, workspace=tmp_path)
-
-        executors: dict[str, Any] = world.engine.executions.executors  # type: ignore[assignment]
-        executors["scripted"] = Frozen(executors["scripted"])
-        await world.start(KEY)
-        async with asyncio.timeout(60.0):
-            await closed.wait()
-        await asyncio.sleep(5.0)
-        assert world.blobs.read(f"tasks/{KEY}/1/a/archive/made.txt") == b"of the server that goes on"
-        assert not world.logs.complete(LogName(KEY, 1, "a", 1))
-
-    play(tmp_path, act)
-
-
-def test_executors_that_are_away_are_asked_by_one(tmp_path: Path) -> None:
-    async def act(world: World) -> None:
-        await world.boot()
-        asked = 0
-
-        class Away(Surprising):
-            async def existing(self) -> Any:
-                nonlocal asked
-                asked += 1
-                raise Unreachable("away")
-
-        executors: dict[str, Any] = world.engine.executions.executors  # type: ignore[assignment]
-        whole = dict(executors)
-        for name, executor in whole.items():
-            executors[name] = Away(executor)
-        await world.engine.executions.adopter.adopt_free(sweep=True)
-        await asyncio.sleep(60.0)
-        assert 2 * 5 <= asked <= 2 * 7
-        executors.update(whole)
-        await asyncio.sleep(20.0)
-        before = asked
-        await asyncio.sleep(60.0)
-        assert asked == before, "when they are back nobody asks any more"
-
-    play(tmp_path, act)
-
-
-def test_a_server_that_cannot_begin_is_no_member(tmp_path: Path) -> None:
-    async def act(world: World) -> None:
-        world.retention = Retention()
-        db = wrapped(world)
-        db.before = once("_arm", Unavailable("database: away"))
-        with pytest.raises(Unavailable):
-            await world.boot()
-        assert world.engine.me == ""
-        await world.boot()
-        assert world.engine.me
 
     play(tmp_path, act)
