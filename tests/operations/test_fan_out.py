@@ -23,3 +23,19 @@ def test_a_start_of_more_job_tasks_than_a_task_may_have(tmp_path: Path, monkeypa
         assert detail.row.status == "passed"
 
     play(tmp_path, act)
+
+
+def test_a_script_that_many_services_share_is_counted_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cador.operations.starting.MOST_PLAN_BYTES", 1 << 20)
+
+    async def act(world: World) -> None:
+        await world.define(flow([job("a", f"# {'x' * 100_000}\nexit 0")]))
+        await world.boot()
+        services = [{"service_name": f"s{n}", "service_module": "m"} for n in range(12)]
+        given = {"job_name": "a", "parameters": {"services": services}}
+        with pytest.raises(NotStartable, match=r"^the job tasks of this start are larger than 1 MiB together$"):
+            await world.start(KEY, inputs=(given,))
+        given["parameters"] = {"services": services[:3]}
+        assert await world.start(KEY, inputs=(given,)) == 1
+
+    play(tmp_path, act)

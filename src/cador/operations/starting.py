@@ -42,6 +42,8 @@ DECIDERS: Final = "deciders"
 """In the plan of a job task: ids of who may decide about its failure."""
 MOST_JOB_TASKS: Final = 5_000
 """Of one task: a list of services is quickly written."""
+MOST_PLAN_BYTES: Final = 256 << 20
+"""Of all job tasks of a start: each of them holds the script that they share."""
 APPROVAL_MINUTES: Final = 60
 """Time of an approval that names none."""
 _DONE: Final = re.compile(r", (?:ignored|left out|the given value is not used)$")
@@ -265,7 +267,10 @@ def _with_deciders(new: NewJob, job: Job, ground: Ground, actor: Actor, warnings
 
 
 def new_jobs(draft: Draft) -> tuple[tuple[NewJob, ...], dict[str, str]]:
-    """The job tasks of *draft*, rendered as far as is known, and its credentials by the path of their references."""
+    """The job tasks of *draft*, rendered as far as is known, and its credentials by the path of their references.
+
+    Raises: NotStartable: they, or what is put in for references, are larger than anybody means.
+    """
     table = dict(draft.table)
     secrets = credentials(draft.params)
     for _, _, _, plan in draft.plans:
@@ -276,11 +281,14 @@ def new_jobs(draft: Draft) -> tuple[tuple[NewJob, ...], dict[str, str]]:
                 table.setdefault(path, value if references(value) else protect(value))
     lookup = bounded(settle(table).get)
     names = unique([plan.name for _, _, _, plan in draft.plans])
-    jobs = tuple(
-        _new_job(index, job, job_type, plan, name, lookup)
-        for (index, job, job_type, plan), name in zip(draft.plans, names, strict=True)
-    )
-    return jobs, secrets
+    jobs, size = [], 0
+    for (index, job, job_type, plan), name in zip(draft.plans, names, strict=True):
+        made, written = _new_job(index, job, job_type, plan, name, lookup)
+        jobs.append(made)
+        size += written
+        if size > MOST_PLAN_BYTES:
+            raise NotStartable(f"the job tasks of this start are larger than {MOST_PLAN_BYTES >> 20} MiB together")
+    return tuple(jobs), secrets
 
 
 def snapshot_of(
@@ -314,7 +322,8 @@ def _new_job(
     plan: JobTaskPlan,
     name: str,
     lookup: Lookup,
-) -> NewJob:
+) -> tuple[NewJob, int]:
+    """Also how long its plan is, written as JSON."""
     spec, _ = render(plan.plan, lookup)
     policy = _policy_doc(job.execute_policy, lookup)
     envelope: dict[str, Any] = {"spec": spec, "info": dict(plan.info)}
@@ -323,8 +332,9 @@ def _new_job(
     if job.breakpoints:
         envelope["breakpoints"] = list(job.breakpoints)
     # References that are left need what earlier jobs produce: only then are those read at the start of this job.
-    envelope["late"] = bool(references(msgspec.json.encode(envelope).decode()))
-    return NewJob(
+    written = msgspec.json.encode(envelope).decode()
+    envelope["late"] = bool(references(written))
+    new = NewJob(
         stage=stage,
         name=name,
         job=job.name,
@@ -339,6 +349,7 @@ def _new_job(
         repeatable=job_type.repeatable,
         conditional=job_type.kind == "approval" and policy is not None,
     )
+    return new, len(written)
 
 
 def _policy_doc(policy: ExecutePolicy, lookup: Lookup) -> dict[str, Any] | None:
