@@ -206,3 +206,21 @@ def test_the_schema_fits_our_examples() -> None:
 )
 def test_the_schema_finds_mistakes(text: str) -> None:
     assert problems(text)
+
+
+async def test_plugins_have_routes(server: Site) -> None:
+    body = {"name": "greet", "cmds": ["echo"], "args": ["$(inputs.WHO)"], "inputs": [{"name": "WHO", "default": "you"}]}
+    assert (await server.post("/api/v1/plugins", MANAGER, json=body)).status_code == 403
+    assert (await server.post("/api/v1/plugins", json=body)).status_code == 200
+    twice = await server.post("/api/v1/plugins", json=body)
+    assert (twice.status_code, "already exists" in twice.text) == (409, True)
+    for path in ("/api/v1/plugins", "/api/aslan/workflow/plugin/template"):
+        (found,) = (await server.get(path, READER)).json()
+        assert (found["name"], found["cmds"], found["inputs"][0]["default"]) == ("greet", ["echo"], "you")
+    changed = await server.call("PUT", "/api/v1/plugins/greet", json={**body, "version": "2"})
+    assert changed.status_code == 200, changed.text
+    assert (await server.get("/api/v1/plugins/greet")).json()["version"] == "2"
+    bad = await server.call("PUT", "/api/v1/plugins/greet", json={**body, "cmds": []})
+    assert (bad.status_code, "image and cmds cannot both be empty" in bad.text) == (400, True)
+    assert (await server.call("DELETE", "/api/v1/plugins/greet")).status_code == 200
+    assert (await server.get("/api/v1/plugins")).json() == []
