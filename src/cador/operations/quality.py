@@ -90,6 +90,7 @@ def _ensure(tx: Tx, claim: Claim, ctx: Context, actor: Actor, of: Quality, proje
     ear = Ear(tx, claim)
     found = resources.get(tx, of.kind, project, name)
     if tx.workflows.find(of.key(found.uid)) is None:
+        tx.admission.lock()
         tx.resources.hold()  # it must not go meanwhile
         found = resources.get(tx, of.kind, project, name)
     key = of.key(found.uid)
