@@ -204,6 +204,15 @@ async def test_users(database: Database) -> None:
         await database.write(lambda tx: tx.people.replace_user(replace(BOB, uid="id-9", account="new")))
 
 
+async def test_what_is_good_once(database: Database) -> None:
+    async def spend(digest: str, until: float, now: float) -> bool:
+        return await database.write(lambda tx: tx.people.spend(digest, until, now))
+
+    assert [await spend("a", 10, 0), await spend("a", 10, 5), await spend("b", 12, 5)] == [True, False, True]
+    assert sorted(await asyncio.gather(*(spend("c", 20, 6) for _ in range(8)))) == [False] * 7 + [True]
+    assert [await spend("c", 20, 7), await spend("b", 12, 11), await spend("a", 30, 11)] == [False, False, True]
+
+
 async def test_pages_of_users(database: Database) -> None:
     await database.write(lambda tx: [tx.people.add_user(user) for user in (BOB, ANN)])
 
