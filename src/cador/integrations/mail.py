@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import contextlib
+import os
+import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -36,11 +38,16 @@ async def check_mail(outgoing: HttpOutgoing, access: Mapping[str, Any]) -> None:
     except TimeoutError:
         raise Refused(f"{where} did not answer within {WITHIN_S:.0f} seconds") from None
     except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
-        text = str(error) or type(error).__name__
-        raise Refused(f"{where}: {text[:_SHOWN]}") from error
+        raise Refused(f"{where}: {_reason(error)[:_SHOWN]}") from error
     except Refused as error:
         told = Masker([access["password"]]).mask_text(str(error))
         raise Refused(f"{where} {told}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno)  # asyncio says the address again
+    return str(error) or type(error).__name__
 
 
 async def _connected(
