@@ -1,6 +1,8 @@
 """A whole server ends while a statement runs on a real database."""
 
+import asyncio
 import base64
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +11,7 @@ import asyncmy
 import pytest
 
 from support.mariadb import MariaDB, mariadb  # noqa: F401 - a fixture
+from support.object_store import until
 from support.server_process import ServerProcess, open_folder
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
@@ -75,6 +78,21 @@ async def test_terminated_it_stops_a_long_statement_and_says_why(mariadb: MariaD
         ended = server.task(KEY, number)
         assert (ended["status"], job(ended)["error"]) == ("failed", "the server was stopped before the job ended")
         assert [one["status"] for one in job(ended)["spec"]["results"]] == ["failed", "not_exec"]
+
+
+async def test_told_twice_it_waits_for_no_statement(mariadb: MariaDB) -> None:  # noqa: F811 - the fixture
+    with open_folder() as folder, ServerProcess(folder) as server:
+        number = running(server, mariadb, "select sleep(4);")
+        assert server.process is not None
+        server.process.send_signal(signal.SIGINT)
+        log = folder / f"{server.data.name}.log"
+        await until(lambda: "waiting_for_actions" in log.read_text())
+        server.process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(server.process.wait, 30) == 0
+        server.stop()
+        server.start()
+        ended = server.task(KEY, number)
+        assert (ended["status"], job(ended)["error"]) == ("failed", "the server was stopped before the job ended")
 
 
 @pytest.mark.postgres

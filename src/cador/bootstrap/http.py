@@ -18,7 +18,7 @@ GRACE_S: Final = 3
 class Http(uvicorn.Server):
     """The HTTP server: tells when it answers, and takes signals only when it is a process of its own."""
 
-    def __init__(self, app: object, *, signals: bool) -> None:
+    def __init__(self, app: object, listener: socket.socket, *, signals: bool) -> None:
         super().__init__(
             uvicorn.Config(
                 app,  # type: ignore[arg-type]  # an ASGI application, whatever its class
@@ -34,9 +34,14 @@ class Http(uvicorn.Server):
                 backlog=4096,
             )
         )
-        self._signals = signals
+        self._listener, self._signals = listener, signals
         self.answers = asyncio.Event()
         self.closed = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    async def run_until_told(self) -> None:
+        """Answer until ``should_exit``."""
+        await self.serve(sockets=[self._listener])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -49,9 +54,13 @@ class Http(uvicorn.Server):
             self.answers.set()
             self.closed.set()
 
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+        """Who runs the server hears them, for longer than it serves."""
+        return contextlib.nullcontext()
+
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """SIGTERM or SIGINT: stop accepting, let requests end. A second SIGINT: at once."""
+    def told_by_signals(self) -> Iterator[None]:
+        """SIGTERM or SIGINT: stop accepting, let requests end. A second one: at once (``hurried``)."""
         if not self._signals:
             yield
             return
@@ -60,6 +69,7 @@ class Http(uvicorn.Server):
         def stop() -> None:
             if self.should_exit:
                 self.force_exit = True
+                self.hurried.set()
             self.should_exit = True
 
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -185,6 +185,11 @@ def write_private(path: Path, text: str) -> None:
         os.close(folder)
 
 
+def remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
 def known_token(data: Path, settings: Settings) -> str:
     if settings.admin_token:
         return settings.admin_token

@@ -20,8 +20,9 @@ from cador.operations.oidc import Admission, Identities
 from cador.ports.clock import SystemClock
 from cador.ports.peers import Peers
 from cador.ports.stores import Tx
-from cador.settings import EngineSettings, OidcSettings, Settings
+from cador.settings import EngineSettings, OidcSettings, Settings, StoreSettings
 from cador.storage.database import OpenDatabase, kind_of
+from cador.storage.objects import Objects, open_objects
 from cador.storage.sealing import AesSealer
 
 STALLED_S: Final = 30.0
@@ -85,6 +86,19 @@ def peers_of(settings: Settings, database: OpenDatabase, executor: ProcessExecut
         address=address,
         home=home,
         timeout_s=settings.engine.replica_timeout_s,
+    )
+
+
+def shared_store_of(store: StoreSettings) -> Objects | None:
+    """Raises: CannotUseStore."""
+    if not store.url:
+        return None
+    return open_objects(
+        store.url,
+        endpoint=store.endpoint,
+        region=store.region,
+        access_key_id=store.access_key_id,
+        secret_access_key=store.secret_access_key,
     )
 
 

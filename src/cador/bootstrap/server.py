@@ -30,6 +30,7 @@ from cador.bootstrap.machine import (
     listening_inside,
     locked,
     raise_descriptor_limit,
+    remove,
     url_of,
     write_private,
 )
@@ -42,6 +43,7 @@ from cador.bootstrap.parts import (
     peers_of,
     retention_of,
     same_key,
+    shared_store_of,
 )
 from cador.bootstrap.server_log import configure_log
 from cador.domain.errors import CadorError
@@ -70,9 +72,8 @@ from cador.storage.artifacts import collect
 from cador.storage.database import kind_of, open_database
 from cador.storage.database import migrate as migrate_tables
 from cador.storage.disk import Disks
-from cador.storage.objects import open_objects
 from cador.storage.sealing import AesSealer
-from cador.storage.server_files import server_files
+from cador.storage.server_files import ServerFiles, server_files
 
 log = structlog.get_logger(__name__)
 
@@ -92,14 +93,18 @@ class Running:
 
 def serve(settings: Settings) -> int:
     """Run a server until SIGTERM or SIGINT. Returns the exit status; errors of a user's making are one line."""
+    status = 0
     try:
         asyncio.run(_serve(settings))
-    except CadorError as error:
+    except* (CadorError, OSError) as group:  # what several parts ran into at once, too
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         print(f"cador: {error}", file=sys.stderr)  # noqa: T201 - the last word of a command
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+        status = 1
+    except* KeyboardInterrupt:
+        status = 130
+    return status
 
 
 def migrate(settings: Settings) -> int:
@@ -144,18 +149,7 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
         sealer = AesSealer.from_base64(settings.key) if settings.key else AesSealer.from_file(data / "key")
         listener = stack.enter_context(listening(settings.listen, settings.address, "--listen"))
         url = url_of(listener)
-        store = settings.store
-        objects = (
-            open_objects(
-                store.url,
-                endpoint=store.endpoint,
-                region=store.region,
-                access_key_id=store.access_key_id,
-                secret_access_key=store.secret_access_key,
-            )
-            if store.url
-            else None
-        )
+        objects = shared_store_of(settings.store)
         database = await open_database(settings.database or f"sqlite:///{data / 'cador.db'}")
         stack.push_async_callback(database.close)
         installation = await database.write(installation_of)
@@ -280,40 +274,59 @@ async def server(settings: Settings, *, signals: bool = False) -> AsyncIterator[
             limits=HttpLimits(settings.max_body_bytes),
             access_log=settings.log.level == "debug",
         )
-        http = Http(app, signals=signals)
+        http = Http(app, listener, signals=signals)
+        between = None
+        if inner is not None:
+            shown = Internal(key=key, home=files.home, clock=clock.now, logs=files.disk_logs, blobs=files.disk_blobs)
+            between = Http(shown, inner, signals=False)
         log.info("executor", name=executor.name, place=executor.place, containment=executor.containment_note())
-        async with engine.running(), asyncio.TaskGroup() as group:
-            serving = group.create_task(http.serve(sockets=[listener]), name="http")
-            watching = group.create_task(disks.watch(), name="disks")
-            copying = group.create_task(files.keep(), name="files")
-            between = None
-            if inner is not None:
-                shown = Internal(
-                    key=key, home=files.home, clock=clock.now, logs=files.disk_logs, blobs=files.disk_blobs
-                )
-                between = Http(shown, signals=False)
-                group.create_task(between.serve(sockets=[inner]), name="between servers")
-                await between.answers.wait()
-            await http.answers.wait()
-            write_private(
-                data / "server.json", json.dumps({"url": url, "pid": os.getpid(), "version": __version__}) + "\n"
-            )
+        async with engine.running(), _answering(http, between, own, sessions, disks, files):
+            note = data / "server.json"
+            stack.callback(remove, note)
+            write_private(note, json.dumps({"url": url, "pid": os.getpid(), "version": __version__}) + "\n")
             # What is there now stays: the collector need not look at it again, which would stop everything for 30 ms.
             gc.collect()
             gc.freeze()
             gc.enable()
+            yield Serving(url, known_token(data, settings), http.closed)
+
+
+@contextlib.asynccontextmanager
+async def _answering(
+    http: Http, between: Http | None, own: ServerExecutor, sessions: Sessions, disks: Disks, files: ServerFiles
+) -> AsyncIterator[None]:
+    """Answer for the length of the block, users and the other servers of the database; then come to an end within
+    seconds. Told twice to stop, at once."""
+    fronts = [front for front in (http, between) if front is not None]
+    with http.told_by_signals():
+        async with asyncio.TaskGroup() as group:
+            serving = [group.create_task(front.run_until_told(), name="http") for front in fronts]
+            watching = group.create_task(disks.watch(), name="disks")
+            copying = group.create_task(files.keep(), name="files")
+            for front in fronts:
+                await front.answers.wait()
             try:
-                yield Serving(url, known_token(data, settings), http.closed)
+                yield
             finally:
-                http.should_exit = True
-                await own.drain(DRAIN_S)
-                await asyncio.wait([serving])
+                for front in fronts:
+                    front.should_exit = True
+                draining = group.create_task(own.drain(DRAIN_S), name="draining")
+                hurried = group.create_task(_hurried(http, fronts), name="hurried")
+                await asyncio.wait(serving)
+                await asyncio.wait([draining, hurried], return_when=asyncio.FIRST_COMPLETED)
+                hurried.cancel()
+                if not draining.done():
+                    draining.cancel()
+                    await own.drain(0.0)
                 with contextlib.suppress(CadorError):  # a database that is away keeps nobody from stopping
                     await sessions.write_uses()
                 watching.cancel()
                 await files.flush()
                 copying.cancel()
-                if between is not None:
-                    between.should_exit = True
-                with contextlib.suppress(OSError):
-                    (data / "server.json").unlink()
+
+
+async def _hurried(http: Http, fronts: Sequence[Http]) -> None:
+    """Somebody said so twice."""
+    await http.hurried.wait()
+    for front in fronts:
+        front.force_exit = True
