@@ -244,6 +244,16 @@ def test_a_server_that_never_answers_costs_the_time_given_and_no_more(tmp_path: 
     }
 
 
+@pytest.mark.parametrize("to", ["", " >&2"])
+def test_a_git_that_says_no_end_is_not_listened_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
+    git = tmp_path / "git"
+    git.write_text(f"#!/bin/sh\nexec yes 'more and more'{to}\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = ask((repo(), CodeHostAccess(1, "gitlab", "http://127.0.0.1:9")))[0]
+    assert found == Resolved({}, "repository group/hello: fatal: git said more than 4 MiB")
+
+
 def test_ssh(tmp_path: Path) -> None:
     root = tmp_path / "repos"
     commit = BareRepository(root / "group/hello.git").commit({"a": "1"})

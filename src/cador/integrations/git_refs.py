@@ -33,7 +33,8 @@ MESSAGE_CHARS: Final = 16_384
 _AUTHOR_CHARS: Final = 255
 FILE_KIB: Final = 64 * 1024
 """Longest file git may write: bounds what a server that sends whole trees costs."""
-_ANSWER_BYTES: Final = 1 << 20
+_ANSWER_BYTES: Final = 4 << 20
+"""Longest answer, and longest complaint, that is read: a server may say anything."""
 _REAP_S: Final = 1.0
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,64}")
 _WHOLE: Final = (40, 64)
@@ -222,14 +223,21 @@ class Git:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            limit=_ANSWER_BYTES,
             env=self._env,
             cwd=self._private,
             start_new_session=True,
         )
+        too_much = False
         try:
-            answer, complaint = await process.communicate()
-            return process.returncode or 0, answer.decode(errors="replace"), complaint.decode(errors="replace")
+            try:
+                async with asyncio.TaskGroup() as group:
+                    answer = group.create_task(_read_all(process.stdout))
+                    complaint = group.create_task(_read_all(process.stderr))
+            except* _TooMuch:
+                too_much = True
+            if too_much:
+                return 1, "", f"fatal: git said more than {_ANSWER_BYTES >> 20} MiB"
+            return await process.wait(), answer.result(), complaint.result()
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -259,6 +267,20 @@ class Git:
             "GIT_SSH_COMMAND": ssh,
             "GIT_CONFIG_NOSYSTEM": "1",
         }
+
+
+class _TooMuch(Exception):
+    pass
+
+
+async def _read_all(stream: asyncio.StreamReader | None) -> str:
+    """To its end. Raises: _TooMuch."""
+    said = bytearray()
+    while stream is not None and (part := await stream.read(1 << 16)):
+        said += part
+        if len(said) > _ANSWER_BYTES:
+            raise _TooMuch
+    return said.decode(errors="replace")
 
 
 def reason(complaint: str, where: Remote) -> str:
