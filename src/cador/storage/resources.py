@@ -1,5 +1,6 @@
 """Configuration objects of every kind, in one table: a new kind is a model, not a migration."""
 
+import re
 import secrets
 from dataclasses import replace
 from typing import Any, Final
@@ -46,6 +47,8 @@ HOLD: Final = VERSION.with_for_update()
 CHANGED: Final = update(catalogue_version).values(version=catalogue_version.c.version + 1)
 
 _LARGEST_ID: Final = 2**63 - 1
+_NUMBER: Final = re.compile("[0-9]{1,19}")
+"""So long that it may be such an id: Python reads no number of thousands of digits."""
 
 
 def _row(row: AnyRow) -> Resource:
@@ -76,7 +79,7 @@ class Resources:
 
     def by_id(self, kind: str, ident: str) -> Resource | None:
         found = self._one(BY_UID, {"uid": ident, "kind": kind})
-        if found is None and ident.isascii() and ident.isdigit() and int(ident) <= _LARGEST_ID:
+        if found is None and _NUMBER.fullmatch(ident) and int(ident) <= _LARGEST_ID:
             found = self._one(BY_ID, {"id": int(ident), "kind": kind})
         return found
 
