@@ -132,6 +132,7 @@ BROKEN: list[tuple[dict[str, Any], int, str]] = [
     ({"name": "nö"}, 6545, "a workflow key consists of letters, digits and hyphens"),
     ({"project": "nowhere"}, 6545, NO_DOCUMENTS),
     ({"stages": [{"name": "a", "jobs": []}, {"name": "a", "jobs": []}]}, 6545, "duplicated stage name: a"),
+    ({"stages": [{"jobs": []}]}, 6545, "stage name should not be empty"),
     (
         {"stages": [{"name": "a", "jobs": _jobs("Bad")}]},
         6545,

@@ -75,6 +75,8 @@ def _jobs(workflow: Workflow) -> Iterator[tuple[str, Job]]:
 def _check_names(workflow: Workflow, types: Mapping[str, JobType]) -> None:
     seen: set[str] = set()
     for number, stage in enumerate(workflow.stages):
+        if not stage.name:  # nobody could approve it
+            raise InvalidDefinition("stage name should not be empty", place=f"stages[{number}].name")
         if stage.name in seen:
             raise InvalidDefinition(f"duplicated stage name: {stage.name}", place=f"stages[{number}].name")
         seen.add(stage.name)
