@@ -1,11 +1,14 @@
 """What people try who may do little: to get more than they were given."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from api.site import Site, site
+from api.site import DEADLINE_S, Site, site
+from cador.api.routing import Limits
 from cador.ports.stores import User
 from support.world import PROJECT
 
@@ -152,3 +155,31 @@ async def test_nothing_sealed_is_taken_from_outside(server: Site) -> None:
     await server.done("opens", await server.run("opens"))
     reply = await server.post("/api/v1/tasks/opens/1/retry", json={"parameters": {"P": token}})
     assert (reply.status_code, reply.json()["detail"]) == (400, said)
+
+
+@pytest.mark.parametrize("how", ["role", "token"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/tasks/long/1/jobs/say/log", "/openapi/logs/sse/v4/workflow/long/1/say/10"], ids=["own", "sse"]
+)
+async def test_who_may_no_more_reads_no_further(how: str, path: str, tmp_path: Path) -> None:
+    async with site(tmp_path, limits=Limits(recheck_s=0.02)) as made:
+        await made.create("long", "echo begun; sleep 300")
+        await made.run("long")
+        ann = await uid_of(made, "ann")
+        token = "reader-token-000000"
+        async with asyncio.timeout(DEADLINE_S):
+            while "begun" not in (await made.get("/openapi/logs/log/v4/workflow/long/1/say")).text:
+                await made.world.ctx.engine.changed(1, 0.05)
+            reading = asyncio.ensure_future(made.get(path, token))
+            await asyncio.wait({reading}, timeout=0.2)
+            assert not reading.done()
+            if how == "role":
+                gone = f"/openapi/policy/role-bindings/user/{ann}"
+                await ok(await made.call("DELETE", gone, params={"namespace": PROJECT}))
+            else:
+                (row,) = await ok(await made.get(f"/openapi/users/{ann}/tokens"))
+                await ok(await made.call("DELETE", f"/openapi/users/{ann}/tokens/{row['id']}"))
+            reply = await reading
+        assert "begun" in reply.text
+        assert "event: end" not in reply.text
+        await made.call("DELETE", "/openapi/workflows/custom", params={**OWN, "workflowKey": "long"})

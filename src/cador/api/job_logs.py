@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -22,9 +23,11 @@ from cador.api.streams import (
     own_event,
     sentence,
 )
-from cador.domain.errors import NotFound, Unavailable
+from cador.domain.errors import Forbidden, NotFound, Unavailable
+from cador.operations.finding import find_task
 from cador.operations.job_logs import JobLog, job_log
 from cador.operations.reading import in_reader
+from cador.operations.sessions import NotAuthenticated
 from cador.ports.logs import LogName, LogRestAway
 
 ROUTES: Final = Routes("logs")
@@ -66,7 +69,8 @@ async def live(call: Call) -> Response:
             lines = DEFAULT_TAIL if tail is None else tail
             await stream.follow(write, name, await _tail_offset(call, name, lines))
 
-    return Stream(produce, headers=EVENT_HEADERS, media_type=EVENTS)
+    until = partial(_may_no_more, call, key, number)
+    return Stream(produce, headers=EVENT_HEADERS, media_type=EVENTS, until=until)
 
 
 @ROUTES.get(_WHOLE, by_operation("get_workflow"), faults={NotFound: _not_found}, reply_type="text/plain", head=True)
@@ -121,7 +125,20 @@ async def own(call: Call) -> Response:
             name, offset = await stream.next_attempt(write, name), 0
         await write(named_event("end", {"status": stream.log.status, "attempt": stream.log.attempt}))
 
-    return Stream(produce, headers=EVENT_HEADERS, media_type=EVENTS)
+    until = partial(_may_no_more, call, key, number)
+    return Stream(produce, headers=EVENT_HEADERS, media_type=EVENTS, until=until)
+
+
+async def _may_no_more(call: Call, key: str, number: int) -> None:
+    """Return when who follows may look no more: a token that ended must not read on for as long as the job runs."""
+    while True:
+        await asyncio.sleep(call.limits.recheck_s)
+        try:
+            await find_task(call.ctx, await call.sessions.again(call.actor), "get_workflow", key, number)
+        except (NotAuthenticated, Forbidden, NotFound):
+            return
+        except Unavailable:
+            continue
 
 
 def _resume_from(call: Call) -> int | None:

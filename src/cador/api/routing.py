@@ -50,12 +50,13 @@ Model = TypeVar("Model", bound=BaseModel)
 class Limits:
     """``body_bytes``: largest request body; ``body_s``: seconds a client may take to send it. Of live logs:
     ``keep_alive_s``: seconds of silence before a comment keeps proxies from closing; ``start_wait_s``: how long the
-    documented stream waits for a job to start."""
+    documented stream waits for a job to start; ``recheck_s``: how often it is looked whether who follows still may."""
 
     body_bytes: int = 10 << 20
     body_s: float = 60.0
     keep_alive_s: float = 15.0
     start_wait_s: float = 300.0
+    recheck_s: float = 30.0
 
 
 DEFAULT_LIMITS: Final = Limits()

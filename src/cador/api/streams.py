@@ -64,7 +64,8 @@ def named_event(name: str, value: Mapping[str, Any]) -> bytes:
 
 
 class Stream(Response):
-    """A body that *produce* writes while it comes to be. Ends when *produce* returns or the client has gone."""
+    """A body that *produce* writes while it comes to be. Ends when *produce* or *until* returns, or the client has
+    gone."""
 
     def __init__(
         self,
@@ -73,7 +74,9 @@ class Stream(Response):
         status: int = 200,
         headers: Mapping[str, str] | None = None,
         media_type: str,
+        until: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._until = until
         self.status_code = status
         self.media_type = media_type
         self.background = None
@@ -89,10 +92,12 @@ class Stream(Response):
 
             async with asyncio.TaskGroup() as group:
                 work = group.create_task(_awaited(self._produce(write)))
-                gone = group.create_task(_gone(receive))
-                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-                work.cancel()
-                gone.cancel()
+                others = [group.create_task(_gone(receive))]
+                if self._until is not None:
+                    others.append(group.create_task(_awaited(self._until())))
+                await asyncio.wait({work, *others}, return_when=asyncio.FIRST_COMPLETED)
+                for child in (work, *others):
+                    child.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -103,6 +103,13 @@ class Sessions:
                 await self.write_uses()
         return actor
 
+    async def again(self, actor: Actor) -> Actor:
+        """*actor* as the same token stands for it now. Raises: NotAuthenticated: no more; Unavailable."""
+        found = await self._ctx.db.read(_look_again, self._policies, actor)
+        if found is None:
+            raise NotAuthenticated("invalid token: token validation failed")
+        return found
+
     async def write_uses(self) -> None:
         """Write down when tokens were used last. Raises: Unavailable."""
         used, self._used, self._written_at = self._used, {}, self._ctx.clock.now()
@@ -168,6 +175,14 @@ def _look_up(tx: Tx, policies: Policies, digest: str) -> tuple[Actor, Token] | N
         return None
     token, user, version, roles = found
     return policies.load(tx, version).actor(user, roles, token), token
+
+
+def _look_again(tx: Tx, policies: Policies, actor: Actor) -> Actor | None:
+    user = tx.people.user(actor.uid)
+    token = next((one for one in tx.people.tokens(actor.uid) if one.id == actor.token_id), None)
+    if user is None or token is None or (token.expires_at is not None and token.expires_at <= tx.now):
+        return None
+    return policies.load(tx, tx.resources.version()).actor(user, tx.people.roles(user.uid), token)
 
 
 def _touch(tx: Tx, used: Mapping[int, float]) -> None:
