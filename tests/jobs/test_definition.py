@@ -322,3 +322,11 @@ def test_numbers_that_older_definitions_hold_become_ones_that_can_be() -> None:
     assert read.stages[0].approval.timeout_min == YEAR_MIN
     approval["native_approval"] = {"timeout": -5}
     assert parse_workflow(doc).stages[0].approval.timeout_min == 60  # type: ignore[union-attr]
+
+
+def test_more_jobs_than_a_workflow_may_have() -> None:
+    accepted(body(stage("s", *(job(f"j{n}") for n in range(2_000)))))
+    said = refusal(
+        body(stage("s", *(job(f"j{n}") for n in range(1_000))), stage("t", *(job(f"k{n}") for n in range(1_001))))
+    )
+    assert said == "2001 jobs are more than the 2000 that a workflow may have"

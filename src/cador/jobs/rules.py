@@ -14,6 +14,8 @@ from cador.jobs.definition import LONGEST_TASK_MIN, MOST_TASKS
 KEY_PATTERN: Final = re.compile(r"[a-zA-Z0-9-]+")
 JOB_NAME_PATTERN: Final = r"^[a-z\u4e00-\u9fa5][a-z0-9\u4e00-\u9fa5-]{0,31}$"
 """As shown in messages. Matched with :func:`re.fullmatch`, ``$`` alone would let a newline pass."""
+MOST_JOBS: Final = 2_000
+"""Of one workflow."""
 BAD_KEY: Final = "a workflow key consists of letters, digits and hyphens"
 
 
@@ -25,6 +27,8 @@ def check_workflow(workflow: Workflow, types: Mapping[str, JobType]) -> None:
         raise InvalidDefinition("project should not be empty", place="project")
     if not KEY_PATTERN.fullmatch(workflow.key):
         raise InvalidDefinition(BAD_KEY, place="name")
+    if (count := sum(len(stage.jobs) for stage in workflow.stages)) > MOST_JOBS:
+        raise InvalidDefinition(f"{count} jobs are more than the {MOST_JOBS} that a workflow may have", place="stages")
     _check_names(workflow, types)
     ranks = job_ranks(workflow)
     for place, job in _jobs(workflow):

@@ -174,8 +174,9 @@ def draft_task(
 def _chosen(workflow: Workflow, inputs: Sequence[JobInput], warn: Callable[[str], None]) -> dict[str, JobInput]:
     """The jobs that run: those that ``inputs`` names, the last entry of a name counts."""
     chosen: dict[str, JobInput] = {}
+    jobs = {job.name: job for stage in workflow.stages for job in stage.jobs}
     for entry in inputs:
-        job = workflow.job(entry.job_name)
+        job = jobs.get(entry.job_name)
         if job is None:
             warn(f"job {entry.job_name} not found in workflow, ignored")
             continue
