@@ -8,7 +8,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 
 from cador.cli.commands import COMMANDS
-from cador.cli.output import FAILED, INTERRUPTED, USAGE, Failure, say
+from cador.cli.output import FAILED, INTERRUPTED, USAGE, Failure, plain, say
 from cador.domain.errors import CadorError
 
 
@@ -45,10 +45,10 @@ def run(words: list[str]) -> int:
         return USAGE
     except Failure as failure:
         if failure.message:
-            say(f"cador: {failure.message}")
+            _complain(failure.message)
         return failure.code
     except CadorError as error:
-        say(f"cador: {error}")
+        _complain(str(error))
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -64,6 +64,11 @@ def run(words: list[str]) -> int:
         say(f"cador: {place}{error.strerror or error}")
         return FAILED
     return code if isinstance(code, int) else 0
+
+
+def _complain(message: str) -> None:
+    """What went wrong, as many lines as it takes; servers and files may have put anything into them."""
+    say("cador: " + "\n".join(map(plain, message.splitlines())))
 
 
 def _command(words: list[str]) -> str:

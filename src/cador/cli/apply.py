@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cador.cli.client import Client, connect
 from cador.cli.manifest import Unset, checked, read, read_documents, variables_from
 from cador.cli.options import Json, Project, Yes
-from cador.cli.output import FAILED, USAGE, Failure, result, result_json, say
+from cador.cli.output import FAILED, USAGE, Failure, plain, result, result_json, say
 from cador.cli.terminal import confirm
 from cador.client.shapes import ApplyResult
 from cador.operations.declarative.documents import Document
@@ -104,13 +104,13 @@ def _tell(reply: ApplyResult, json: bool) -> int:
         if json:
             continue
         if one["action"] == "error":
-            say(f"{name}: {one['error']}")
+            say(plain(f"{name}: {one['error']}"))
             continue
-        result(f"{name} {one['action']}" + (f": {one['error']}" if one["error"] else ""))
+        result(plain(f"{name} {one['action']}" + (f": {one['error']}" if one["error"] else "")))
         if one.get("diff"):
             result(one["diff"].rstrip("\n"))
     for warning in reply["warnings"]:
-        say(f"warning: {warning}")
+        say(plain(f"warning: {warning}"))
     return FAILED if failed else 0
 
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from cador.cli.client import Client, connect
 from cador.cli.follow import follow
 from cador.cli.options import Json, Project
-from cador.cli.output import FAILED, INTERRUPTED, USAGE, Failure, result, result_json, say
+from cador.cli.output import FAILED, INTERRUPTED, USAGE, Failure, plain, result, result_json, say
 from cador.cli.task_names import project_of, task_detail
 from cador.cli.workflows import definition
 from cador.client.shapes import Started
@@ -157,7 +157,7 @@ def start(
         body["workflow_key"], body["project_key"], inputs=body["inputs"], parameters=body["parameters"], **given
     )
     for warning in reply.get("warnings") or []:
-        say(f"warning: {warning}")
+        say(plain(f"warning: {warning}"))
     return reply
 
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cador.cli.client import Client, connect
 from cador.cli.files import file_text
 from cador.cli.options import Json, Project, Yes, group
-from cador.cli.output import moment, result, result_json, say, table
+from cador.cli.output import moment, plain, result, result_json, say, table
 from cador.cli.task_names import project_of, projects
 from cador.cli.terminal import confirm
 
@@ -67,7 +67,7 @@ def show(workflow: _Key, /, *, project: Project = "", json: Json = False) -> int
         result_json(detail)
         return 0
     for line in drawing(detail):
-        result(line)
+        result(plain(line))
     return 0
 
 
