@@ -183,3 +183,32 @@ async def test_who_may_no_more_reads_no_further(how: str, path: str, tmp_path: P
         assert "begun" in reply.text
         assert "event: end" not in reply.text
         await made.call("DELETE", "/openapi/workflows/custom", params={**OWN, "workflowKey": "long"})
+
+
+async def test_a_stored_secret_is_not_sent_elsewhere(server: Site) -> None:
+    """By who may change a database or registry, and has never seen its password."""
+    uid, token = await new_user(server, "dba")
+    actions = ["edit_dbinstance_management", "edit_registry_management", "edit_s3storage_management"]
+    await ok(await server.post("/openapi/policy/roles", params=EVERYWHERE, json={"name": "dba", "actions": actions}))
+    path = f"/openapi/policy/role-bindings/user/{uid}"
+    await ok(await server.post(path, params=EVERYWHERE, json={"roles": ["dba"]}))
+    database = {"name": "d", "type": "mysql", "host": "db.example.com", "port": 3306, "username": "ci", "password": "p"}
+    registry = {"name": "r", "address": "https://r.example.com", "provider": "harbor", "namespace": "n"}
+    storage = {"name": "s", "endpoint": "https://s3.example.com", "bucket": "logs", "ak": "k", "sk": "secret-key"}
+    for where, body, change, secret in (
+        ("dbinstance", database, {"host": "evil.example.com"}, "password"),
+        ("dbinstance", database, {"type": "postgresql"}, "password"),
+        ("registry", {**registry, "secret_key": "secret-key"}, {"address": "https://evil.example.com"}, "secret_key"),
+        ("storage", storage, {"endpoint": "https://evil.example.com"}, "sk"),
+    ):
+        one = f"/openapi/system/{where}/{body['name']}"
+        if (await server.get(one)).status_code != 200:
+            await ok(await server.post(f"/openapi/system/{where}", json=body))
+        without = {key: value for key, value in body.items() if key != secret}
+        for sent in ({**without, **change}, {**body, **change, secret: "********"}):
+            reply = await server.call("PUT", one, token, json=sent)
+            said = f"{next(iter(change))} changes: the stored {secret} does not go there, send it again"
+            assert (reply.status_code, reply.json()["description"]) == (400, said), reply.text
+        await ok(await server.call("PUT", one, token, json=without))  # where it is, it stays
+        await ok(await server.call("PUT", one, token, json={**body, **change}))
+        await ok(await server.call("PUT", one, json=without))  # an administrator may

@@ -22,7 +22,7 @@ from cador.domain.secrets import (
 )
 from cador.jobs.server import seen_by
 from cador.operations import service_templates
-from cador.operations.actor import Actor
+from cador.operations.actor import SYSTEM, Actor
 from cador.operations.context import Context
 from cador.operations.models.body import Body, read_body
 from cador.operations.models.builds import BuildBody, TestBody
@@ -55,7 +55,8 @@ R = TypeVar("R")
 class Kind:
     """``named``: the field that is the resource's name. ``in_project``: whether it belongs to a project.
     ``one_default``: one of them is the default (``is_default``): the first by itself, then the one that asks for it.
-    ``partial``: what a replacing body leaves out stays; of the others only secrets do."""
+    ``partial``: what a replacing body leaves out stays; of the others only secrets do. ``goes_to``: fields that say
+    where its secrets are sent."""
 
     name: str
     model: type[Body]
@@ -63,6 +64,7 @@ class Kind:
     in_project: bool = False
     one_default: bool = False
     partial: bool = False
+    goes_to: tuple[str, ...] = ()
 
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -70,15 +72,15 @@ KINDS: Final[Mapping[str, Kind]] = {
     for kind in (
         Kind("baseimage", BaseImageBody, named="label"),
         Kind("codehost", CodeHostBody),
-        Kind("registry", RegistryBody, one_default=True, partial=True),
+        Kind("registry", RegistryBody, one_default=True, partial=True, goes_to=("address",)),
         Kind("cluster", ClusterBody, partial=True),
         Kind("mail", MailBody, one_default=True),
         Kind("imapp", ImAppBody),
         Kind("proxy", ProxyBody, named="type"),
         Kind("tool", ToolBody, named="label"),
         Kind("sonar", SonarBody, named="system_identity"),
-        Kind("storage", StorageBody, one_default=True),
-        Kind("database", DatabaseBody),
+        Kind("storage", StorageBody, one_default=True, goes_to=("endpoint", "insecure")),
+        Kind("database", DatabaseBody, goes_to=("type", "host", "port")),
         Kind("projectmanagement", ProjectManagementBody, named="system_identity"),
         Kind("plugin", PluginBody),
         Kind("setting", SettingBody),
@@ -420,7 +422,17 @@ def _put_back(tx: Tx, hand: Hand, old: Resource, body: Doc) -> Resource:
     if body.get(form.named) not in (None, "", old.name):
         raise Invalid(f"{form.named} cannot be changed", place=form.named)
     document = read_body(form.model, {**body, form.named: old.name}).document()
+    _keep_at_home(hand.actor, form, old, document)
     return store(tx, hand, old.kind, "", document, wanted="old")[0]
+
+
+def _keep_at_home(actor: Actor, form: Kind, old: Resource, document: Doc) -> None:
+    """Who may change an object and does not administer the system must not have its stored secret sent to an address of
+    their own. Raises: Invalid: it would be."""
+    moved = next((key for key in form.goes_to if document.get(key) != old.document.get(key)), "")
+    kept = next((key for key in form.model.secrets if document.get(key) == MASK), "")
+    if moved and kept and not actor.may(SYSTEM):
+        raise Invalid(f"{moved} changes: the stored {kept} does not go there, send it again", place=kept)
 
 
 async def check(ctx: Context, kind: str, project: str, body: Doc) -> None:
