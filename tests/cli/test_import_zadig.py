@@ -150,6 +150,21 @@ def test_nobody_there_writes_into_the_file(server: Zadig, tmp_path: Path, capsys
     assert "\x1b" not in capsys.readouterr().err + target.read_text()
 
 
+def test_a_page_for_people_is_no_route(server: Zadig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What serves the pages of a Zadig answers to paths that it does not know with the first of them."""
+    server.pages = {"/api/aslan/testing/test", "/api/aslan/build/build/openapi-build"}
+    target = tmp_path / "cador.yaml"
+    imported(server, target)
+    said = capsys.readouterr().err
+    assert f"{PROJECT}: tests: there is a page for people and no such route" in said
+    text = target.read_text()
+    assert "kind: Workflow" in text
+    assert "kind: Test\n" not in text
+    server.pages = {"/openapi/projects/project"}
+    assert imported(server, tmp_path / "other.yaml") == 4
+    assert "projects: there is a page for people" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -232,11 +232,12 @@ def replies() -> dict[str, Any]:
 
 @dataclass
 class Zadig:
-    """``busy``: how many further requests are refused with 503."""
+    """``busy``: how many further requests are refused with 503. ``pages``: paths that are answered with a web page."""
 
     peer: Peer
     routes: dict[str, Any] = field(default_factory=replies)
     busy: int = 0
+    pages: set[str] = field(default_factory=set)
 
     def paths(self) -> list[str]:
         return [urlsplit(asked.path).path for asked in self.peer.asked]
@@ -256,6 +257,8 @@ def zadig() -> Iterator[Zadig]:
         elif server.busy:
             server.busy -= 1
             reply(handler, 503, {"message": "busy"})
+        elif unquote(parts.path) in server.pages:
+            reply(handler, 200, b"<html>hello</html>", "text/html")
         elif unquote(parts.path) not in server.routes:
             reply(handler, 404, b"404 page not found", "text/plain")
         else:

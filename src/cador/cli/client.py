@@ -19,7 +19,7 @@ from cador.client.wire import Event, Request, Source, Steps, parse_events, segme
 
 T = TypeVar("T")
 
-__all__ = ["Client", "Event", "Refused", "Unreached", "connect", "language", "parse_events", "segment"]
+__all__ = ["Client", "Event", "NoServer", "Refused", "Unreached", "connect", "language", "parse_events", "segment"]
 
 
 class Refused(Failure):
@@ -35,6 +35,10 @@ class Unreached(Failure):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, UNREACHABLE)
+
+
+class NoServer(Failure):
+    """Something answered that is no cador server, or not that route of one."""
 
 
 class Client(Groups[Sync]):
@@ -105,7 +109,7 @@ class Client(Groups[Sync]):
         except ApiError as error:
             raise Refused(_refusal(error, self.place), error.status, error.body) from error
         except OddReply as error:
-            raise Failure(f"{self.place.url} ({self.place.source}): {error}") from error
+            raise NoServer(f"{self.place.url} ({self.place.source}): {error}") from error
         except Unreachable as error:
             raise Unreached(self._unreached(error)) from error
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cador.cli.client import Client, Refused, Unreached, segment
+from cador.cli.client import Client, NoServer, Refused, Unreached, segment
 from cador.cli.output import NOT_ALLOWED, USAGE, Failure
 
 PAGE: Final = 100
@@ -51,7 +51,7 @@ class Reader:
         """A reply, or None where this server or this token has none, which is told."""
         try:
             return self.get(path, **query)
-        except Refused as error:
+        except (Refused, NoServer) as error:
             self.missing.append(f"{what}: {_reason(error)}")
             return None
 
@@ -206,7 +206,7 @@ class Reader:
         for path, query in ways:
             try:
                 reply = self.get(path, **query)
-            except Refused as error:
+            except (Refused, NoServer) as error:
                 reason = _reason(error)
                 continue
             if isinstance(reply, Mapping) and reply:
@@ -215,7 +215,9 @@ class Reader:
         return None
 
 
-def _reason(error: Refused) -> str:
+def _reason(error: Refused | NoServer) -> str:
+    if isinstance(error, NoServer):
+        return "there is a page for people and no such route"
     if error.status == 403:
         return "the token may not read it"
     if error.status in (404, 405):
