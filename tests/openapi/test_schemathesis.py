@@ -6,6 +6,7 @@ who may do little: nothing fails unexpectedly, hangs, shows a secret, or answers
 
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -114,3 +115,4 @@ async def test_made_up_requests(kind: str, token: str, tmp_path: Path, request: 
     print(told[told.find("= SUMMARY =") :])
     assert "Operations:" in told, told
     assert process.returncode == 0, told[told.find("= FAILURES =") :][:20_000]
+    assert re.search(r"\b[1-9]\d* generated", told), "it found no time to ask for anything"
