@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -456,3 +457,14 @@ async def test_a_run_shows_what_was_checked_out_and_where(server: Site) -> None:
     assert [shown[key] for key in keys] == [
         "other", "file:///no/such/folder", "group", "lib", "origin", "main", "src/lib", True, False,
     ]  # fmt: skip
+
+
+async def test_of_a_large_report_the_first_cases_are_read(server: Site) -> None:
+    cases = "".join(f'<testcase name="c{number}" time="0.5"/>' for number in range(quality.SHOWN_CASES + 500))
+    server.world.blobs.put_bytes(key := "tasks/testing-x/1/unit/junit/merged.xml", f"<testsuite>{cases}".encode())
+    job = SimpleNamespace(name="unit", result={"junit": {}})
+    run: Any = SimpleNamespace(job=job, task=SimpleNamespace(workflow_key="testing-x", number=1))
+    found = await quality.cases_of(server.world.ctx, run)
+    assert (len(found), found[-1]["name"]) == (quality.SHOWN_CASES, f"c{quality.SHOWN_CASES - 1}")
+    server.world.blobs.put_bytes(key, b'<testsuite><testcase name="whole"/><testcase name="cut')
+    assert [case["name"] for case in await quality.cases_of(server.world.ctx, run)] == ["whole"]
