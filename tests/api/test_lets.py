@@ -49,6 +49,10 @@ async def test_who_looks_after_clusters_sees_them_all(server: Site) -> None:
         ("/openapi/system/storage", "s3storage_management",
          {"name": "kept", "endpoint": "s3.example.com", "bucket": "kept", "ak": "a", "sk": "planted-sk"}),
         ("/api/v1/templates/dockerfile", "template", {"name": "kept", "dockerfile_text": "FROM scratch"}),
+        ("/openapi/system/registry", "registry_management",
+         {"name": "kept", "address": "https://r.example.com", "provider": "native", "namespace": "n"}),
+        ("/openapi/system/cluster", "cluster_management",
+         {"name": "kept", "type": "kubeconfig", "kube_config": KUBECONFIG}),
         ("/openapi/system/dbinstance", "dbinstance_management",
          {"name": "kept", "type": "mysql", "host": "db.example.com", "port": 1, "username": "u", "password": "p"}),
     ],
@@ -61,7 +65,7 @@ async def test_roles_of_the_system_are_heeded_by_these_routes(
     steps = (
         ("create", "POST", path),
         ("edit", "PUT", one),
-        ("get", "GET", one if noun == "dbinstance_management" else path),
+        ("get", "GET", one),
         ("delete", "DELETE", one),
     )
     tokens = {verb: await with_role(server, f"{noun[:8]}-{verb}", "*", f"{verb}_{noun}") for verb, _, _ in steps}
