@@ -1,5 +1,6 @@
 """Two servers and one ticket, two servers and one view: raced on PostgreSQL, each with its mistake."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,8 +104,24 @@ async def test_changes_of_one_view_at_one_moment_both_count(servers: list[Databa
     assert await show_both(servers) == ["v", "w"]
 
 
-async def test_without_the_lock_on_the_view_one_would_be_lost(
+async def test_without_the_lock_a_change_of_what_was_read_before_is_made_again(
     servers: list[Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored, "LOCK", stored.FIND)
+    monkeypatch.setattr(stored, "HOLD", stored.VERSION)
+    assert await show_both(servers) == ["v", "w"]
+
+
+async def test_without_the_lock_and_the_revision_one_would_be_lost(
+    servers: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = stored.Resources.replace
+
+    def write_over(self: stored.Resources, resource: Resource) -> None:
+        self._connection.execute(stored.CHANGED)
+        now = stored.Resources.find(self, resource.kind, resource.project, resource.name)
+        assert now is not None
+        write(self, replace(resource, revision=now.revision))
+
+    monkeypatch.setattr(stored, "HOLD", stored.VERSION)
+    monkeypatch.setattr(stored.Resources, "replace", write_over)
     assert len(await show_both(servers)) == 1
