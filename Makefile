@@ -14,7 +14,7 @@ MEMORY := d=$$(mktemp -d /dev/shm/cador-test.XXXXXX 2>/dev/null) && cp /bin/true
   && [ $$(df -Pk $$d | awk 'END {print $$4}') -ge 4000000 ] && echo /dev/shm || echo /tmp; rm -rf "$$d"
 TESTS = export TMPDIR=$$(mktemp -d $1/cador-test.XXXXXX); chmod 755 $$TMPDIR; trap 'rm -rf $$TMPDIR' EXIT; \
   $(BIN)/pytest -q
-QUICK = $(call TESTS,$(shell $(MEMORY))) -m "not real and not docker and not browser" -n 3
+QUICK = $(call TESTS,$(shell $(MEMORY))) -m "not real and not docker and not browser" -n 4 --dist loadfile
 REAL = $(call TESTS,/tmp) -m "real or docker or browser"
 
 .PHONY: help setup demo check test docs bench wheel clean

@@ -483,8 +483,6 @@ async def test_what_a_job_checks_out_and_what_a_retry_asks_for_counts(server: Si
 
 
 async def test_a_custom_workflow_has_an_address_of_its_own(server: Site) -> None:
-    found = (await server.get(TASKS, params={"commitId": OTHER})).json()
-    assert found
     git = {"name": "git", "type": "git", "spec": {"repos": [
         {"codehost_name": "hub", "repo_namespace": "team", "repo_name": "app", "branch": "other"}]}}  # fmt: skip
     job = {"name": "j", "type": "freestyle", "spec": {"properties": {"timeout": 5}, "steps": [git]}}
@@ -728,6 +726,8 @@ async def test_strangers_learn_nothing_of_what_there_is(server: Site) -> None:
 
 async def test_commits_of_shared_workflows_and_of_public_projects(server: Site) -> None:
     """Comes last: afterwards the stranger is none any more."""
+    for key in ("p", "q"):
+        await created(server, workflow_name=key, targets=[TARGET])
     both = {key for key, _ in await numbers_of(server, OTHER, READER)}
     assert {"p", "q"} <= both
     share = {
